@@ -1,0 +1,50 @@
+# `make demo` and `make test` need a Python >= 3.11 with venv and nothing else.
+PYTHON ?= python3
+VENV   ?= .venv
+JOBS   ?= 2
+# PyPI's torch for Linux brings CUDA along (gigabytes). The CPU build is preferred where
+# this index answers; elsewhere pip's own indexes serve. Empty: never asked.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format types unit clean
+
+help: ## show what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
+
+demo: $(VENV)/ready ## train a small language model on real text, sample from it (< 4 min)
+	$(BIN)/python -m examples.char_lm.train
+
+test: lint types unit ## everything that continuous integration checks (< 20 min)
+
+lint: $(VENV)/ready ## formatting and lint
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/ready ## pyright, strict
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+unit: $(VENV)/ready ## the tests, warnings as errors
+	$(BIN)/python -m pytest -q -n $(JOBS)
+
+format: $(VENV)/ready ## rewrite the sources in the project's format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) demo-out build dist seqdsl.egg-info
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "seqdsl needs Python >= 3.11; name one: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@echo "installing the pinned packages into $(VENV) (torch takes a minute)"
+	@index=; if [ -n "$(TORCH_INDEX)" ] && \
+	  curl -fsIL --max-time 10 -o /dev/null "$(TORCH_INDEX)/torch/" 2>/dev/null; \
+	  then index="--extra-index-url $(TORCH_INDEX)"; fi; \
+	  $(PIP) $$index torch
+	$(PIP) -e '.[test]'
+	@touch $@

@@ -1,0 +1,171 @@
+"""Which value reads which, at the same or at another step, and where that is circular."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from seqdsl.analysis.verdict import Direction, Recurrence
+from seqdsl.ir import nodes as ir
+from seqdsl.ir.types import TIME
+from seqdsl.ir.walk import children
+
+
+@dataclass(frozen=True)
+class Edge:
+    """`reader` reads `source`: at its own step, `shift`ed along `axis`, or at many steps.
+
+    `many` stands for reads at all steps of `axis` or at one that is not `reader`'s
+    neighbor: a copy of time, an average over time, the last step of a repeat.
+    """
+
+    source: str
+    reader: str
+    kind: Literal["same", "shift", "many"]
+    axis: str = ""
+    offset: int = 0
+
+
+def edges_of(model: ir.Model) -> tuple[Edge, ...]:
+    """All reads of equations and calls of `model`."""
+    found: list[Edge] = []
+    for equation in model.equations:
+        found.extend(_reads(equation.name, equation.expr, None))
+    for call in model.calls:
+        for _, arg in call.args:
+            found.extend(_reads(call.name, arg, None))
+    for state in model.states:
+        found.extend(_reads(state.name, state.initial, None))
+    for repeat in model.repeats:
+        inside = [s.name for s in model.states if repeat.axis in s.type.axes]
+        if repeat.condition is not None:
+            for name in inside:
+                found.extend(_reads(name, repeat.condition, None))
+    return tuple(dict.fromkeys(found))
+
+
+def _reads(reader: str, node: ir.Node, many: str | None) -> Iterator[Edge]:
+    """Edges of an expression; `many` is an axis all of whose steps are read here."""
+    match node:
+        case ir.Ref() | ir.Result():
+            name = name_of(node)
+            kind = "same" if many is None else "many"
+            yield Edge(name, reader, kind, many or "")
+        case ir.Shift(arg=arg, axis=axis, offset=offset) if many is None:
+            yield Edge(name_of(arg), reader, "shift", axis, offset)
+        case ir.Copy(arg=arg):
+            yield from _reads(reader, arg, many or TIME)
+        case ir.At(arg=arg, axis=axis, index=index):
+            yield from _reads(reader, arg, many or axis)
+            if index is not None:
+                yield from _reads(reader, index, many)
+        case ir.Stack(arg=arg, axis=axis):
+            yield from _reads(reader, arg, many or axis)
+        case ir.Reduce(over=over) if TIME in over:
+            for child in children(node):
+                yield from _reads(reader, child, many or TIME)
+        case _:
+            for child in children(node):
+                yield from _reads(reader, child, many)
+
+
+def name_of(node: ir.Ref | ir.Result) -> str:
+    """The equation or call that a leaf names."""
+    return node.name if isinstance(node, ir.Ref) else node.call
+
+
+def components(edges: Iterable[Edge]) -> list[frozenset[str]]:
+    """Strongly connected sets of names that lie on a circle (Tarjan, without recursion)."""
+    edges = list(edges)
+    after: dict[str, list[str]] = {}
+    for edge in edges:
+        after.setdefault(edge.reader, []).append(edge.source)
+    loops = {e.reader for e in edges if e.reader == e.source}
+    found = _tarjan(after)
+    return [c for c in found if len(c) > 1 or c & loops]
+
+
+def _tarjan(after: Mapping[str, list[str]]) -> list[frozenset[str]]:
+    index: dict[str, int] = {}
+    low: dict[str, int] = {}
+    stack: list[str] = []
+    on_stack: set[str] = set()
+    found: list[frozenset[str]] = []
+    for root in after:
+        if root in index:
+            continue
+        work = [(root, iter(after.get(root, ())))]
+        while work:
+            name, rest = work[-1]
+            if name not in index:
+                index[name] = low[name] = len(index)
+                stack.append(name)
+                on_stack.add(name)
+            following = next(rest, None)
+            if following is None:
+                work.pop()
+                if work:
+                    above = work[-1][0]
+                    low[above] = min(low[above], low[name])
+                if low[name] == index[name]:
+                    found.append(_popped(name, stack, on_stack))
+            elif following not in index:
+                work.append((following, iter(after.get(following, ()))))
+            elif following in on_stack:
+                low[name] = min(low[name], index[following])
+    return found
+
+
+def _popped(name: str, stack: list[str], on_stack: set[str]) -> frozenset[str]:
+    members: set[str] = set()
+    while name not in members:
+        members.add(stack.pop())
+    on_stack -= members
+    return frozenset(members)
+
+
+def circles(
+    model: ir.Model, edges: tuple[Edge, ...], axis: str
+) -> Iterator[tuple[Recurrence, tuple[Edge, ...]]]:
+    """Recurrences along `axis`, each with the edges inside it.
+
+    A read at another step of a second axis counts as an input where that axis can be
+    walked outside of this one, that is, unless the circle closes through many steps of it.
+    """
+    for members in components(edges):
+        inside = within(edges, members)
+        kept = [e for e in inside if not _outer(e, inside, axis)]
+        for smaller in components(kept):
+            closed = within(kept, smaller)
+            if any(e.axis == axis for e in closed):
+                yield _recurrence(model, smaller, closed, axis), closed
+
+
+def within(edges: Iterable[Edge], names: frozenset[str]) -> tuple[Edge, ...]:
+    """The edges between `names`."""
+    return tuple(e for e in edges if e.source in names and e.reader in names)
+
+
+def _outer(edge: Edge, inside: Iterable[Edge], axis: str) -> bool:
+    """Whether `edge` is a read of an earlier step of an axis that can stand outside."""
+    if edge.kind != "shift" or edge.axis == axis:
+        return False
+    others = [e for e in inside if e.axis == edge.axis]
+    many = any(e.kind == "many" for e in others)
+    return not many and len({e.offset > 0 for e in others}) == 1
+
+
+def _recurrence(
+    model: ir.Model, members: frozenset[str], inside: Iterable[Edge], axis: str
+) -> Recurrence:
+    read = {e.source for e in inside if e.axis == axis}
+    backward = any(e.offset > 0 for e in inside if e.axis == axis)
+    direction: Direction = "backward" if backward else "forward"
+    order = [e.name for e in model.equations] + [c.name for c in model.calls]
+    return Recurrence(
+        states=tuple(n for n in order if n in read),
+        axis=axis,
+        direction=direction,
+        members=tuple(n for n in order if n in members),
+    )

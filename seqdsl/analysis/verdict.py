@@ -1,0 +1,195 @@
+"""What the analysis finds out about one recurrence, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from seqdsl.diagnostics import Diagnostic
+from seqdsl.ir import nodes as ir
+from seqdsl.ir.sizes import Size
+
+Kind = Literal["none", "fir", "scannable", "sequential", "opaque"]
+Structure = Literal[
+    "identity",
+    "scalar",
+    "diagonal",
+    "low_rank",
+    "scalar_plus_low_rank",
+    "diagonal_plus_low_rank",
+    "dense",
+    "monoid",
+]
+Semiring = Literal["real", "log", "max_plus", "min_plus", "max_min", "boolean"]
+Direction = Literal["forward", "backward"]
+Strategy = Literal["loop", "scan", "chunk", "convolve", "newton"]
+Json = str | int | bool | None | list["Json"] | dict[str, "Json"]
+
+
+@dataclass(frozen=True)
+class Recurrence:
+    """Values that depend on themselves at other steps of `axis`.
+
+    `states` are those that are read at another step, in the model's order; `members`
+    also holds the values of the same step between them. `layer` names the sub-layer
+    instance they stand in, empty for the layer itself.
+    """
+
+    states: tuple[str, ...]
+    axis: str
+    direction: Direction
+    members: tuple[str, ...]
+    layer: str = ""
+
+
+@dataclass(frozen=True)
+class Term:
+    """One linear summand of an update: `sum[over](product of factors * read)`.
+
+    `read` is the state at another step, its dims renamed as the factors name them (or a
+    linear re-indexing of it). `factors` do not depend on the recurrence; each applies
+    where `masks` (bools) all hold, elsewhere the term is 0. For a term that is diagonal
+    `over` is empty. For a low-rank one, `left` and `right` split the factors:
+    the term is `left * sum[dims](right * state)` with the state's own dims, where
+    `dims` are `contracted`.
+    """
+
+    state: str
+    lag: int
+    read: ir.Node
+    factors: tuple[ir.Node, ...]
+    masks: tuple[ir.Node, ...] = ()
+    over: tuple[str, ...] = ()
+    kind: Literal["diagonal", "low_rank", "dense"] = "dense"
+    left: ir.Node | None = None
+    right: ir.Node | None = None
+    contracted: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Affine:
+    """An update in normal form: the sum of `terms` plus `offset`, in the semiring.
+
+    `diagonal` is the sum of the diagonal terms' coefficients for the state itself one
+    step earlier (None is 0; only for the real semiring). `offset` is None where it is
+    the semiring's zero.
+    """
+
+    state: str
+    terms: tuple[Term, ...]
+    diagonal: ir.Node | None
+    offset: ir.Node | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What may be done with a recurrence, and why nothing more.
+
+    `rank` counts the low-rank part of the transition (None without one), `invariant`
+    says that the transition is the same at every step. `updates` hold the normal form,
+    whose second names of dims have the extents in `dims`.
+    """
+
+    recurrence: Recurrence
+    verdict: Kind
+    structure: Structure | None = None
+    rank: int | None = None
+    semiring: Semiring | None = None
+    invariant: bool = False
+    complex: bool = False
+    monoid: str | None = None
+    strategies: tuple[Strategy, ...] = ()
+    reasons: tuple[Diagnostic, ...] = ()
+    updates: tuple[Affine, ...] = field(default=(), compare=False, repr=False)
+    dims: Mapping[str, Size] = field(
+        default_factory=dict[str, Size], compare=False, repr=False
+    )
+
+    @property
+    def streams(self) -> bool:
+        """Whether it can be run one step of time at a time."""
+        return self.recurrence.direction == "forward" or self.recurrence.axis != "t"
+
+    def to_json(self) -> dict[str, Json]:
+        """The object that `explain --json` prints, without the strategy chosen."""
+        recurrence = self.recurrence
+        result: dict[str, Json] = {
+            "states": list(recurrence.states),
+            "axis": recurrence.axis,
+            "direction": recurrence.direction,
+            "verdict": self.verdict,
+            "structure": self.structure,
+            "rank": self.rank,
+            "semiring": self.semiring,
+            "invariant": self.invariant,
+            "streams": self.streams,
+            "strategies": list(self.strategies),
+            "reasons": [_reason(d) for d in self.reasons],
+        }
+        if recurrence.layer:
+            result["layer"] = recurrence.layer
+        return result
+
+
+def _reason(diagnostic: Diagnostic) -> Json:
+    span = diagnostic.span
+    return {
+        "code": diagnostic.code,
+        "file": span.source.name if span else None,
+        "line": span.line if span else None,
+        "column": span.column if span else None,
+        "end_column": span.end_column if span else None,
+        "message": diagnostic.message,
+        "help": " ".join(diagnostic.help),
+    }
+
+
+_STRUCTURES: Mapping[Structure, str] = {
+    "identity": "running sum",
+    "scalar": "scalar",
+    "diagonal": "diagonal",
+    "low_rank": "low rank",
+    "scalar_plus_low_rank": "scalar plus low rank",
+    "diagonal_plus_low_rank": "diagonal plus low rank",
+    "dense": "dense",
+    "monoid": "monoid",
+}
+
+
+def one_line(verdict: Verdict) -> str:
+    """`h over t: scannable, diagonal (real), data-dependent: loop, scan`."""
+    recurrence = verdict.recurrence
+    where = f"{', '.join(recurrence.states)} over {recurrence.axis}"
+    if recurrence.layer:
+        where = f"{recurrence.layer}: {where}"
+    if recurrence.direction == "backward":
+        where += " (backward)"
+    facts = [verdict.verdict if verdict.verdict != "fir" else "finite lag (fir)"]
+    if verdict.structure is not None:
+        facts.append(_structure(verdict))
+    if verdict.verdict == "scannable" and verdict.structure != "monoid":
+        facts.append("time-invariant" if verdict.invariant else "data-dependent")
+    if verdict.reasons:
+        facts.append(verdict.reasons[0].message)
+    ways = ", ".join(verdict.strategies)
+    return f"{where}: {', '.join(facts)}" + (f": {ways}" if ways else "")
+
+
+def _structure(verdict: Verdict) -> str:
+    assert verdict.structure is not None
+    text = _STRUCTURES[verdict.structure]
+    if verdict.rank is not None:
+        text += f" {verdict.rank}"
+    if verdict.monoid is not None:
+        return f"{text} of {verdict.monoid}s"
+    field_ = "complex" if verdict.complex else verdict.semiring
+    return f"{text} ({str(field_).replace('_', '-')})"
+
+
+@dataclass(frozen=True)
+class Analyzed:
+    """A model, gradients expanded, with a verdict for each of its recurrences."""
+
+    model: ir.Model
+    verdicts: tuple[Verdict, ...]

@@ -1,0 +1,177 @@
+"""The `seqdsl` command: arguments in, text and exit codes out.
+
+Exit codes: 0 fine, 1 the spec is wrong, 2 the call is wrong. What a command does is in
+`seqdsl/commands/`, imported when it runs, so that `check` starts quickly.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from seqdsl.commands import outcome
+
+app = typer.Typer(
+    name="seqdsl",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="A declarative language and compiler for sequence models.",
+)
+
+File = Annotated[str, typer.Argument(metavar="FILE", help="gla.seq, or std.gla:GLA")]
+Files = Annotated[list[str], typer.Argument(metavar="FILE...", help="gla.seq, std.gla")]
+LayerName = Annotated[str | None, typer.Option("--layer", help="default: the last one")]
+Json = Annotated[bool, typer.Option("--json", help="machine-readable output")]
+Short = Annotated[bool, typer.Option("--short", help="one line a diagnostic")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="K=V", help="an option of the layer: --set D=64"),
+]
+Target = Annotated[str, typer.Option(help="torch, mlir or triton")]
+Strategy = Annotated[
+    str, typer.Option(help="auto, loop, scan, chunk:64, convolve or newton")
+]
+Out = Annotated[Path | None, typer.Option("-o", "--out", metavar="OUT")]
+Stage = Annotated[
+    str,
+    typer.Option(
+        help="ast, ir, verdict, schedule, adjoint, torch, mlir or triton",
+    ),
+]
+
+
+@app.command()
+def check(files: Files, json: Json = False, short: Short = False) -> None:
+    """Parse, elaborate, analyze: one line per recurrence with its verdict."""
+    from seqdsl.commands.inspect import check
+
+    style = outcome.style(json, short)
+    raise typer.Exit(outcome.guard(lambda: check(files, style), style))
+
+
+@app.command()
+def explain(
+    what: Annotated[str, typer.Argument(metavar="FILE|CODE")],
+    layer: LayerName = None,
+    json: Json = False,
+) -> None:
+    """Why each recurrence has its verdict; or the page of a diagnostic's code."""
+    from seqdsl.commands.inspect import explain
+
+    style = outcome.style(json)
+    raise typer.Exit(outcome.guard(lambda: explain(what, layer, json), style))
+
+
+@app.command()
+def show(
+    file: File,
+    stage: Stage = "ir",
+    layer: LayerName = None,
+    sets: Sets = None,
+    strategy: Strategy = "auto",
+) -> None:
+    """Any stage of the compiler, as text."""
+    from seqdsl.commands.produce import show
+
+    request = outcome.Request(file, layer, tuple(sets or ()), strategy)
+    raise typer.Exit(outcome.guard(lambda: show(request, stage)))
+
+
+@app.command(name="compile")
+def compile_(
+    file: File,
+    layer: LayerName = None,
+    sets: Sets = None,
+    target: Target = "torch",
+    strategy: Strategy = "auto",
+    out: Out = None,
+    json: Json = False,
+) -> None:
+    """Write a standalone module; to standard output without -o."""
+    from seqdsl.commands.produce import compile_
+
+    style = outcome.style(json)
+    request = outcome.Request(file, layer, tuple(sets or ()), strategy)
+    code = outcome.guard(lambda: compile_(request, target, out, json), style)
+    raise typer.Exit(code)
+
+
+@app.command()
+def viz(
+    file: File,
+    out: Out = None,
+    layer: LayerName = None,
+) -> None:
+    """Draw axes, states and the flow of values as SVG."""
+    from seqdsl.commands.produce import viz
+
+    request = outcome.Request(file, layer)
+    raise typer.Exit(outcome.guard(lambda: viz(request, out)))
+
+
+@app.command()
+def fmt(
+    files: Files,
+    check: Annotated[bool, typer.Option("--check", help="change nothing")] = False,
+    json: Json = False,
+) -> None:
+    """Rewrite specs in the standard format; --check says which would change."""
+    from seqdsl.commands.files import fmt
+
+    style = outcome.style(json)
+    raise typer.Exit(outcome.guard(lambda: fmt(files, check, json), style))
+
+
+@app.command(name="list")
+def list_(
+    pattern: Annotated[str, typer.Argument(help="part of a name or summary")] = "",
+    json: Json = False,
+) -> None:
+    """The standard library, one line a layer."""
+    from seqdsl.commands.files import list_
+
+    raise typer.Exit(outcome.guard(lambda: list_(pattern, json)))
+
+
+@app.command()
+def new(name: Annotated[str, typer.Argument(help="my_layer: no suffix")]) -> None:
+    """A starter spec with its test, in the current folder."""
+    from seqdsl.commands.files import new
+
+    raise typer.Exit(outcome.guard(lambda: new(name)))
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="print it")] = False,
+) -> None:
+    if version:
+        from seqdsl import __version__
+
+        print(f"seqdsl {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line on `sys.argv`; the console script's entry point."""
+    for stream in (sys.stdout, sys.stderr):
+        # text of a spec may hold what an old terminal's encoding cannot
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        app()
+    except BrokenPipeError:
+        # the reader of a pipe has left; nothing more may be written on exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(outcome.OK)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,303 @@
+"""What elaboration knows while it works on one layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from seqdsl.diagnostics import Diagnostic, Label
+from seqdsl.elaborate.program import Binding, File, suggest
+from seqdsl.ir import nodes as ir
+from seqdsl.ir.sizes import (
+    Constraint,
+    Lit,
+    Opt,
+    Scalar,
+    Size,
+    SizeError,
+    evaluate,
+    options_of,
+)
+from seqdsl.ir.types import Type
+from seqdsl.source import Span
+from seqdsl.syntax import ast
+
+
+class Poisoned(Exception):
+    """A mistake has been reported; what depends on it stays silent."""
+
+
+# ---- What a name can mean inside a layer
+
+
+@dataclass
+class Value:
+    """An input, parameter, state or equation; `type` is None until it is known."""
+
+    name: str
+    kind: str
+    span: Span
+    scope: tuple[str, ...]
+    type: Type | None = None
+    statement: ast.Equation | None = None
+    place: Scope | None = None
+    status: str = "waiting"
+    used: bool = False
+
+
+@dataclass
+class Static:
+    """Something known when the layer is made: an option, a dim, a default."""
+
+    size: Size
+    span: Span
+    dim: str | None = None
+    used: bool = False
+
+
+@dataclass
+class Axis:
+    """`t` or the axis of a `repeat`."""
+
+    name: str
+    span: Span
+    used: bool = True
+
+
+@dataclass
+class Bound:
+    """An argument of a def: the node that stands for it."""
+
+    node: ir.Node
+    span: Span
+    used: bool = False
+
+
+@dataclass
+class LayerValue:
+    """A layer with its options given, ready to be called: `block = Block(D)`."""
+
+    name: str
+    binding: Binding
+    options: dict[str, Size]
+    dims: dict[str, str]
+    scope: tuple[str, ...]
+    span: Span
+    used: bool = False
+
+
+@dataclass
+class CallValue:
+    """The outputs of a layer call, by name."""
+
+    results: dict[str, ir.Node]
+    span: Span
+    used: bool = False
+
+
+Entity = Value | Static | Axis | Bound | LayerValue | CallValue
+
+
+@dataclass
+class Scope:
+    """Names visible at a place; `axes` are the repeats around it, outermost first."""
+
+    file: File
+    names: dict[str, Entity] = field(default_factory=lambda: dict[str, Entity]())
+    parent: Scope | None = None
+    axes: tuple[str, ...] = ()
+    copies: frozenset[str] = frozenset()
+
+    def find(self, name: str) -> Entity | None:
+        """The entity that `name` means here."""
+        place: Scope | None = self
+        while place is not None:
+            found = place.names.get(name)
+            if found is not None:
+                return found
+            place = place.parent
+        return None
+
+    def is_copy(self, name: str) -> bool:
+        """Whether `name` is a copy of the time axis here."""
+        place: Scope | None = self
+        while place is not None:
+            if name in place.copies:
+                return True
+            place = place.parent
+        return False
+
+    def known(self) -> list[str]:
+        """Every name that `find` knows."""
+        above = self.parent.known() if self.parent else []
+        return [*self.names, *above]
+
+
+@dataclass
+class Site:
+    """The equation being elaborated: names what it creates, and where errors go.
+
+    `parametric` is how many calls in it create parameters; `initial` is the type whose initial value
+    this is, when it is one.
+    """
+
+    name: str
+    parametric: int
+    span: Span
+    taken: dict[str, int] = field(default_factory=lambda: dict[str, int]())
+    initial: Type | None = None
+
+
+@dataclass
+class Context:
+    """The layer under construction."""
+
+    name: str
+    file: File
+    known: Mapping[str, Scalar]
+    models: dict[object, object]
+    chain: tuple[str, ...]
+    options: dict[str, ir.Option] = field(
+        default_factory=lambda: dict[str, ir.Option]()
+    )
+    dims: dict[str, Size] = field(default_factory=lambda: dict[str, Size]())
+    inputs: dict[str, ir.Input] = field(default_factory=lambda: dict[str, ir.Input]())
+    params: dict[str, ir.Param] = field(default_factory=lambda: dict[str, ir.Param]())
+    states: dict[str, ir.State] = field(default_factory=lambda: dict[str, ir.State]())
+    equations: dict[str, ir.Equation] = field(
+        default_factory=lambda: dict[str, ir.Equation]()
+    )
+    outputs: list[ir.Output] = field(default_factory=lambda: list[ir.Output]())
+    repeats: dict[str, ir.Repeat] = field(
+        default_factory=lambda: dict[str, ir.Repeat]()
+    )
+    instances: dict[str, ir.Instance] = field(
+        default_factory=lambda: dict[str, ir.Instance]()
+    )
+    calls: dict[str, ir.CallSite] = field(
+        default_factory=lambda: dict[str, ir.CallSite]()
+    )
+    externs: dict[str, ir.Extern] = field(
+        default_factory=lambda: dict[str, ir.Extern]()
+    )
+    copies: dict[str, None] = field(default_factory=lambda: dict[str, None]())
+    constraints: list[Constraint] = field(default_factory=lambda: list[Constraint]())
+    settled: dict[str, Scalar] = field(default_factory=lambda: dict[str, Scalar]())
+    integral: set[str] = field(default_factory=lambda: set[str]())
+    shifts: dict[str, dict[str, set[int]]] = field(
+        default_factory=lambda: dict[str, dict[str, set[int]]]()
+    )
+    diagnostics: list[Diagnostic] = field(default_factory=lambda: list[Diagnostic]())
+    stack: list[Value] = field(default_factory=lambda: list[Value]())
+    scopes: dict[str, Scope] = field(default_factory=lambda: dict[str, Scope]())
+    inner: dict[str, Value] = field(default_factory=lambda: dict[str, Value]())
+    names: set[str] = field(default_factory=lambda: set[str]())
+    sites: int = 0
+    used_dims: set[str] = field(default_factory=lambda: set[str]())
+
+    # ---- errors
+
+    def fail(
+        self,
+        code: str,
+        message: str,
+        span: Span,
+        *help_: str,
+        labels: tuple[Label, ...] = (),
+    ) -> Poisoned:
+        """Report a mistake; `raise` what this returns."""
+        self.report(code, message, span, *help_, labels=labels)
+        return Poisoned()
+
+    def report(
+        self,
+        code: str,
+        message: str,
+        span: Span,
+        *help_: str,
+        labels: tuple[Label, ...] = (),
+    ) -> None:
+        """Report a finding and go on."""
+        lines = tuple(h for h in help_ if h)
+        found = Diagnostic(code, message, span, labels, lines)
+        if found not in self.diagnostics:
+            self.diagnostics.append(found)
+
+    @contextmanager
+    def recover(self) -> Iterator[None]:
+        """Go on with the next statement after a reported mistake."""
+        try:
+            yield
+        except Poisoned:
+            pass
+
+    def unknown(self, name: str, span: Span, known: list[str], what: str) -> Poisoned:
+        """Report an unknown name with the nearest known one."""
+        return self.fail(
+            "E0101", f"unknown {what} `{name}`", span, suggest(name, known)
+        )
+
+    # ---- names and sizes
+
+    def fresh(self, name: str) -> str:
+        """`name`, or with a number where it is taken."""
+        candidate, n = name, 2
+        while candidate in self.names:
+            candidate, n = f"{name}_{n}", n + 1
+        self.names.add(candidate)
+        return candidate
+
+    def fresh_dim(self, name: str, size: Size) -> str:
+        """A new dim called about `name`; an old one of that name and size is reused."""
+        candidate, n = name, 2
+        while candidate in self.dims and self.dims[candidate] != size:
+            candidate, n = f"{name}_{n}", n + 1
+        self.dims[candidate] = size
+        return candidate
+
+    def value_of(self, size: Size) -> Scalar | None:
+        """The value of `size` if the options known now settle it."""
+        if isinstance(size, Lit):
+            return size.value
+        try:
+            return evaluate(size, self.known)
+        except (KeyError, SizeError):
+            return None
+
+    def settle(self, size: Size, span: Span) -> Scalar:
+        """The value of `size` where the model's form depends on it.
+
+        Options that decide it are fixed from here on by a constraint. Reports E0406
+        where one has no value yet.
+        """
+        value = self.value_of(size)
+        if value is None:
+            missing = ", ".join(
+                sorted(o for o in options_of(size) if o not in self.known)
+            )
+            raise self.fail(
+                "E0406",
+                f"the form of the layer depends on `{missing}`, which has no value",
+                span,
+                f"give it a default, or a value: `--set {missing}=…`",
+            )
+        for option in options_of(size):
+            self.settled[option] = self.known[option]
+            message = f"the layer was compiled for one value of `{option}`"
+            self.require_equal(Opt(option), Lit(self.known[option]), span, message)
+        return value
+
+    def require_equal(self, left: Size, right: Size, span: Span, message: str) -> None:
+        """Note that two sizes must agree, unless they are the same expression."""
+        if left == right:
+            return
+        constraint = Constraint(left, right, span, message)
+        if constraint not in self.constraints:
+            self.constraints.append(constraint)
+
+    def type_of(self, value: Value) -> Type:
+        """The type of a value that has been elaborated."""
+        if value.type is None:
+            raise Poisoned
+        return value.type

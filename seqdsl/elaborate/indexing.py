@@ -1,0 +1,242 @@
+"""What stands in brackets behind a value: shifts, copies of time, steps, slices."""
+
+from __future__ import annotations
+
+from seqdsl.elaborate import dims, expressions
+from seqdsl.elaborate.context import Axis, Context, Scope, Site, Static, Value
+from seqdsl.ir import build
+from seqdsl.ir import nodes as ir
+from seqdsl.ir.sizes import Lit, Size, apply
+from seqdsl.ir.types import TIME
+from seqdsl.source import Span
+from seqdsl.syntax import ast
+from seqdsl.syntax.format import format_expr
+
+
+def index(ctx: Context, scope: Scope, site: Site, expr: ast.Index) -> ir.Node:
+    """`value[items]`, item by item from the left."""
+    if isinstance(expr.value, ast.Name) and expr.value.id == "index":
+        if scope.find("index") is None:
+            return _position(ctx, scope, expr)
+    node = _indexed_value(ctx, scope, site, expr)
+    for item in expr.items:
+        node = build.at_span(_apply(ctx, scope, site, node, item), expr.span)
+    return node
+
+
+def _position(ctx: Context, scope: Scope, expr: ast.Index) -> ir.Node:
+    if len(expr.items) != 1 or expr.items[0].expr is None:
+        raise ctx.fail("E0405", "`index[K]` takes one dim", expr.span)
+    dim = dims.dim_name(ctx, scope, expr.items[0].expr)
+    return build.position(dim, axis=False, span=expr.span)
+
+
+def _indexed_value(ctx: Context, scope: Scope, site: Site, expr: ast.Index) -> ir.Node:
+    """The value before the brackets; a value of a repeat may be read from outside."""
+    if isinstance(expr.value, ast.Name):
+        name, span = expr.value.id, expr.value.span
+        entity = scope.find(name) or ctx.inner.get(name)
+        if isinstance(entity, Value):
+            left = [a for a in entity.scope if a not in scope.axes]
+            fixed = {item.axis for item in expr.items}
+            if all(a in fixed for a in left):
+                return expressions.reference(ctx, entity, span)
+    return expressions.value(ctx, scope, site, expr.value)
+
+
+def all_steps(
+    ctx: Context, scope: Scope, site: Site, expr: ast.Expr, axis: str
+) -> ir.Ref | ir.Result:
+    """A value of the repeat `axis` read from outside, at every step."""
+    item = ast.Item(axis=axis, span=expr.span)
+    whole = ast.Index(value=expr, items=(item,), span=expr.span)
+    node = _indexed_value(ctx, scope, site, whole)
+    _require_axis(ctx, node, axis, expr.span)
+    return named(ctx, site, scope, node)
+
+
+def _apply(
+    ctx: Context, scope: Scope, site: Site, node: ir.Node, item: ast.Item
+) -> ir.Node:
+    if item.slice is not None:
+        return _slice(ctx, scope, node, item)
+    if item.axis is not None:
+        return _at(ctx, scope, site, node, item)
+    match item.expr:
+        case ast.Name(id=name) if _is_copy_name(scope, name):
+            ctx.copies[name] = None
+            _require_axis(ctx, node, TIME, item.span)
+            return build.copy(named(ctx, site, scope, node), name)
+        case ast.Name(id=name) if isinstance(scope.find(name), Axis):
+            return node
+        case ast.Binary(op="+" | "-" as op, left=ast.Name(id=axis), right=by) if (
+            isinstance(scope.find(axis), Axis)
+        ):
+            return _shift(ctx, scope, site, node, item, axis, op, by)
+        case _:
+            shown = format_expr(item.expr) if item.expr else ""
+            raise ctx.fail(
+                "E0423",
+                f"`[{shown}]` is neither a shift nor an index",
+                item.span,
+                "write `x[t-1]` for one step earlier, `k[s]` for a second copy of time, "
+                "`h[n = N]` for one step of a repeat, `x[K = 2]` for one entry of a dim",
+            )
+
+
+def _is_copy_name(scope: Scope, name: str) -> bool:
+    return scope.find(name) is None and scope.is_copy(name)
+
+
+def named(ctx: Context, site: Site, scope: Scope, node: ir.Node) -> ir.Ref | ir.Result:
+    """`node` itself if it is a reference, else one to a new equation that holds it."""
+    if isinstance(node, ir.Ref | ir.Result):
+        return node
+    name = ctx.fresh(f"{site.name}_part")
+    equation = ir.Equation(
+        name=name, expr=node, scope=scope.axes, written=False, span=node.span
+    )
+    ctx.equations[name] = equation
+    return build.ref(name, node.type, node.span)
+
+
+def _require_axis(ctx: Context, node: ir.Node, axis: str, span: Span) -> None:
+    if axis not in node.type.axes:
+        raise ctx.fail(
+            "E0423",
+            f"this value is the same for every `{axis}`",
+            span,
+            "leave the index away",
+        )
+
+
+def _shift(
+    ctx: Context,
+    scope: Scope,
+    site: Site,
+    node: ir.Node,
+    item: ast.Item,
+    axis: str,
+    op: str,
+    by: ast.Expr,
+) -> ir.Node:
+    size = dims.static(ctx, scope, by)
+    steps = None if size is None else ctx.settle(size, by.span)
+    if not isinstance(steps, int) or isinstance(steps, bool):
+        raise ctx.fail(
+            "E0421",
+            f"a shift along `{axis}` must be by a constant whole number of steps",
+            item.span,
+            f"write for instance `[{axis}-1]`",
+        )
+    _require_axis(ctx, node, axis, item.span)
+    offset = steps if op == "+" else -steps
+    if axis != TIME and offset > 0:
+        raise ctx.fail(
+            "E0428",
+            f"step `{axis}+{offset}` has not run yet",
+            item.span,
+            f"read an earlier step, such as `[{axis}-1]`",
+        )
+    source = named(ctx, site, scope, node)
+    if isinstance(source, ir.Ref):
+        ctx.shifts.setdefault(source.name, {}).setdefault(axis, set()).add(offset)
+    return build.shift(source, axis, offset)
+
+
+def _at(
+    ctx: Context, scope: Scope, site: Site, node: ir.Node, item: ast.Item
+) -> ir.Node:
+    axis = item.axis or ""
+    assert item.expr is not None
+    if axis == TIME or axis in ctx.repeats:
+        return _step(ctx, scope, site, node, item, axis)
+    dim = dims.dim_name(ctx, scope, ast.Name(id=axis, span=item.span))
+    position = expressions.value(ctx, scope, site, item.expr)
+    return build.gather(node, dim, _whole(ctx, position, item.span))
+
+
+def _whole(ctx: Context, node: ir.Node, span: Span) -> ir.Node:
+    """A compile-time number as an int; other nodes as they are."""
+    if isinstance(node, ir.Const):
+        if isinstance(node.value, Lit) and not isinstance(node.value.value, int):
+            raise ctx.fail("E0214", "an index is a whole number", span)
+        return build.map_("int", node, span=span) if node.type.dtype != "int" else node
+    return node
+
+
+def _step(
+    ctx: Context, scope: Scope, site: Site, node: ir.Node, item: ast.Item, axis: str
+) -> ir.Node:
+    _require_axis(ctx, node, axis, item.span)
+    assert item.expr is not None
+    source = named(ctx, site, scope, node)
+    match item.expr:
+        case ast.Name(id="last") if scope.find("last") is None:
+            return build.at(source, axis, None)
+        case _:
+            position = expressions.value(ctx, scope, site, item.expr)
+    if axis != TIME:
+        count = ctx.repeats[axis].count
+        last = position.value if isinstance(position, ir.Const) else position
+        if last == count:
+            return build.at(source, axis, None)
+    return build.at(source, axis, _whole(ctx, position, item.span))
+
+
+def _slice(ctx: Context, scope: Scope, node: ir.Node, item: ast.Item) -> ir.Node:
+    assert item.slice is not None and item.axis is not None
+    dim = dims.dim_name(ctx, scope, ast.Name(id=item.axis, span=item.span))
+    if item.rename is None:
+        raise ctx.fail(
+            "E0204",
+            "a slice has another extent and needs a name of its own",
+            item.span,
+            f"write `[{item.axis} = a:b as J]`",
+        )
+    what = "a bound of a slice"
+    start, stop, step = (
+        default if part is None else dims.require_static(ctx, scope, part, what)
+        for part, default in (
+            (item.slice.start, Lit(0)),
+            (item.slice.stop, ctx.dims[dim]),
+            (item.slice.step, Lit(1)),
+        )
+    )
+    _check_slice(ctx, (start, stop, step), ctx.dims[dim], item.span)
+    extent = apply("-", stop, start)
+    if step != Lit(1):
+        up = apply("-", apply("+", extent, step), Lit(1))
+        extent = apply("//", up, step)
+    into = dims.declare_dim(ctx, scope, item.rename, extent, item.span)
+    return build.slice_dim(node, dim, start, step, into)
+
+
+def _check_slice(
+    ctx: Context, bounds: tuple[Size, Size, Size], extent: Size, span: Span
+) -> None:
+    start, stop, step = bounds
+    message = "this slice does not lie inside the dim"
+    for low, high in ((Lit(0), start), (start, stop), (stop, extent), (Lit(1), step)):
+        inside = apply("<=", low, high)
+        known = ctx.value_of(inside)
+        if known is False:
+            raise ctx.fail("E0413", message, span, "bounds count from 0 to the extent")
+        if known is None:
+            ctx.require_equal(inside, Lit(True), span, message)
+
+
+def axis_or_dim(ctx: Context, scope: Scope, expr: ast.Expr) -> str:
+    """The name of what a reduction runs over: a dim, `t`, `batch`, a repeat or a copy."""
+    match expr:
+        case ast.Name(id=name):
+            entity = scope.find(name)
+            if isinstance(entity, Axis):
+                return entity.name
+            if isinstance(entity, Static):
+                return dims.dim_name(ctx, scope, expr)
+            if entity is None and (name == "batch" or _is_copy_name(scope, name)):
+                return name
+        case _:
+            pass
+    return dims.dim_name(ctx, scope, expr)

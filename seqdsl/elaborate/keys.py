@@ -1,0 +1,92 @@
+"""State-dict keys: derived from the spec's own names, or set with `as`."""
+
+from __future__ import annotations
+
+from seqdsl.elaborate.context import Context, Scope, Site
+from seqdsl.source import Span
+from seqdsl.syntax import ast
+
+PRIMITIVES = ("linear", "embed", "conv", "param")
+
+# Attributes of `torch.nn.Module` (and of the generated classes) that a parameter
+# must not hide.
+_TAKEN = frozenset(
+    """
+    T_destination add_module apply bfloat16 buffers call_super_init children compile
+    cpu cuda double dump_patches eval extra_repr float forward get_buffer
+    get_extra_state get_parameter get_submodule half initial_state ipu load_state_dict
+    modules mtia named_buffers named_children named_modules named_parameters parameters
+    register_backward_hook register_buffer register_forward_hook
+    register_forward_pre_hook register_full_backward_hook
+    register_full_backward_pre_hook register_load_state_dict_post_hook
+    register_load_state_dict_pre_hook register_module register_parameter
+    register_state_dict_post_hook register_state_dict_pre_hook requires_grad_
+    reset_parameters set_extra_state set_submodule share_memory state_dict step to
+    to_empty train training type verdicts xpu zero_grad prefill externs
+    """.split()
+)
+
+
+def safe(key: str) -> str:
+    """`key` with parts that a torch module cannot have as attributes changed by a `_`."""
+    return ".".join(f"{p}_" if p in _TAKEN else p for p in key.split("."))
+
+
+def local_name(site: Site, expr: ast.Expr, kind: str, key: str | None) -> str:
+    """What a call that creates parameters is called: `z`, `n_x`, `u_rmsnorm`.
+
+    The equation's name where it is the only such call there, else the equation's
+    name with the argument's (the function's where the argument has none).
+    """
+    if key is not None:
+        return key
+    name = site.name
+    if site.parametric > 1:
+        # sub-layers go by their own name: what they are says more than what they read
+        argument = _argument_name(expr) if kind in PRIMITIVES else None
+        name = f"{name}_{argument or kind}"
+    site.taken[name] = site.taken.get(name, 0) + 1
+    n = site.taken[name]
+    return name if n == 1 else f"{name}_{n}"
+
+
+def _argument_name(expr: ast.Expr) -> str | None:
+    if not isinstance(expr, ast.Call) or not expr.args:
+        return None
+    first = expr.args[0]
+    while isinstance(first, ast.Index | ast.Redim):
+        first = first.value
+    return first.id if isinstance(first, ast.Name) else None
+
+
+def prefixed(scope: Scope, key: str) -> str:
+    """`key` below the repeats around it: `l.{l}.key`; the braces hold the step from 0."""
+    path = "".join(f"{axis}.{{{axis}}}." for axis in scope.axes)
+    return path + safe(key)
+
+
+def check_unique(ctx: Context, key: str, span: Span) -> None:
+    """E0121 where `key` is taken, or lies above or below a taken one."""
+    for other in [p.key for p in ctx.params.values()] + [*ctx.instances]:
+        same = key == other
+        inside = key.startswith(f"{other}.") or other.startswith(f"{key}.")
+        if same or inside:
+            raise ctx.fail(
+                "E0121",
+                f"the state-dict key `{key}` is already taken"
+                + ("" if same else f" by `{other}`"),
+                span,
+                "set another one with `as`",
+            )
+
+
+def snake(name: str) -> str:
+    """`GatedDeltaNet` as `gated_delta_net`."""
+    out: list[str] = []
+    for i, char in enumerate(name):
+        after_lower = i > 0 and (name[i - 1].islower() or name[i - 1].isdigit())
+        before_lower = i + 1 < len(name) and name[i + 1].islower() and i > 0
+        if char.isupper() and (after_lower or (before_lower and name[i - 1] != "_")):
+            out.append("_")
+        out.append(char.lower())
+    return "".join(out)

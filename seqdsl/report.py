@@ -1,0 +1,288 @@
+"""The one place that draws diagnostics: text for people, objects for programs.
+
+The layout is computed once, as lines of styled pieces; `plain` joins them for pipes,
+`show` colors them on a terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, TextIO
+
+from seqdsl.diagnostics import Diagnostic, Label
+from seqdsl.source import BUILTIN, Source, Span
+
+Piece = tuple[str, str]
+"""Text and the name of its style in `STYLES`."""
+Line = list[Piece]
+Style = Literal["full", "short", "json"]
+
+STYLES = {
+    "": "",
+    "error": "bold red",
+    "warning": "bold yellow",
+    "title": "bold",
+    "place": "cyan",
+    "margin": "blue",
+    "caret": "bold red",
+    "dash": "bold blue",
+    "word": "bold green",
+}
+WIDTH = 80
+TAB = 4
+
+
+# ---- Characters and columns
+
+
+def visible(text: str) -> str:
+    """`text` on one line, with control characters made visible and tabs kept."""
+    return "".join(map(_visible_char, text))
+
+
+def _visible_char(char: str) -> str:
+    code = ord(char)
+    if char == "\t" or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Zl", "Zp"):
+        return char
+    if code < 32:
+        return chr(0x2400 + code)
+    return "␡" if code == 127 else f"<U+{code:04X}>"
+
+
+def cells(text: str) -> int:
+    """Columns of a terminal that `text` (without tabs) takes."""
+    return sum(
+        0
+        if unicodedata.combining(char)
+        else 2
+        if unicodedata.east_asian_width(char) in "WF"
+        else 1
+        for char in text
+    )
+
+
+def _expand(text: str) -> tuple[str, list[int]]:
+    """Printable form of a source line, and the column at which each character begins."""
+    shown: list[str] = []
+    columns: list[int] = []
+    at = 0
+    for char in text:
+        columns.append(at)
+        new = " " * (TAB - at % TAB) if char == "\t" else _visible_char(char)
+        shown.append(new)
+        at += cells(new)
+    columns.append(at)
+    return "".join(shown), columns
+
+
+def _window(text: str, first: int, last: int, width: int) -> tuple[str, int]:
+    """The part of a long `text` that holds columns first … last, and its offset."""
+    if cells(text) <= width:
+        return text, 0
+    room = width - 2
+    # the marked part in view, with as much of what stands before it as fits
+    start = max(0, min(first - room // 4, max(first, last) - room + room // 4))
+    if start <= 1:
+        return _cut(text, 0, width - 1) + "…", 0
+    part = _cut(text, start, start + room)
+    more = "…" if cells(text) > start + room else ""
+    return f"…{part}{more}", start - 1
+
+
+def _cut(text: str, start: int, stop: int) -> str:
+    """Columns start … stop of `text`; a wide character cut in half becomes spaces."""
+    out: list[str] = []
+    at = 0
+    for char in text:
+        wide = cells(char)
+        inside = max(0, min(at + wide, stop) - max(at, start))
+        if wide == 0:
+            out.append(char if start <= at <= stop else "")
+        else:
+            out.append(char if inside == wide else " " * inside)
+        at += wide
+    return "".join(out)
+
+
+# ---- Layout
+
+
+@dataclass(frozen=True)
+class _Mark:
+    span: Span
+    text: str
+    sign: Literal["^", "-"]
+
+
+def layout(d: Diagnostic, width: int = WIDTH) -> list[Line]:
+    """`d` as lines of styled pieces, at most `width` columns of source a line."""
+    lines = [_header(d, width)]
+    marks, others = _sort_labels(d)
+    lines += _snippets(marks, width)
+    for label in others:
+        lines.append([("   also  ", "word"), (visible(label.text + _where(label)), "")])
+    for text in d.help:
+        lines.append([("   help  ", "word"), (visible(text), "")])
+    lines.append([("   more  ", "word"), (f"seqdsl explain {d.code}", "")])
+    return lines
+
+
+def _header(d: Diagnostic, width: int) -> Line:
+    message = visible(d.message)
+    style = "error" if d.is_error else "warning"
+    line: Line = [(d.code, style), ("  ", ""), (message, "title")]
+    if d.span is not None and d.span.source is not BUILTIN:
+        place = visible(f"{d.span.source.name}:{d.span.line}:{d.span.column}")
+        gap = width - sum(cells(text) for text, _ in line) - cells(place)
+        line += [(" " * max(2, gap), ""), (place, "place")]
+    return line
+
+
+def _sort_labels(d: Diagnostic) -> tuple[list[_Mark], list[Label]]:
+    """What is drawn under the source's lines, and what is only said."""
+    if d.span is None or d.span.source is BUILTIN:
+        return [], list(d.labels)
+    caret = [label for label in d.labels if label.span == d.span]
+    drawn = [
+        label
+        for label in d.labels
+        if label.span.source is d.span.source and label not in caret
+    ]
+    others = [label for label in d.labels if label not in drawn and label not in caret]
+    text = "; ".join(label.text for label in caret)
+    marks = [_Mark(d.span, text, "^")]
+    marks += [_Mark(label.span, label.text, "-") for label in drawn]
+    return marks, others
+
+
+def _where(label: Label) -> str:
+    source = label.span.source
+    return "" if source is BUILTIN else f" ({source.name}:{label.span.line})"
+
+
+def _snippets(marks: Sequence[_Mark], width: int) -> Iterator[Line]:
+    by_line: dict[int, list[_Mark]] = {}
+    for mark in marks:
+        by_line.setdefault(mark.span.line, []).append(mark)
+    margin = max(5, *(len(str(line)) + 1 for line in by_line)) if by_line else 5
+    before: int | None = None
+    for number in sorted(by_line):
+        if before is not None and number > before + 1:
+            yield [(" " * (margin - 3) + "...", "margin")]
+        yield from _snippet(number, by_line[number], margin, width)
+        before = number
+
+
+def _snippet(
+    number: int, marks: list[_Mark], margin: int, width: int
+) -> Iterator[Line]:
+    source: Source = marks[0].span.source
+    text, columns = _expand(source.line(number))
+    places = [_columns(mark, columns) for mark in marks]
+    first, last = places[0] if len(places) == 1 else (min(places)[0], max(places)[1])
+    part, offset = _window(text, first, last, max(20, width - margin - 3))
+    yield [(f"{number:>{margin}} | ", "margin"), (part, "")]
+    order = sorted(
+        zip(marks, places, strict=True), key=lambda p: (p[0].sign == "-", p[1])
+    )
+    for mark, (start, stop) in order:
+        start, stop = max(0, start - offset), min(stop - offset, cells(part))
+        style = "caret" if mark.sign == "^" else "dash"
+        line: Line = [(f"{'':>{margin}} | ", "margin"), (" " * start, "")]
+        line.append((mark.sign * max(1, stop - start), style))
+        if said := _said(mark):
+            line.append((f" {said}", style))
+        yield line
+
+
+def _columns(mark: _Mark, columns: list[int]) -> tuple[int, int]:
+    """First and past-the-last terminal column of `mark` on its first line."""
+    span = mark.span
+    end = len(columns) if span.end_line > span.line else span.end_column
+    start = min(span.column - 1, len(columns) - 1)
+    return columns[start], columns[min(max(end - 1, start), len(columns) - 1)]
+
+
+def _said(mark: _Mark) -> str:
+    text = visible(mark.text)
+    if mark.span.end_line == mark.span.line:
+        return text
+    return f"{text} (to line {mark.span.end_line})".strip()
+
+
+# ---- Output
+
+
+def plain(d: Diagnostic, width: int = WIDTH) -> str:
+    """`d` drawn without color; no newline at the end."""
+    rows = ("".join(text for text, _ in line).rstrip() for line in layout(d, width))
+    return "\n".join(rows)
+
+
+def place_json(span: Span | None) -> dict[str, str | int | None]:
+    """File, line and columns of a span as JSON values; None where there is none."""
+    if span is None or span.source is BUILTIN:
+        keys = ("file", "line", "column", "end_line", "end_column")
+        return dict.fromkeys(keys)
+    return {
+        "file": span.source.name,
+        "line": span.line,
+        "column": span.column,
+        "end_line": span.end_line,
+        "end_column": span.end_column,
+    }
+
+
+def to_json(d: Diagnostic) -> dict[str, object]:
+    """`d` as JSON values."""
+    return {
+        "code": d.code,
+        "severity": "error" if d.is_error else "warning",
+        **place_json(d.span),
+        "message": d.message,
+        "labels": [{**place_json(x.span), "text": x.text} for x in d.labels],
+        "help": "; ".join(d.help) or None,
+    }
+
+
+def colors(file: TextIO) -> bool:
+    """Whether `file` is a terminal that wants color."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    return file.isatty()
+
+
+def show(
+    diagnostics: Iterable[Diagnostic], style: Style = "full", file: TextIO | None = None
+) -> None:
+    """Write diagnostics to `file` (standard error): drawn, one line each, or as JSON."""
+    out = file or sys.stderr
+    match style:
+        case "json":
+            print(json.dumps([to_json(d) for d in diagnostics], indent=2), file=out)
+        case "short":
+            for d in diagnostics:
+                print(visible(d.short), file=out)
+        case "full":
+            if colors(out):
+                _show_rich(diagnostics, out)
+                return
+            for d in diagnostics:
+                print(plain(d), end="\n\n", file=out)
+
+
+def _show_rich(diagnostics: Iterable[Diagnostic], file: TextIO) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(file=file, highlight=False)
+    for d in diagnostics:
+        for line in layout(d, max(40, min(console.width, 120))):
+            text = Text.assemble(*((piece, STYLES[style]) for piece, style in line))
+            console.print(text, soft_wrap=True)
+        console.print()

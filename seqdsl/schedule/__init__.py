@@ -1,0 +1,1 @@
+"""In which loops the equations of a layer run."""

@@ -1,0 +1,52 @@
+"""Model → Plan: inline what a time loop needs, order, hoist."""
+
+from __future__ import annotations
+
+from seqdsl.ir import nodes as ir
+from seqdsl.rewrite.inline import inline_calls
+from seqdsl.schedule.dependence import dependences
+from seqdsl.schedule.hoist import hoist
+from seqdsl.schedule.loops import order
+from seqdsl.schedule.plan import Call, Plan, Step, TimeLoop, walk
+
+
+def plan(model: ir.Model) -> Plan:
+    """The loops in which the equations of `model` run, for whole sequences.
+
+    Calls that would stand in a loop along time are inlined, so that their state-free
+    parts can leave it. Raises `SpecError` (E0310) for a circle that no loop carries.
+    """
+    steps = order(model, dependences(model))
+    while inside := _called_in_time(steps):
+        model = inline_calls(model, inside)
+        steps = order(model, dependences(model))
+    taken = frozenset(
+        [
+            *model.input,
+            *model.param,
+            *model.equation,
+            *model.call,
+            *(o.name for o in model.options),
+            *model.dims,
+            *model.repeat,
+        ]
+    )
+    return Plan(model=model, steps=hoist(steps, taken))
+
+
+def plan_step(model: ir.Model) -> Plan:
+    """The same for one step of a stream; `model` is that of `plan(…)`.
+
+    Everything that reads an earlier step reads it from the state, so only loops along
+    depth remain.
+    """
+    return Plan(model=model, steps=order(model, dependences(model), in_time=True))
+
+
+def _called_in_time(steps: tuple[Step, ...]) -> frozenset[str]:
+    """Calls that stand inside a loop along time."""
+    names: set[str] = set()
+    for step in walk(steps):
+        if isinstance(step, TimeLoop):
+            names.update(s.call.name for s in walk(step.body) if isinstance(s, Call))
+    return frozenset(names)

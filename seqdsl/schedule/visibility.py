@@ -1,0 +1,185 @@
+"""What a copy of the time axis can see: `softmax[s <= t and t - s < W](…)`.
+
+A read of `k[s]` counts only where the sums over `s` give it weight. From the predicates
+there, this module proves bounds on `t - s`; a layer streams when `t - s >= 0` is proved,
+and forgets its past when `t - s < W` is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from seqdsl.ir import nodes as ir
+from seqdsl.ir.sizes import Lit, Size, apply
+from seqdsl.ir.types import TIME
+from seqdsl.ir.walk import subtree
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Bounds on `t - s`: at least `least`, and below `window` (None: no bound)."""
+
+    least: int
+    window: Size | None = None
+
+
+_KEEPS_ZERO = frozenset(
+    "neg square abs sqrt sin tan tanh relu silu gelu sign real imag conj float "
+    "stopgrad expm1 log1p erf sinh atan floor ceil round int".split()
+)
+
+
+@dataclass(frozen=True)
+class _Bounds:
+    """What is known about `t - s` wherever something holds (or is not 0)."""
+
+    least: int | None = None
+    window: Size | None = None
+
+    def both(self, other: _Bounds) -> _Bounds:
+        """Where this holds and the other does."""
+        known = [b for b in (self.least, other.least) if b is not None]
+        window = self.window if other.window is None else other.window
+        if isinstance(self.window, Lit) and isinstance(other.window, Lit):
+            window = apply("min", self.window, other.window)
+        return _Bounds(max(known, default=None), window)
+
+    def either(self, other: _Bounds) -> _Bounds:
+        """Where at least one of the two holds."""
+        known = [b for b in (self.least, other.least) if b is not None]
+        least = min(known) if len(known) == 2 else None
+        window = self.window if self.window == other.window else None
+        if isinstance(self.window, Lit) and isinstance(other.window, Lit):
+            window = apply("max", self.window, other.window)
+        return _Bounds(least, window)
+
+
+def reach_of_copies(model: ir.Model) -> Mapping[str, Reach]:
+    """Copies of time that only look at the current and earlier steps, and how far."""
+    result: dict[str, Reach] = {}
+    for copy in model.copies:
+        found: list[_Bounds] = []
+        for equation in model.equations:
+            found.extend(_sums(model, equation.expr, copy))
+        for output in model.outputs:
+            found.extend(_sums(model, output.expr, copy))
+        bounds = found[0] if found else _Bounds()
+        for other in found[1:]:
+            bounds = bounds.either(other)
+        if bounds.least is not None and bounds.least >= 0:
+            result[copy] = Reach(bounds.least, bounds.window)
+    return result
+
+
+def _sums(model: ir.Model, expr: ir.Node, copy: str) -> list[_Bounds]:
+    """Bounds of every place in `expr` where `copy` is summed away or normalized."""
+    found: list[_Bounds] = []
+    for node in subtree(expr):
+        match node:
+            case ir.Contract(args=args, over=over) if copy in over:
+                found.append(_product(model, args, copy))
+            case ir.Reduce(op=op, arg=arg, over=over, where=where) if copy in over:
+                bounds = _Bounds() if where is None else holds(model, where, copy)
+                if op == "sum":
+                    bounds = bounds.both(_support(model, arg, copy))
+                found.append(bounds)
+            case ir.Along(over=over, where=where) if copy in over:
+                found.append(
+                    _Bounds() if where is None else holds(model, where, copy)
+                )
+            case _:
+                pass
+    return found
+
+
+def _product(model: ir.Model, args: tuple[ir.Node, ...], copy: str) -> _Bounds:
+    bounds = _Bounds()
+    for arg in args:
+        bounds = bounds.both(_support(model, arg, copy))
+    return bounds
+
+
+def _support(model: ir.Model, node: ir.Node, copy: str) -> _Bounds:
+    """What is known wherever `node` is not 0."""
+    if node.type.dtype == "bool":
+        return holds(model, node, copy)
+    match node:
+        case ir.Ref(name=name) if name in model.equation and name not in model.state:
+            return _support(model, model.equation[name].expr, copy)
+        case ir.Along(op="softmax", over=over, where=where) if copy in over:
+            return _Bounds() if where is None else holds(model, where, copy)
+        case ir.Map(op="mul", args=args) | ir.Contract(args=args):
+            return _product(model, args, copy)
+        case ir.Map(op="div", args=args):
+            return _support(model, args[0], copy)
+        case ir.Map(op="where", args=(condition, value, ir.Const(value=Lit(0 | 0.0)))):
+            bounds = holds(model, condition, copy)
+            return bounds.both(_support(model, value, copy))
+        case ir.Map(op=op, args=args) if op in _KEEPS_ZERO:
+            return _support(model, args[0], copy)
+        case ir.Rename() | ir.Split() | ir.Merge() | ir.SliceDim():
+            return _support(model, node.arg, copy)
+        case _:
+            return _Bounds()
+
+
+def holds(model: ir.Model, node: ir.Node, copy: str) -> _Bounds:
+    """What is known about `t - copy` wherever the condition `node` is true."""
+    match node:
+        case ir.Ref(name=name) if name in model.equation and name not in model.state:
+            return holds(model, model.equation[name].expr, copy)
+        case ir.Map(op="and", args=(a, b)):
+            return holds(model, a, copy).both(holds(model, b, copy))
+        case ir.Map(op="or", args=(a, b)):
+            return holds(model, a, copy).either(holds(model, b, copy))
+        case ir.Map(op="gt" | "ge" as op, args=(a, b)):
+            return _less(model, b, a, copy, strict=op == "gt")
+        case ir.Map(op="lt" | "le" as op, args=(a, b)):
+            return _less(model, a, b, copy, strict=op == "lt")
+        case ir.Map(op="eq", args=(a, b)):
+            below = _less(model, a, b, copy, strict=False)
+            return below.both(_less(model, b, a, copy, strict=False))
+        case _:
+            return _Bounds()
+
+
+def _less(
+    model: ir.Model, a: ir.Node, b: ir.Node, copy: str, strict: bool
+) -> _Bounds:
+    """Bounds from `a < b` (or `a <= b`) where both are affine in `t` and `copy`."""
+    left, right = _affine(model, a, copy), _affine(model, b, copy)
+    if left is None or right is None:
+        return _Bounds()
+    t, s = right[0] - left[0], right[1] - left[1]
+    rest = apply("-", right[2], left[2])
+    if (t, s) == (1, -1) and isinstance(rest, Lit) and isinstance(rest.value, int):
+        return _Bounds(least=int(strict) - rest.value)
+    if (t, s) == (-1, 1):
+        return _Bounds(window=rest if strict else apply("+", rest, Lit(1)))
+    return _Bounds()
+
+
+def _affine(
+    model: ir.Model, node: ir.Node, copy: str
+) -> tuple[int, int, Size] | None:
+    """`node` as a · t + b · copy + c, where it is that."""
+    match node:
+        case ir.Const(value=value):
+            return 0, 0, value
+        case ir.Position(along=along) if along in (TIME, copy):
+            return int(along == TIME), int(along == copy), Lit(0)
+        case ir.Ref(name=name) if name in model.equation and name not in model.state:
+            return _affine(model, model.equation[name].expr, copy)
+        case ir.Map(op="neg", args=(a,)):
+            one = _affine(model, a, copy)
+            return None if one is None else (-one[0], -one[1], apply("neg", one[2]))
+        case ir.Map(op="add" | "sub" as op, args=(a, b)):
+            one, two = _affine(model, a, copy), _affine(model, b, copy)
+            if one is None or two is None:
+                return None
+            sign = 1 if op == "add" else -1
+            rest = apply("+" if op == "add" else "-", one[2], two[2])
+            return one[0] + sign * two[0], one[1] + sign * two[1], rest
+        case _:
+            return None

@@ -1,0 +1,107 @@
+"""Text to `ast.Spec`."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, cast
+
+from seqdsl.diagnostics import SpecError
+from seqdsl.source import Source, Span
+from seqdsl.syntax import ast
+from seqdsl.syntax.build import Builder
+from seqdsl.syntax.characters import not_text
+from seqdsl.syntax.depth import too_deep
+from seqdsl.syntax.layout import layout
+from seqdsl.syntax.lex import Token, Vocabulary, lex
+from seqdsl.syntax.recover import Machine, Rejected, syntax_errors
+
+if TYPE_CHECKING:
+    from lark import Lark
+
+
+def parse(source: Source) -> ast.Spec:
+    """The spec that a source spells; raises `SpecError` with all its syntax errors."""
+    for char in "\0\ufffd":
+        if char in source.text:
+            at = source.text.index(char)
+            raise SpecError([not_text(Span(source, at, at + 1))])
+    found = lex(source, _vocabulary())
+    tokens = None if found.problems else layout(source, found.lines)
+    declarations = _declarations(tokens) if tokens else None
+    if declarations is None:
+        raise SpecError(syntax_errors(source, found, _Feed))
+    if problems := too_deep(declarations):
+        raise SpecError(problems)
+    return ast.Spec(
+        source=source,
+        declarations=declarations,
+        comments=tuple(found.comments),
+        span=Span(source, 0, len(source.text)),
+    )
+
+
+def parse_expression(text: str) -> ast.Expr:
+    """The expression that a text spells; its spans lie in a source of their own."""
+    # Inside parentheses line breaks mean nothing, as for any expression.
+    spec = parse(Source("<expression>", f"def f():\n ({text}\n )"))
+    match spec.declarations:
+        case (ast.DefDecl(body=(ast.Result(value=value),)),):
+            return value
+        case _:
+            raise ValueError(f"not an expression: {text}")
+
+
+def _declarations(tokens: list[Token]) -> tuple[ast.Decl, ...] | None:
+    feed = _Feed()
+    result: Any = None
+    try:
+        for token in tokens:
+            result = feed(token)
+    except (Rejected, SpecError):
+        return None
+    return cast("tuple[ast.Decl, ...]", result)
+
+
+class _Feed(Machine):
+    """Lark's parser, taking one token at a time."""
+
+    def __init__(self) -> None:
+        self._machine: Any = _parser().parse_interactive()
+
+    def __call__(self, token: Token) -> object:
+        """Take a token; the last one, `$END`, returns the declarations."""
+        from lark import UnexpectedToken
+
+        try:
+            return self._machine.feed_token(token)
+        except UnexpectedToken as error:
+            raise Rejected from error
+
+    def accepts(self) -> frozenset[str]:
+        """The types of token that could come next."""
+        return frozenset(self._machine.accepts())
+
+
+@cache
+def _parser() -> Lark:
+    # Imported late: most of what a process loads is not needed before a file is parsed.
+    from lark import Lark
+
+    grammar = files("seqdsl.grammar").joinpath("seq.lark").read_text("utf-8")
+    return Lark(
+        grammar,
+        parser="lalr",
+        lexer="basic",
+        transformer=cast(Any, Builder()),
+        keep_all_tokens=True,
+        maybe_placeholders=True,
+    )
+
+
+@cache
+def _vocabulary() -> Vocabulary:
+    return Vocabulary.of(
+        (terminal.name, terminal.pattern.to_regexp(), terminal.pattern.type == "str")
+        for terminal in _parser().terminals
+    )
