@@ -14,7 +14,7 @@ from seqdsl.backends.reference.session import Index
 from seqdsl.diagnostics import CallError, Diagnostic, SpecError
 from seqdsl.ir import nodes as ir
 from seqdsl.ir import ops
-from seqdsl.ir.types import TIME, promote
+from seqdsl.ir.types import TIME, DType, promote
 
 
 def evaluate(frame: Frame, node: ir.Node, index: Index) -> Tensor:
@@ -99,7 +99,8 @@ def _pointwise(
 def _map(frame: Frame, node: ir.Map, index: Index) -> Tensor:
     row = ops.MAPS[node.op]
     branches = 1 if row.result == "branches" else 0
-    dtype = promote(row.least, *(a.type.dtype for a in node.args[branches:]))
+    dtypes: list[DType] = [a.type.dtype for a in node.args[branches:]]
+    dtype = promote(row.least, *dtypes)
     args: list[Tensor] = []
     for i, arg in enumerate(node.args):
         value = align(frame.evaluate(arg, index), arg.type.dims, node.type.dims)
@@ -216,7 +217,8 @@ def _concat(frame: Frame, node: ir.Concat, index: Index) -> Tensor:
     parts: list[Tensor] = []
     for arg, dim in zip(node.args, node.dims, strict=True):
         dims = [node.into if d == dim else d for d in arg.type.dims]
-        sizes = {**frame.bound.dims, node.into: frame.bound.dims[dim]}
+        extent = frame.bound.dims[dim] if dim else 1
+        sizes = {**frame.bound.dims, node.into: extent}
         value = cast(frame.evaluate(arg, index), node.type.dtype)
         parts.append(spread(value, dims, node.type.dims, sizes))
     return torch.cat(parts, node.type.dims.index(node.into))

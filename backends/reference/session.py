@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 
 from torch import Tensor
@@ -42,10 +44,12 @@ class Session:
     """One call: all runs, and `depth`, the number of values now waiting for others."""
 
     runs: tuple[Run, ...]
-    segmented: bool
-    training: bool
-    seed: int
-    externs: Mapping[str, Callable[..., Tensor]]
+    segmented: bool = False
+    training: bool = False
+    seed: int = 0
+    externs: Mapping[str, Callable[..., Tensor]] = field(
+        default_factory=dict[str, Callable[..., Tensor]]
+    )
     depth: int = 0
 
     def length(self, index: Index) -> int:
@@ -58,6 +62,17 @@ class Session:
                 "a value that is shared by all segments depends on their length"
             )
         return max(lengths, default=0)
+
+
+@contextmanager
+def deep_recursion() -> Generator[None, None, None]:
+    """Room for deeply nested expressions, of which up to `DEEPEST` may be open."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, 50_000))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
 
 
 def settle(request: Callable[[], Tensor]) -> Tensor:

@@ -128,11 +128,11 @@ def collect(terms: Iterable[Term]) -> Poly:
 
 def canonical(term: Term) -> Term:
     """`term` with factors in order and summed indices numbered by first use."""
-    order = term.factors
-    for _ in range(2):
+    # The first sort cannot know the numbers, so it goes by everything else.
+    order = sorted(term.factors, key=lambda f: _sort_key(f, term.bound, {}))
+    if term.bound:
         numbers = {n: i for i, n in enumerate(_seen(order, term.bound))}
-        # The first pass cannot know the numbers, so it goes by the other names alone.
-        order = tuple(sorted(order, key=lambda f: _sort_key(f, term.bound, numbers)))
+        order.sort(key=lambda f: _sort_key(f, term.bound, numbers))
     table = {n: f"#b{i}" for i, n in enumerate(_seen(order, term.bound))}
     return Term(
         term.scale,
@@ -177,8 +177,11 @@ def multiply(a: Poly, b: Poly, interner: Interner) -> Poly:
 
 def times(a: Term, b: Term, interner: Interner) -> Term:
     """The product of two terms."""
-    a, b = apart(a, interner), apart(b, interner)
-    return Term(a.scale * b.scale, (*a.factors, *b.factors), a.bound | b.bound)
+    if a.bound and b.bound:
+        a, b = apart(a, interner), apart(b, interner)
+    masks = {f for f in a.factors if f.kind == "mask"}
+    factors = (*a.factors, *(f for f in b.factors if f not in masks))
+    return Term(a.scale * b.scale, factors, a.bound | b.bound)
 
 
 def apart(term: Term, interner: Interner) -> Term:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from seqdsl.diagnostics import Diagnostic, SpecError
+from seqdsl.elaborate.layer import Request, elaborate_layer, finish
 from seqdsl.elaborate.program import (
     Binding,
     Program,
@@ -15,7 +16,6 @@ from seqdsl.elaborate.program import (
     load_text,
     suggest,
 )
-from seqdsl.elaborate.statements import Request, elaborate_layer, finish
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Scalar
 from seqdsl.source import Span

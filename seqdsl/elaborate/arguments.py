@@ -17,6 +17,11 @@ def function_name(expr: ast.Call) -> str:
     return expr.func.id if isinstance(expr.func, ast.Name) else "this"
 
 
+def only(expr: ast.Call) -> ast.Expr:
+    """The one positional argument of a call whose count has been checked."""
+    return next(iter(expr.args))
+
+
 def check_count(ctx: Context, expr: ast.Call, low: int, high: int, usage: str) -> None:
     """E0401 unless the call has between `low` and `high` positional arguments."""
     n = len(expr.args)
@@ -96,13 +101,13 @@ def choice(
         size = dims.static(ctx, scope, given)
         settled = None if size is None else ctx.settle(size, given.span)
         chosen = settled if isinstance(settled, str) else given.id
-    if chosen not in choices:
+    if chosen is None or chosen not in choices:
         listed = ", ".join(f'"{c}"' for c in choices)
         raise ctx.fail(
             "E0411",
             f"`{name}` is one of {listed}",
             given.span,
-            suggest(str(chosen), list(choices)),
+            suggest(chosen or "", list(choices)),
         )
     return chosen
 

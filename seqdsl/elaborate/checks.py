@@ -56,11 +56,11 @@ def _cycles(ctx: Context) -> None:
     for site in ctx.calls.values():
         reads[site.name] = [n for _, a in site.args for n in same_step_reads(a)]
     color: dict[str, int] = {}
-    for root in reads:
+    for root, first in reads.items():
         if root in color:
             continue
         path: list[str] = [root]
-        stack = [iter(reads[root])]
+        stack = [iter(first)]
         color[root] = 1
         while stack:
             for name in stack[-1]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -128,6 +128,10 @@ class Scope:
             place = place.parent
         return False
 
+    def values(self) -> list[Value]:
+        """Values declared in this very scope."""
+        return [e for e in self.names.values() if isinstance(e, Value)]
+
     def known(self) -> list[str]:
         """Every name that `find` knows."""
         above = self.parent.known() if self.parent else []
@@ -149,6 +153,12 @@ class Site:
     initial: Type | None = None
 
 
+Models = dict[
+    object, list[tuple[dict[str, Scalar], "ir.Model | tuple[Diagnostic, ...]"]]
+]
+"""Elaborated sub-layers by request, with the options that decided their form."""
+
+
 @dataclass
 class Context:
     """The layer under construction."""
@@ -156,7 +166,7 @@ class Context:
     name: str
     file: File
     known: Mapping[str, Scalar]
-    models: dict[object, object]
+    models: Models
     chain: tuple[str, ...]
     options: dict[str, ir.Option] = field(
         default_factory=lambda: dict[str, ir.Option]()
@@ -183,6 +193,7 @@ class Context:
     )
     copies: dict[str, None] = field(default_factory=lambda: dict[str, None]())
     constraints: list[Constraint] = field(default_factory=lambda: list[Constraint]())
+    taken_keys: dict[str, str] = field(default_factory=lambda: dict[str, str]())
     settled: dict[str, Scalar] = field(default_factory=lambda: dict[str, Scalar]())
     integral: set[str] = field(default_factory=lambda: set[str]())
     shifts: dict[str, dict[str, set[int]]] = field(
@@ -225,7 +236,7 @@ class Context:
             self.diagnostics.append(found)
 
     @contextmanager
-    def recover(self) -> Iterator[None]:
+    def recover(self) -> Generator[None]:
         """Go on with the next statement after a reported mistake."""
         try:
             yield

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seqdsl.elaborate import arguments, dims, expressions
+from seqdsl.elaborate import arguments, declare, dims, expressions
 from seqdsl.elaborate.context import Axis, Bound, Context, Scope, Site, Static
 from seqdsl.elaborate.program import Binding, suggest
 from seqdsl.elaborate.unify import fit, item_name, shape_text
@@ -26,10 +26,11 @@ def inline(
             expr.span,
             "a def is written out in place and cannot recur; use `repeat`",
         )
-    from seqdsl.elaborate.statements import collect_copies, declare_equations
 
     place = Scope(
-        found.file, axes=scope.axes, copies=collect_copies(decl.body, found.file)
+        found.file,
+        axes=scope.axes,
+        copies=declare.collect_copies(decl.body, found.file),
     )
     place.names[TIME] = Axis(TIME, decl.header)
     bound = _bracket_dims(ctx, scope, expr, decl.brackets, decl.name, place)
@@ -39,7 +40,9 @@ def inline(
     old = ctx.chain
     ctx.chain = (*old, decl.name)
     try:
-        declare_equations(ctx, place, decl.body, prefix=f"{site.name}_", span=expr.span)
+        declare.declare_equations(
+            ctx, place, decl.body, prefix=f"{site.name}_", span=expr.span
+        )
         result = next((s for s in decl.body if isinstance(s, ast.Result)), None)
         if result is None:
             raise ctx.fail(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-from seqdsl.elaborate import calls, dims, indexing
+from seqdsl.elaborate import calls, dims, equations, indexing
 from seqdsl.elaborate.context import (
     Axis,
     Bound,
@@ -178,9 +178,7 @@ def reference(ctx: Context, entity: Value, span: Span) -> ir.Ref:
     """A `Ref` to `entity`, which is elaborated first where its type is not known."""
     entity.used = True
     if entity.type is None:
-        from seqdsl.elaborate.statements import elaborate_equation
-
-        elaborate_equation(ctx, entity, span)
+        equations.elaborate_equation(ctx, entity, span)
     return build.ref(entity.name, ctx.type_of(entity), span)
 
 
@@ -266,9 +264,7 @@ def call_results(
 def reference_of_call(ctx: Context, entity: Value, span: Span) -> None:
     """Elaborate the equation behind `entity`, so that its scope knows what it is."""
     if entity.type is None and entity.status == "waiting":
-        from seqdsl.elaborate.statements import elaborate_equation
-
-        elaborate_equation(ctx, entity, span)
+        equations.elaborate_equation(ctx, entity, span)
 
 
 def values(

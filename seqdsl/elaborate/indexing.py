@@ -15,9 +15,9 @@ from seqdsl.syntax.format import format_expr
 
 def index(ctx: Context, scope: Scope, site: Site, expr: ast.Index) -> ir.Node:
     """`value[items]`, item by item from the left."""
-    if isinstance(expr.value, ast.Name) and expr.value.id == "index":
-        if scope.find("index") is None:
-            return _position(ctx, scope, expr)
+    named_index = isinstance(expr.value, ast.Name) and expr.value.id == "index"
+    if named_index and scope.find("index") is None:
+        return _position(ctx, scope, expr)
     node = _indexed_value(ctx, scope, site, expr)
     for item in expr.items:
         node = build.at_span(_apply(ctx, scope, site, node, item), expr.span)

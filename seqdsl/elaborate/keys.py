@@ -11,19 +11,68 @@ PRIMITIVES = ("linear", "embed", "conv", "param")
 # Attributes of `torch.nn.Module` (and of the generated classes) that a parameter
 # must not hide.
 _TAKEN = frozenset(
-    """
-    T_destination add_module apply bfloat16 buffers call_super_init children compile
-    cpu cuda double dump_patches eval extra_repr float forward get_buffer
-    get_extra_state get_parameter get_submodule half initial_state ipu load_state_dict
-    modules mtia named_buffers named_children named_modules named_parameters parameters
-    register_backward_hook register_buffer register_forward_hook
-    register_forward_pre_hook register_full_backward_hook
-    register_full_backward_pre_hook register_load_state_dict_post_hook
-    register_load_state_dict_pre_hook register_module register_parameter
-    register_state_dict_post_hook register_state_dict_pre_hook requires_grad_
-    reset_parameters set_extra_state set_submodule share_memory state_dict step to
-    to_empty train training type verdicts xpu zero_grad prefill externs
-    """.split()
+    [
+        "T_destination",
+        "add_module",
+        "apply",
+        "bfloat16",
+        "buffers",
+        "call_super_init",
+        "children",
+        "compile",
+        "cpu",
+        "cuda",
+        "double",
+        "dump_patches",
+        "eval",
+        "extra_repr",
+        "float",
+        "forward",
+        "get_buffer",
+        "get_extra_state",
+        "get_parameter",
+        "get_submodule",
+        "half",
+        "initial_state",
+        "ipu",
+        "load_state_dict",
+        "modules",
+        "mtia",
+        "named_buffers",
+        "named_children",
+        "named_modules",
+        "named_parameters",
+        "parameters",
+        "register_backward_hook",
+        "register_buffer",
+        "register_forward_hook",
+        "register_forward_pre_hook",
+        "register_full_backward_hook",
+        "register_full_backward_pre_hook",
+        "register_load_state_dict_post_hook",
+        "register_load_state_dict_pre_hook",
+        "register_module",
+        "register_parameter",
+        "register_state_dict_post_hook",
+        "register_state_dict_pre_hook",
+        "requires_grad_",
+        "reset_parameters",
+        "set_extra_state",
+        "set_submodule",
+        "share_memory",
+        "state_dict",
+        "step",
+        "to",
+        "to_empty",
+        "train",
+        "training",
+        "type",
+        "verdicts",
+        "xpu",
+        "zero_grad",
+        "prefill",
+        "externs",
+    ]
 )
 
 
@@ -66,18 +115,21 @@ def prefixed(scope: Scope, key: str) -> str:
 
 
 def check_unique(ctx: Context, key: str, span: Span) -> None:
-    """E0121 where `key` is taken, or lies above or below a taken one."""
-    for other in [p.key for p in ctx.params.values()] + [*ctx.instances]:
-        same = key == other
-        inside = key.startswith(f"{other}.") or other.startswith(f"{key}.")
-        if same or inside:
-            raise ctx.fail(
-                "E0121",
-                f"the state-dict key `{key}` is already taken"
-                + ("" if same else f" by `{other}`"),
-                span,
-                "set another one with `as`",
-            )
+    """Take `key`; E0121 where it is taken, or lies above or below a taken one."""
+    parts = key.split(".")
+    above = [".".join(parts[:i]) for i in range(1, len(parts))]
+    holders = [p for p in above if ctx.taken_keys.get(p) == "leaf"]
+    if key in ctx.taken_keys or holders:
+        other = f" by `{holders[0]}`" if holders else ""
+        raise ctx.fail(
+            "E0121",
+            f"the state-dict key `{key}` is already taken{other}",
+            span,
+            "set another one with `as`",
+        )
+    ctx.taken_keys[key] = "leaf"
+    for path in above:
+        ctx.taken_keys[path] = "folder"
 
 
 def snake(name: str) -> str:

@@ -63,7 +63,7 @@ def _reduction(ctx: Context, scope: Scope, site: Site, expr: ast.Call) -> ir.Nod
     usage = f"{name}[K](x)"
     check_count(ctx, expr, 1, 1, usage)
     if expr.brackets is None and name in _WHOLE:
-        arg = expressions.value(ctx, scope, site, expr.args[0])
+        arg = expressions.value(ctx, scope, site, arguments.only(expr))
         axes = tuple(a for a in (BATCH, TIME) if a in arg.type.axes)
         if not axes:
             raise ctx.fail(
@@ -75,7 +75,7 @@ def _reduction(ctx: Context, scope: Scope, site: Site, expr: ast.Call) -> ir.Nod
             )
         return build.reduce(name, arg, axes)
     over, where = arguments.brackets(ctx, scope, site, expr, usage)
-    arg = expressions.value(ctx, scope, site, expr.args[0])
+    arg = expressions.value(ctx, scope, site, arguments.only(expr))
     if where is not None:
         over = (
             *over,

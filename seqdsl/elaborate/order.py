@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from seqdsl.elaborate.context import Scope, Value
 from seqdsl.syntax import ast
@@ -38,37 +38,37 @@ def dependency_order(values: Sequence[Value]) -> list[Value]:
     Elaboration follows references by itself; this order only keeps it from going deep.
     """
     waiting = {v.name.rsplit(".", 1)[-1]: v for v in values if v.statement is not None}
-    done: dict[str, Value] = {}
+    reads = {n: names_in(v.statement.value) for n, v in waiting.items() if v.statement}
+    return [waiting[name] for name in read_order(reads)]
+
+
+def read_order(reads: Mapping[str, Iterator[str]]) -> list[str]:
+    """Names so that each comes after what it reads, as far as there is no circle."""
+    done: dict[str, None] = {}
     visiting: set[str] = set()
-    for root in waiting:
-        if root in done:
-            continue
-        stack: list[tuple[str, Iterator[str]]] = [(root, _reads(waiting[root]))]
+    for root in reads:
+        stack = [] if root in visiting else [root]
         visiting.add(root)
         while stack:
-            name, reads = stack[-1]
-            for other in reads:
-                if other in waiting and other not in done and other not in visiting:
+            for other in reads[stack[-1]]:
+                if other in reads and other not in visiting:
                     visiting.add(other)
-                    stack.append((other, _reads(waiting[other])))
+                    stack.append(other)
                     break
             else:
-                stack.pop()
-                done[name] = waiting[name]
-    return list(done.values())
-
-
-def _reads(value: Value) -> Iterator[str]:
-    return names_in(value.statement.value if value.statement else ())
+                done[stack.pop()] = None
+    return list(done)
 
 
 def parametric_calls(scope: Scope, expr: ast.Expr) -> int:
     """How many calls in `expr` create parameters."""
     count = 0
     for node in nodes_in(expr):
-        if isinstance(node, ast.ParamExpr):
-            count += 1
-        elif isinstance(node, ast.Call) and _creates(scope, node.func):
+        if (
+            isinstance(node, ast.ParamExpr)
+            or isinstance(node, ast.Call)
+            and _creates(scope, node.func)
+        ):
             count += 1
     return count
 

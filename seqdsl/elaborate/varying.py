@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from seqdsl.elaborate.order import names_in, read_order
 from seqdsl.ir.types import BATCH, TIME
 from seqdsl.syntax import ast
 
@@ -39,10 +40,13 @@ class Reads:
 
     def settle(self) -> None:
         """Grow the axes of all names until nothing changes."""
+        # What is read comes first, so that only circles need another round.
+        order = read_order({n: names_in(e) for n, e in self.expressions.items()})
         changed = True
         while changed:
             changed = False
-            for name, exprs in self.expressions.items():
+            for name in order:
+                exprs = self.expressions[name]
                 found = self.axes.get(name, Axes()).union(*map(self.of, exprs))
                 if found != self.axes.get(name):
                     self.axes[name] = found

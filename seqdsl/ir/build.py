@@ -38,7 +38,7 @@ def at_span(node: _N, span: Span) -> _N:
 # ---- Leaves
 
 
-def const(value: Size | int | float | bool, span: Span = NOWHERE) -> ir.Const:
+def const(value: Size | float | bool, span: Span = NOWHERE) -> ir.Const:
     """A scalar known when the layer is made; a bare option counts as int if `integral`."""
     size = Lit(value) if isinstance(value, int | float) else value
     return ir.Const(value=size, type=Type(_const_dtype(size)), span=span)

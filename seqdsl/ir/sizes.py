@@ -6,6 +6,7 @@ A size stays symbolic until a layer is made, so that one elaboration serves ever
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -95,24 +96,32 @@ def _power(a: float, b: float) -> float:
     return a**b
 
 
+def _and(a: Scalar, b: Scalar) -> bool:
+    return bool(a) and bool(b)
+
+
+def _or(a: Scalar, b: Scalar) -> bool:
+    return bool(a) or bool(b)
+
+
 OPERATORS: Mapping[str, Callable[..., Any]] = {
-    "+": lambda a, b: a + b,
-    "-": lambda a, b: a - b,
-    "*": lambda a, b: a * b,
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
     "/": _divide,
     "//": _whole_divide,
     "%": _remainder,
     "**": _power,
-    "neg": lambda a: -a,
-    "<": lambda a, b: a < b,
-    "<=": lambda a, b: a <= b,
-    ">": lambda a, b: a > b,
-    ">=": lambda a, b: a >= b,
-    "==": lambda a, b: a == b,
-    "!=": lambda a, b: a != b,
-    "and": lambda a, b: a and b,
-    "or": lambda a, b: a or b,
-    "not": lambda a: not a,
+    "neg": operator.neg,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "!=": operator.ne,
+    "and": _and,
+    "or": _or,
+    "not": operator.not_,
     "min": min,
     "max": max,
     "abs": abs,

@@ -72,15 +72,15 @@ class Blocks:
         ]
 
     def _declared(self, line: Line) -> Diagnostic | None:
-        tokens = line.tokens
-        named = len(tokens) > 1 and tokens[1].type in ("EQUAL", "COMMA", "COLON")
-        if tokens[0].type not in _DECLARATIONS or named:
+        first = line.tokens[0]
+        named = [t.type for t in line.tokens[1:2]] in (["EQUAL"], ["COMMA"], ["COLON"])
+        if first.type not in _DECLARATIONS or named:
             return None
-        word = tokens[0].text
+        word = first.text
         return Diagnostic(
             "E0015",
             f"{'an' if word[0] in 'ie' else 'a'} {word} cannot stand inside a block",
-            tokens[0].span,
+            first.span,
             help=("move it to the left margin",),
         )
 

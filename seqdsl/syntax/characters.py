@@ -59,6 +59,7 @@ _LOOKALIKES = {
     "：": ":",
     "\u00a0": "an ordinary space",
 }
+_CONTROLS = {"\r": "carriage return", "\v": "vertical tab", "\f": "form feed"}
 _QUOTES = "\"'`“”‘’„«»"
 
 
@@ -91,8 +92,8 @@ def _unknown(span: Span) -> Diagnostic:
         return Diagnostic("E0007", message, span, help=(advice,))
     if char in _QUOTES:
         return _quote(span)
-    name = unicodedata.name(char, f"U+{ord(char):04X}").lower()
-    shown = f"`{char}` ({name})" if char.isprintable() else f"the character {name}"
+    name = unicodedata.name(char, "").lower() or _CONTROLS.get(char, ascii(char))
+    shown = f"`{char}` ({name})" if char.isprintable() else f"a {name}"
     if char in _LOOKALIKES:
         meant = _LOOKALIKES[char]
         advice = f"write {meant if ' s' in meant else f'`{meant}`'} instead"

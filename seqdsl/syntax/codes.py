@@ -5,7 +5,7 @@ from __future__ import annotations
 SYNTAX_CODES: dict[str, str] = {
     # Characters
     "E0001": "unknown character",
-    "E0002": "text that is not in double quotes",
+    "E0002": "text without its double quotes",
     "E0003": "a bracket is never closed",
     "E0004": "a bracket closes nothing",
     "E0005": "number out of range",
@@ -33,7 +33,8 @@ SYNTAX_CODES: dict[str, str] = {
     "E0032": "the left of `=` is not a name",
     "E0033": "augmented assignment",
     "E0034": "several values where one is expected",
-    "E0035": "Python statement",
+    "E0035": "statement or word of another language",
+    "E0036": "comment without `#`",
     # Expressions
     "E0040": "nothing between two values",
     "E0041": "`if` without `else`",
@@ -41,5 +42,5 @@ SYNTAX_CODES: dict[str, str] = {
     "E0043": "positional argument after a named one",
     "E0044": "not a dim in a `.(… -> …)`",
     "E0045": "nested too deeply",
-    "E0049": "misplaced word or sign",
+    "E0049": "a word or sign that cannot stand here",
 }

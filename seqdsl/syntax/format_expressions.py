@@ -9,8 +9,8 @@ from seqdsl.syntax import ast
 WIDTH = 88
 STEP = 4
 
-_LEVELS = {"or": 1, "and": 2, "not": 3}
-_LEVELS |= {"+": 5, "-": 5, "*": 6, "/": 6, "//": 6, "%": 6, "**": 8}
+_LEVELS = {"or": 1, "and": 2, "not": 3} | {"+": 5, "-": 5, "**": 8}
+_LEVELS.update(dict.fromkeys(("*", "/", "//", "%"), 6))
 _COMPARE, _FACTOR, _ATOM = 4, 7, 9
 _ARITHMETIC = ("+", "-", "*", "/", "//", "%", "**")
 
@@ -122,10 +122,8 @@ def format_part(part: Part) -> str:
     match part:
         case ast.Keyword(name=name, value=value):
             return f"{name} = {format_expr(value)}"
-        case ast.DimItem(expr=None):
-            return "..."
         case ast.DimItem(expr=expr, rename=rename):
-            return dense(expr) + _key(rename)
+            return (dense(expr) if expr else "...") + _key(rename)
         case ast.Item(axis=str(axis), slice=ast.Slice() as cut, rename=rename):
             return f"{axis} = {_slice(cut)}{_key(rename)}"
         case ast.Item(expr=expr, axis=axis, rename=rename):

@@ -67,7 +67,7 @@ class _Feed(Machine):
     """Lark's parser, taking one token at a time."""
 
     def __init__(self) -> None:
-        self._machine: Any = _parser().parse_interactive()
+        self._machine: Any = cast(Any, _parser()).parse_interactive()
 
     def __call__(self, token: Token) -> object:
         """Take a token; the last one, `$END`, returns the declarations."""

@@ -36,18 +36,19 @@ def syntax_errors(
     source: Source, found: Lexed, start: Callable[[], Machine]
 ) -> list[Diagnostic]:
     """What is wrong with a file that was refused, in file order, at most `MOST`."""
-    problems = list(found.problems)
+    problems = found.problems[:MOST]
     blocks = Blocks()
     for line in found.lines:
+        if len(problems) >= MOST:
+            break
         # A line gets one diagnostic: its place first, then what stands on it.
         placed = blocks.place(line)
         problem = None if line.broken else placed or _problem(source, line, start)
         blocks.done(line, bool(problem) or line.broken)
         problems += [problem] if problem else []
         problems += blocks.empty
-        if len(problems) >= MOST:
-            break
-    problems += blocks.close()
+    else:
+        problems += blocks.close()
     if not problems:
         # Cannot happen as long as `Blocks` and the grammar agree; never say nothing.
         whole = Span(source, 0, min(1, len(source.text)))

@@ -9,12 +9,25 @@ from hypothesis import strategies as st
 from seqdsl.syntax import ast
 
 T = TypeVar("T")
+Exprs = st.SearchStrategy[ast.Expr]
 
 names = st.sampled_from(
     ["x", "h", "S", "D", "H", "heads", "t", "n", "sum", "linear", "α", "W1", "_"]
 )
 keys = st.none() | st.lists(names, min_size=1, max_size=2).map(".".join)
-name_nodes = st.builds(lambda id: ast.Name(id=id), names)
+name_nodes = st.builds(ast.Name, id=names)
+
+
+def tuples(
+    entries: st.SearchStrategy[T], least: int = 0, most: int = 2
+) -> st.SearchStrategy[tuple[T, ...]]:
+    """Tuples of `least` to `most` entries."""
+    # Unlike `map(tuple)`, an annotated function keeps the type of the entries.
+    return st.lists(entries, min_size=least, max_size=most).map(_tuple)
+
+
+def _tuple(entries: list[T]) -> tuple[T, ...]:
+    return tuple(entries)
 
 
 def _number(text: str) -> ast.Number:
@@ -27,148 +40,82 @@ _numbers = st.one_of(
     st.integers(min_value=0).map(str),
     st.floats(min_value=0, allow_nan=False, allow_infinity=False).map(repr),
 ).map(_number)
-_strings = st.text("abc #()='-é", max_size=6).map(lambda value: ast.String(value=value))
-_atoms = st.one_of(
+_atoms: Exprs = st.one_of(
     name_nodes,
     _numbers,
-    _strings,
-    st.booleans().map(lambda value: ast.Bool(value=value)),
+    st.builds(ast.String, value=st.text("abc #()='-é", max_size=6)),
+    st.builds(ast.Bool, value=st.booleans()),
     st.just(ast.ParamExpr()),
     st.just(ast.DimList(items=())),
 )
 
 
-def tuples(
-    entries: st.SearchStrategy[T], least: int = 0, most: int = 2
-) -> st.SearchStrategy[tuple[T, ...]]:
-    """Tuples of `least` to `most` entries."""
-    return st.lists(entries, min_size=least, max_size=most).map(tuple)
-
-
-def _dims(exprs: st.SearchStrategy[ast.Expr]) -> st.SearchStrategy[ast.DimItem]:
+def _dims(exprs: Exprs) -> st.SearchStrategy[ast.DimItem]:
     return st.just(ast.DimItem(expr=None)) | st.builds(
-        lambda expr, rename: ast.DimItem(expr=expr, rename=rename),
-        exprs,
-        st.none() | names,
+        ast.DimItem, expr=exprs, rename=st.none() | names
     )
 
 
-def _items(exprs: st.SearchStrategy[ast.Expr]) -> st.SearchStrategy[ast.Item]:
-    ends = st.none() | exprs
-    slices = st.builds(
-        lambda start, stop, step: ast.Slice(start=start, stop=stop, step=step),
-        ends,
-        ends,
-        ends,
-    )
+def _items(exprs: Exprs) -> st.SearchStrategy[ast.Item]:
+    end = st.none() | exprs
+    cuts = st.builds(ast.Slice, start=end, stop=end, step=end)
     return st.one_of(
-        st.builds(
-            lambda expr, rename: ast.Item(expr=expr, rename=rename),
-            exprs,
-            st.none() | names,
-        ),
-        st.builds(lambda axis, expr: ast.Item(axis=axis, expr=expr), names, exprs),
-        st.builds(
-            lambda axis, cut, rename: ast.Item(axis=axis, slice=cut, rename=rename),
-            names,
-            slices,
-            names,
-        ),
+        st.builds(ast.Item, expr=exprs, rename=st.none() | names),
+        st.builds(ast.Item, axis=names, expr=exprs),
+        st.builds(ast.Item, axis=names, slice=cuts, rename=names),
     )
 
 
-def _operations(exprs: st.SearchStrategy[ast.Expr]) -> st.SearchStrategy[ast.Expr]:
+def _comparison(first: ast.Expr, rest: list[tuple[str, ast.Expr]]) -> ast.Compare:
+    ops = tuple(op for op, _ in rest)
+    return ast.Compare(ops=ops, operands=(first, *(expr for _, expr in rest)))
+
+
+def _operations(exprs: Exprs) -> Exprs:
     binary = st.sampled_from(["+", "-", "*", "/", "//", "%", "**", "and", "or"])
     compare = st.sampled_from(["<", "<=", ">", ">=", "==", "!="])
-
-    def comparison(first: ast.Expr, rest: list[tuple[str, ast.Expr]]) -> ast.Compare:
-        ops = tuple(op for op, _ in rest)
-        return ast.Compare(ops=ops, operands=(first, *(expr for _, expr in rest)))
-
+    rest = st.lists(st.tuples(compare, exprs), min_size=1, max_size=2)
     return st.one_of(
-        st.builds(
-            lambda op, operand: ast.Unary(op=op, operand=operand),
-            st.sampled_from(["-", "+", "not"]),
-            exprs,
-        ),
-        st.builds(
-            lambda op, left, right: ast.Binary(op=op, left=left, right=right),
-            binary,
-            exprs,
-            exprs,
-        ),
-        st.builds(
-            comparison,
-            exprs,
-            st.lists(st.tuples(compare, exprs), min_size=1, max_size=2),
-        ),
-        st.builds(
-            lambda then, condition, otherwise: ast.Conditional(
-                then=then, condition=condition, otherwise=otherwise
-            ),
-            exprs,
-            exprs,
-            exprs,
-        ),
+        st.builds(ast.Unary, op=st.sampled_from(["-", "+", "not"]), operand=exprs),
+        st.builds(ast.Binary, op=binary, left=exprs, right=exprs),
+        st.builds(_comparison, exprs, rest),
+        st.builds(ast.Conditional, then=exprs, condition=exprs, otherwise=exprs),
     )
 
 
-def _brackets(exprs: st.SearchStrategy[ast.Expr]) -> st.SearchStrategy[ast.Expr]:
+def _brackets(exprs: Exprs) -> Exprs:
+    args = tuples(exprs)
     items = tuples(_items(exprs), least=1)
-    keywords = tuples(
-        st.builds(lambda name, value: ast.Keyword(name=name, value=value), names, exprs)
-    )
-    sides = tuples(exprs)
-    maps = st.builds(
-        lambda source, target: ast.DimMap(source=source, target=target), sides, sides
-    )
+    keywords = tuples(st.builds(ast.Keyword, name=names, value=exprs))
+    maps = tuples(st.builds(ast.DimMap, source=args, target=args), least=1)
     return st.one_of(
         st.builds(
-            lambda func, brackets, args, keywords, key: ast.Call(
-                func=func, brackets=brackets, args=args, keywords=keywords, key=key
-            ),
-            exprs,
-            st.none() | items,
-            tuples(exprs),
-            keywords,
-            keys,
+            ast.Call,
+            func=exprs,
+            brackets=st.none() | items,
+            args=args,
+            keywords=keywords,
+            key=keys,
         ),
-        st.builds(
-            lambda args, keywords, key: ast.ParamExpr(
-                args=args, keywords=keywords, key=key
-            ),
-            tuples(exprs),
-            keywords,
-            keys,
-        ),
-        st.builds(
-            lambda value, items: ast.Index(value=value, items=items), exprs, items
-        ),
-        st.builds(
-            lambda value, maps: ast.Redim(value=value, maps=maps),
-            exprs,
-            tuples(maps, least=1),
-        ),
-        st.builds(lambda value, name: ast.Member(value=value, name=name), exprs, names),
-        tuples(_dims(exprs)).map(lambda items: ast.DimList(items=items)),
+        st.builds(ast.ParamExpr, args=args, keywords=keywords, key=keys),
+        st.builds(ast.Index, value=exprs, items=items),
+        st.builds(ast.Redim, value=exprs, maps=maps),
+        st.builds(ast.Member, value=exprs, name=names),
+        st.builds(ast.DimList, items=tuples(_dims(exprs))),
     )
 
 
-def _deeper(exprs: st.SearchStrategy[ast.Expr]) -> st.SearchStrategy[ast.Expr]:
+def _deeper(exprs: Exprs) -> Exprs:
     return _operations(exprs) | _brackets(exprs)
 
 
-expressions: st.SearchStrategy[ast.Expr] = st.recursive(_atoms, _deeper, max_leaves=12)
+expressions: Exprs = st.recursive(_atoms, _deeper, max_leaves=12)
 """Any expression."""
 
-_small = st.recursive(_atoms, _deeper, max_leaves=4)
+_small: Exprs = st.recursive(_atoms, _deeper, max_leaves=4)
 _dtypes = st.sampled_from(["float", "int", "bool", "complex"])
 types: st.SearchStrategy[ast.TypeExpr] = st.one_of(
-    _dtypes.map(lambda dtype: ast.TypeExpr(dtype=dtype, shape=None)),
-    st.builds(
-        lambda dtype, shape: ast.TypeExpr(dtype=dtype, shape=shape),
-        st.none() | _dtypes,
-        tuples(_dims(_small)),
-    ),
+    st.builds(ast.TypeExpr, dtype=_dtypes, shape=st.none()),
+    st.builds(ast.TypeExpr, dtype=st.none() | _dtypes, shape=tuples(_dims(_small))),
 )
 """Any type."""

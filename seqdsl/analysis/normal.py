@@ -1,0 +1,266 @@
+"""Puts an expression in normal form over reads of the state.
+
+Definitions of the same step are put in where they depend on the recurrence. What is
+linear in the reads stays visible as such; everything else becomes a nonlinear factor,
+equal for equal arguments, so that it can still cancel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import fields, replace
+from fractions import Fraction
+from typing import Literal
+
+from seqdsl.analysis.graph import Edge, name_of
+from seqdsl.analysis.reindexing import Reindexer
+from seqdsl.analysis.terms import (
+    Factor,
+    Interner,
+    Poly,
+    Term,
+    TooLong,
+    add,
+    constant,
+    is_free,
+    key_of,
+    multiply,
+)
+from seqdsl.differentiate.broadcast import Dims
+from seqdsl.ir import build
+from seqdsl.ir import nodes as ir
+from seqdsl.ir.sizes import Lit
+from seqdsl.ir.types import TIME
+from seqdsl.ir.walk import children
+
+
+class Normal:
+    """Normal forms of the expressions of one recurrence of one model."""
+
+    def __init__(
+        self, model: ir.Model, axis: str, members: Iterable[str], edges: Iterable[Edge]
+    ) -> None:
+        self.model = model
+        self.axis = axis
+        self.members = frozenset(members)
+        self.elsewhere = {(e.source, e.axis) for e in edges if e.kind != "same"}
+        self.interner = Interner()
+        self.dims = Dims(model.dims, frozenset(model.copies))
+        self._active: dict[int, tuple[ir.Node, bool]] = {}
+        self._polys: dict[int, tuple[ir.Node, Poly]] = {}
+        self._values: dict[str, Poly] = {}
+
+    # ---- What depends on the recurrence
+
+    def active(self, node: ir.Node) -> bool:
+        """Whether `node` depends on the state."""
+        if id(node) not in self._active:
+            self._active[id(node)] = (node, self._depends(node))
+        return self._active[id(node)][1]
+
+    def _depends(self, node: ir.Node) -> bool:
+        match node:
+            case ir.Ref() | ir.Result():
+                return name_of(node) in self.members
+            case ir.Shift(arg=arg, axis=axis):
+                return (name_of(arg), axis) in self.elsewhere
+            case ir.Copy(arg=arg):
+                return (name_of(arg), TIME) in self.elsewhere
+            case ir.Stack(arg=arg, axis=axis):
+                return (name_of(arg), axis) in self.elsewhere
+            case ir.At(arg=arg, axis=axis, index=index):
+                inside = (name_of(arg), axis) in self.elsewhere
+                return inside or (index is not None and self.active(index))
+            case _:
+                return any(map(self.active, children(node)))
+
+    def is_read(self, node: ir.Node) -> bool:
+        """Whether `node` is a read of the state at another step of the axis."""
+        return (
+            isinstance(node, ir.Shift)
+            and node.axis == self.axis
+            and isinstance(node.arg, ir.Ref)
+            and self.active(node)
+        )
+
+    # ---- Normal forms
+
+    def value(self, name: str) -> Poly:
+        """The normal form of what the equation `name` says."""
+        if name not in self._values:
+            self._values[name] = self.poly(self.model.equation[name].expr)
+        return self._values[name]
+
+    def poly(self, node: ir.Node) -> Poly:
+        """The normal form of `node`."""
+        if id(node) not in self._polys:
+            try:
+                found = self._of(node) if self.active(node) else self.free(node)
+            except TooLong:
+                found = self.opaque(node, op="long")
+            self._polys[id(node)] = (node, found)
+        return self._polys[id(node)][1]
+
+    def free(self, node: ir.Node) -> Poly:
+        """A value that does not depend on the state: numbers, products, or as it is."""
+        match node:
+            case ir.Const(value=Lit(value)) if isinstance(value, int | float):
+                finite = value == value and abs(value) != float("inf")
+                if finite and not isinstance(value, bool):
+                    return constant(Fraction(str(value)))
+            case ir.Map(op="neg", args=(arg,)):
+                return tuple(
+                    Term(-t.scale, t.factors, t.bound) for t in self.poly(arg)
+                )
+            case ir.Map(op="mul", args=(a, b)):
+                return multiply(self.poly(a), self.poly(b), self.interner)
+            case ir.Rename():
+                return Reindexer(self).rename(node)
+            case ir.Ref(name=name) if self._is_outer_product(name):
+                return self.poly(self.model.equation[name].expr)
+            case _:
+                pass
+        return (Term(Fraction(1), (self.factor("free", node),)),)
+
+    def _is_outer_product(self, name: str) -> bool:
+        """Whether a definition is a product whose parts are worth telling apart."""
+        equation = self.model.equation.get(name)
+        if equation is None or name in self.model.state:
+            return False
+        expr = equation.expr
+        if not isinstance(expr, ir.Map) or expr.op != "mul":
+            return isinstance(expr, ir.Ref) and self._is_outer_product(expr.name)
+        a, b = expr.args
+        return max(len(a.type.dims), len(b.type.dims)) < len(expr.type.dims)
+
+    def factor(
+        self, kind: Literal["free", "mask", "state"], node: ir.Node
+    ) -> Factor:
+        """A factor indexed by its own dims."""
+        key = self.interner.key((kind, self.interner.node(node)))
+        return Factor(kind, key, node.type.dims, node)
+
+    def mask(self, condition: ir.Node) -> Poly:
+        """1 where a free condition holds, else 0."""
+        return (Term(Fraction(1), (self.factor("mask", condition),)),)
+
+    def nonlinear(
+        self, op: str, node: ir.Node, args: tuple[Poly, ...], *facts: object
+    ) -> Poly:
+        """A factor that is not linear in the state, equal for equal `args`."""
+        dims = node.type.dims
+        free = set[str]().union(*(t.free for p in args for t in p))
+        names = tuple(d for d in dims if d in free) if _pointwise(node) else dims
+        key = self.interner.key((op, *facts, names, *map(key_of, args)))
+        if names != dims:
+            node = _narrow(node, names)
+        factor = Factor("nonlinear", key, names, node, op, names, args)
+        return (Term(Fraction(1), (factor,)),)
+
+    def opaque(self, node: ir.Node, op: str | None = None) -> Poly:
+        """`node` as something not linear, whatever it is."""
+        if op == "long" or isinstance(node, ir.Ref | ir.Result):
+            return self.nonlinear(op or "opaque", node, (), self.interner.node(node))
+        if isinstance(node, ir.Shift | ir.At | ir.Stack | ir.Copy):
+            return self.nonlinear("opaque", node, (), self.interner.node(node))
+        args = tuple(map(self.poly, children(node)))
+        return self.nonlinear(op or _operator(node), node, args, _facts(node))
+
+    def _of(self, node: ir.Node) -> Poly:
+        from seqdsl.analysis.pointwise import map_poly
+
+        match node:
+            case ir.Ref(name=name) if name in self.model.equation:
+                return self.value(name)
+            case ir.Shift() if self.is_read(node):
+                return (Term(Fraction(1), (self.factor("state", node),)),)
+            case ir.Map():
+                return map_poly(self, node)
+            case ir.Contract(args=args, over=over) if self._are_dims(node, over):
+                result = constant(Fraction(1))
+                for arg in args:
+                    result = multiply(result, self.poly(arg), self.interner)
+                return Reindexer(self).summed(result, over)
+            case ir.Reduce(op="sum" | "mean"):
+                return self._sum(node)
+            case _:
+                return Reindexer(self).linear(node)
+
+    def _are_dims(self, node: ir.Node, over: Iterable[str]) -> bool:
+        held = {d for c in children(node) for d in c.type.dims}
+        return all(d in held for d in over)
+
+    def _sum(self, node: ir.Reduce) -> Poly:
+        arg, where = node.arg, node.where
+        if not self._are_dims(node, node.over):
+            return self.opaque(node)
+        if where is not None and (self.active(where) or node.op == "mean"):
+            return self.opaque(node)
+        poly = self.poly(arg)
+        if where is not None:
+            poly = multiply(self.mask(where), poly, self.interner)
+        poly = Reindexer(self).summed(poly, node.over)
+        if node.op == "sum":
+            return poly
+        for dim in node.over:
+            poly = multiply(poly, self.inverse(self.size(dim)), self.interner)
+        return poly
+
+    def size(self, dim: str) -> ir.Node:
+        """How many entries a dim has."""
+        return build.const(self.dims.extent(dim))
+
+    def inverse(self, node: ir.Node) -> Poly:
+        """1 over a free value."""
+        match node:
+            case ir.Const(value=Lit(value)) if isinstance(value, int | float):
+                if value and abs(value) != float("inf") and value == value:
+                    return constant(1 / Fraction(str(value)))
+            case _:
+                pass
+        return self.free(build.map_("div", build.const(1.0), node))
+
+    def zero(self, poly: Poly) -> bool:
+        """Whether a sum is known to vanish, once its free values are written out."""
+        from seqdsl.analysis.expand import expanded
+
+        return not poly or not expanded(self, poly)
+
+    def all_free(self, polys: Iterable[Poly]) -> bool:
+        """Whether none of several sums depends on the state."""
+        return all(map(is_free, polys))
+
+    def plus(self, *polys: Poly) -> Poly:
+        """The sum."""
+        return add(*polys)
+
+
+def _pointwise(node: ir.Node) -> bool:
+    return isinstance(node, ir.Map)
+
+
+def _narrow(node: ir.Node, names: tuple[str, ...]) -> ir.Node:
+    """`node` typed with the dims along which it really varies.
+
+    Nonlinear factors are only compared and shown, never evaluated.
+    """
+    return replace(node, type=replace(node.type, dims=names))
+
+
+def _operator(node: ir.Node) -> str:
+    match node:
+        case ir.Map(op=op) | ir.Reduce(op=op) | ir.Along(op=op):
+            return op
+        case _:
+            return type(node).__name__.lower()
+
+
+_OPERANDS = ("args", "arg", "where", "index", "weight", "of", "wrt", "span", "type")
+
+
+def _facts(node: ir.Node) -> tuple[object, ...]:
+    """Everything about a node but its operands."""
+    own = (getattr(node, f.name) for f in fields(node) if f.name not in _OPERANDS)
+    return (type(node).__name__, node.type, *own)
+
+

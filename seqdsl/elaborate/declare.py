@@ -1,0 +1,327 @@
+"""Names of a layer and what they are, entered before anything is elaborated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from seqdsl.diagnostics import Label
+from seqdsl.elaborate import (
+    dims,
+    equations,
+    expressions,
+    parametric,
+)
+from seqdsl.elaborate.context import (
+    Axis,
+    Context,
+    Scope,
+    Site,
+    Static,
+    Value,
+)
+from seqdsl.elaborate.order import dependency_order
+from seqdsl.elaborate.program import File
+from seqdsl.ir import build
+from seqdsl.ir import nodes as ir
+from seqdsl.ir.sizes import Lit, Opt, Size
+from seqdsl.ir.types import BATCH, TIME, Type
+from seqdsl.source import Span
+from seqdsl.syntax import ast
+
+_RESERVED = (TIME, BATCH)
+
+
+def collect_copies(body: Sequence[ast.Stmt], file: File) -> frozenset[str]:
+    """Names that stand alone in brackets behind a value, as `s` in `k[s]`."""
+    found: set[str] = set()
+    stack: list[object] = [body]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, ast.Index):
+            for item in node.items:
+                if isinstance(item.expr, ast.Name) and item.axis is None:
+                    found.add(item.expr.id)
+        if isinstance(node, ast.Ast):
+            stack.extend(getattr(node, f) for f in node.__dataclass_fields__)
+        elif isinstance(node, tuple):
+            stack.extend(node)  # pyright: ignore[reportUnknownArgumentType]
+    return frozenset(found - {TIME})
+
+
+def declare_all(ctx: Context, scope: Scope, body: Sequence[ast.Stmt]) -> None:
+    """Enter the names of all statements, dims first, since order does not matter."""
+    for statement in body:
+        if isinstance(statement, ast.DimStmt):
+            with ctx.recover():
+                _declare_dim(ctx, scope, statement)
+    for statement in body:
+        with ctx.recover():
+            _declare_one(ctx, scope, statement)
+
+
+def _declare_dim(ctx: Context, scope: Scope, statement: ast.DimStmt) -> None:
+    _check_free(ctx, scope, statement.name, statement.span)
+    size = dims.require_static(ctx, scope, statement.value, "the extent of a dim")
+    dims.note_integral(ctx, size)
+    dim = ctx.fresh_dim(statement.name, size)
+    scope.names[statement.name] = Static(size, statement.span, dim)
+
+
+def _declare_one(ctx: Context, scope: Scope, statement: ast.Stmt) -> None:
+    match statement:
+        case ast.InputStmt(name=name) if scope.axes:
+            raise ctx.fail(
+                "E0117",
+                "inputs are declared outside `repeat`",
+                statement.span,
+                "move the line to the top of the layer",
+            )
+        case ast.InputStmt(name=name):
+            _enter(ctx, scope, name, "input", _name_span(statement, name))
+        case ast.ParamStmt(name=name):
+            _declare_param(ctx, scope, statement)
+        case ast.StateStmt(name=name):
+            _enter(ctx, scope, name, "state", _name_span(statement, name))
+        case ast.Equation():
+            _declare_equation(ctx, scope, statement, "")
+        case ast.RepeatStmt():
+            _declare_repeat(ctx, scope, statement)
+        case ast.OutputStmt() if scope.axes:
+            raise ctx.fail(
+                "E0117",
+                "outputs stand outside `repeat`",
+                statement.span,
+                "after the repeat write for instance `output h[n = N]`",
+            )
+        case ast.Result():
+            raise ctx.fail(
+                "E0117",
+                "this line is a value without a name",
+                statement.span,
+                "write `name = …`, or `output …` for a result of the layer",
+            )
+        case ast.OutputStmt() | ast.DimStmt():
+            pass
+
+
+def _name_span(statement: ast.Stmt, name: str) -> Span:
+    """Where the declared name stands in its statement."""
+    span = statement.span
+    text = span.source.text
+    start = text.find(" ", span.start)
+    found = text.find(name, start if start >= 0 else span.start)
+    if found < 0 or found >= span.end:
+        return span
+    return Span(span.source, found, found + len(name))
+
+
+def _check_free(ctx: Context, scope: Scope, name: str, span: Span) -> None:
+    if name in _RESERVED:
+        raise ctx.fail(
+            "E0116", f"`{name}` is the name of an axis", span, "choose another name"
+        )
+    old = scope.find(name) or ctx.inner.get(name)
+    if old is not None:
+        raise ctx.fail(
+            "E0105",
+            f"`{name}` is already defined",
+            span,
+            "rename one of the two",
+            labels=(Label(old.span, "first defined here"),),
+        )
+
+
+def _enter(
+    ctx: Context,
+    scope: Scope,
+    name: str,
+    kind: str,
+    span: Span,
+    statement: ast.Equation | None = None,
+    prefix: str = "",
+) -> Value:
+    _check_free(ctx, scope, name, span)
+    unique = ctx.fresh(f"{prefix}{name}")
+    value = Value(unique, kind, span, scope.axes, None, statement, scope)
+    scope.names[name] = value
+    if scope.axes and not prefix:
+        ctx.inner[name] = value
+    return value
+
+
+def _declare_param(ctx: Context, scope: Scope, statement: ast.ParamStmt) -> None:
+    span = _name_span(statement, statement.name)
+    _check_free(ctx, scope, statement.name, span)
+    type_ = dims.type_of(ctx, scope, statement.type)
+    if type_.dtype in ("int", "bool") and not statement.frozen:
+        raise ctx.fail(
+            "E0205",
+            f"a learned parameter cannot be {type_.dtype}",
+            statement.type.span,
+            "make it `frozen`, or leave the dtype away",
+        )
+    value = Value(statement.name, "param", span, scope.axes, type_, None, scope, "done")
+    scope.names[statement.name] = value
+    if scope.axes:
+        ctx.inner[statement.name] = value
+    key = statement.key or statement.name
+    init = parametric.initial(ctx, scope, statement.name, type_, statement.initial)
+    ref = parametric.add(
+        ctx, scope, statement.name, key, type_, init, statement.span, statement.frozen
+    )
+    value.name, value.type = ref.name, ref.type
+
+
+def _declare_equation(
+    ctx: Context, scope: Scope, statement: ast.Equation, prefix: str
+) -> None:
+    for target in statement.targets:
+        old = scope.names.get(target.id)
+        if isinstance(old, Value) and old.kind == "state" and old.statement is None:
+            old.statement = statement
+            continue
+        if isinstance(old, Value) and old.kind in ("input", "param"):
+            raise ctx.fail(
+                "E0119",
+                f"`{target.id}` is an {old.kind} and cannot be redefined"
+                if old.kind == "input"
+                else f"`{target.id}` is a parameter and cannot be redefined",
+                target.span,
+                "choose another name",
+                labels=(Label(old.span, "declared here"),),
+            )
+        outer = scope.find(target.id)
+        if (
+            isinstance(outer, Value)
+            and outer.kind == "state"
+            and outer.scope != scope.axes
+        ):
+            raise ctx.fail(
+                "E0117",
+                f"the state `{target.id}` belongs to another repeat",
+                target.span,
+                "declare a state where it is updated",
+                labels=(Label(outer.span, "declared here"),),
+            )
+        _enter(ctx, scope, target.id, "equation", target.span, statement, prefix)
+
+
+def _declare_repeat(ctx: Context, scope: Scope, statement: ast.RepeatStmt) -> None:
+    span = _name_span(statement, statement.axis)
+    _check_free(ctx, scope, statement.axis, span)
+    if statement.axis in ctx.repeats:
+        raise ctx.fail(
+            "E0105",
+            f"the axis `{statement.axis}` is already used by another repeat",
+            span,
+            "choose another letter",
+            labels=(Label(ctx.repeats[statement.axis].span, "first used here"),),
+        )
+    ctx.repeats[statement.axis] = ir.Repeat(
+        axis=statement.axis, count=Lit(1), condition=None, scope=scope.axes, span=span
+    )
+    inner = Scope(
+        scope.file,
+        parent=scope,
+        axes=(*scope.axes, statement.axis),
+        copies=scope.copies,
+    )
+    inner.names[statement.axis] = Axis(statement.axis, span)
+    ctx.scopes[statement.axis] = inner
+    # Counts decide whether parameters may stand inside, so they come first.
+    _count(ctx, scope, statement)
+    declare_all(ctx, inner, statement.body)
+
+
+def _count(ctx: Context, scope: Scope, statement: ast.RepeatStmt) -> None:
+    old = ctx.repeats[statement.axis]
+    size = dims.static(ctx, scope, statement.count)
+    if size is not None:
+        value = ctx.value_of(size)
+        if value is not None and (
+            isinstance(value, bool) or not isinstance(value, int) or value < 0
+        ):
+            raise ctx.fail(
+                "E0426",
+                f"the count of a repeat is a whole number, not {value}",
+                statement.count.span,
+            )
+        ctx.integral.update(o for o in _options_of(size))
+        ctx.repeats[statement.axis] = replace(old, count=size)
+        return
+    # a run-time count; its type is checked once inputs have types
+    ctx.repeats[statement.axis] = replace(
+        old,
+        count=build.ref(expr_name(statement.count), Type("int"), statement.count.span),
+    )
+
+
+def expr_name(expr: ast.Expr) -> str:
+    """The name that an expression is, or an empty text."""
+    return expr.id if isinstance(expr, ast.Name) else ""
+
+
+def _options_of(size: Size) -> Iterator[str]:
+    if isinstance(size, Opt):
+        yield size.name
+
+
+def repeat_counts(ctx: Context, scope: Scope, body: Sequence[ast.Stmt]) -> None:
+    """Check counts that are layer.values: whole numbers that are the same for the whole call."""
+    for statement in body:
+        if not isinstance(statement, ast.RepeatStmt):
+            continue
+        repeat = ctx.repeats.get(statement.axis)
+        inner = ctx.scopes.get(statement.axis)
+        if repeat is None or inner is None:
+            continue
+        with ctx.recover():
+            if isinstance(repeat.count, ir.Base):
+                site = Site(statement.axis, 0, statement.count.span)
+                node = expressions.value(ctx, scope, site, statement.count)
+                if node.type.dtype != "int" or node.type.dims or node.type.axes:
+                    raise ctx.fail(
+                        "E0426",
+                        "the count of a repeat is one whole number for the whole call",
+                        statement.count.span,
+                        "use an option, or `input steps: int per call`",
+                    )
+                ctx.repeats[statement.axis] = replace(repeat, count=node)
+        repeat_counts(ctx, inner, statement.body)
+
+
+def statements(
+    ctx: Context, scope: Scope, body: Sequence[ast.Stmt]
+) -> Iterator[tuple[Scope, ast.Stmt]]:
+    """Every statement with its scope, repeats entered."""
+    for statement in body:
+        yield scope, statement
+        if isinstance(statement, ast.RepeatStmt) and statement.axis in ctx.scopes:
+            yield from statements(ctx, ctx.scopes[statement.axis], statement.body)
+
+
+def declare_equations(
+    ctx: Context, scope: Scope, body: Sequence[ast.Stmt], prefix: str, span: Span
+) -> None:
+    """Enter and elaborate the equations of a def that is written out in place."""
+    for statement in body:
+        match statement:
+            case ast.DimStmt():
+                with ctx.recover():
+                    _declare_dim(ctx, scope, statement)
+            case ast.Equation():
+                with ctx.recover():
+                    _declare_equation(ctx, scope, statement, prefix)
+            case ast.Result():
+                pass
+            case _:
+                raise ctx.fail(
+                    "E0117",
+                    "a def holds equations and its result only",
+                    statement.span,
+                    "parameters, states and repeats belong in a layer",
+                )
+    for value in dependency_order(scope.values()):
+        with ctx.recover():
+            equations.elaborate_equation(ctx, value, value.span)

@@ -1,0 +1,165 @@
+"""States: their types before, their initial values after the equations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from seqdsl.elaborate import (
+    declare,
+    dims,
+    expressions,
+)
+from seqdsl.elaborate.context import (
+    Context,
+    Scope,
+    Site,
+    Value,
+)
+from seqdsl.elaborate.order import parametric_calls
+from seqdsl.elaborate.varying import Axes, Reads
+from seqdsl.ir import nodes as ir
+from seqdsl.ir.types import DTYPES
+from seqdsl.syntax import ast
+
+
+def state_types(ctx: Context, scope: Scope, body: Sequence[ast.Stmt]) -> None:
+    pairs = list(declare.statements(ctx, scope, body))
+    states = [(s, p) for p, s in pairs if isinstance(s, ast.StateStmt)]
+    if not states:
+        return
+    reads = _reads(ctx, pairs)
+    for statement, place in states:
+        value = place.names.get(statement.name)
+        if not isinstance(value, Value) or value.kind != "state":
+            continue
+        with ctx.recover():
+            type_ = dims.type_of(ctx, place, statement.type)
+            axes = reads.axes.get(statement.name, Axes()) | set(place.axes)
+            value.type = replace(type_, axes=axes)
+
+
+def _reads(ctx: Context, pairs: Sequence[tuple[Scope, ast.Stmt]]) -> Reads:
+    found: dict[str, tuple[ast.Expr, ...]] = {}
+    axes: dict[str, Axes] = {}
+    for place, statement in pairs:
+        match statement:
+            case ast.Equation(targets=targets, value=value):
+                for target in targets:
+                    found[target.id] = (*found.get(target.id, ()), value)
+                    axes[target.id] = axes.get(target.id, Axes()) | set(place.axes)
+            case ast.StateStmt(name=name, initial=initial) if initial is not None:
+                found[name] = (*found.get(name, ()), initial)
+            case ast.ParamStmt(name=name):
+                axes[name] = frozenset(place.axes)
+            case _:
+                pass
+    for name, value in ctx.inputs.items():
+        axes[name] = value.type.axes
+    reads = Reads(found, axes, frozenset(ctx.repeats))
+    reads.settle()
+    return reads
+
+
+def finish_states(ctx: Context, scope: Scope, body: Sequence[ast.Stmt]) -> None:
+    for place, statement in declare.statements(ctx, scope, body):
+        match statement:
+            case ast.StateStmt():
+                with ctx.recover():
+                    _finish_state(ctx, place, statement)
+            case ast.RepeatStmt(axis=axis, condition=condition) if (
+                condition is not None
+            ):
+                with ctx.recover():
+                    _condition(ctx, ctx.scopes[axis], axis, condition)
+            case _:
+                pass
+
+
+def _condition(ctx: Context, scope: Scope, axis: str, expr: ast.Expr) -> None:
+    site = Site(f"{axis}_while", 0, expr.span)
+    node = expressions.value(ctx, scope, site, expr)
+    if node.type.dtype != "bool" or node.type.dims:
+        raise ctx.fail(
+            "E0210",
+            f"the condition of a repeat is one bool, not {node.type}",
+            expr.span,
+            "compare something, such as `q[n-1] < 0.99`, and reduce its dims",
+        )
+    ctx.repeats[axis] = replace(ctx.repeats[axis], condition=node)
+
+
+def _finish_state(ctx: Context, scope: Scope, statement: ast.StateStmt) -> None:
+    value = scope.names.get(statement.name)
+    if not isinstance(value, Value) or value.kind != "state" or value.type is None:
+        return
+    name = statement.name
+    if value.statement is None:
+        raise ctx.fail(
+            "E0110",
+            f"the state `{name}` has no equation",
+            value.span,
+            f"add one, such as `{name} = 0.9 * {name}[t-1] + x`",
+        )
+    if statement.initial is None:
+        raise ctx.fail(
+            "E0111",
+            f"the state `{name}` has no initial value",
+            value.span,
+            f"write for instance `state {name}: … = 0`, or `= param` to learn it",
+        )
+    offsets = ctx.shifts.get(value.name, {})
+    for axis, steps in offsets.items():
+        if min(steps) < 0 < max(steps):
+            raise ctx.fail(
+                "E0429",
+                f"`{name}` is read both earlier and later along `{axis}`",
+                value.span,
+                "use one state for each direction",
+            )
+    initial = _initial(ctx, scope, value, statement, frozenset(offsets))
+    ctx.states[value.name] = ir.State(
+        name=value.name,
+        type=value.type,
+        initial=initial,
+        carried=frozenset(offsets),
+        span=statement.span,
+    )
+
+
+def _initial(
+    ctx: Context, scope: Scope, value: Value, statement: ast.StateStmt, carried: Axes
+) -> ir.Node:
+    assert statement.initial is not None and value.type is not None
+    free = value.type.axes - carried
+    kind = replace(value.type, axes=free)
+    site = Site(
+        value.name,
+        parametric_calls(scope, statement.initial),
+        statement.span,
+        initial=kind,
+    )
+    node = expressions.value(ctx, scope, site, statement.initial)
+    if set(node.type.dims) - set(value.type.dims):
+        raise ctx.fail(
+            "E0209",
+            f"the initial value is {node.type}, the state {value.type}",
+            statement.initial.span,
+        )
+    if DTYPES.index(node.type.dtype) > DTYPES.index(value.type.dtype):
+        raise ctx.fail(
+            "E0209",
+            f"the initial value is {node.type.dtype}, the state {value.type.dtype}",
+            statement.initial.span,
+        )
+    moving = node.type.axes & carried
+    if moving:
+        axis = min(moving)
+        raise ctx.fail(
+            "E0430",
+            f"the initial value of `{value.name}` changes along `{axis}`, "
+            "along which the state starts",
+            statement.initial.span,
+            "use something that is the same at every step",
+        )
+    return node
