@@ -60,13 +60,15 @@ def check(files: Files, json: Json = False, short: Short = False) -> None:
 def explain(
     what: Annotated[str, typer.Argument(metavar="FILE|CODE")],
     layer: LayerName = None,
+    sets: Sets = None,
     json: Json = False,
 ) -> None:
     """Why each recurrence has its verdict; or the page of a diagnostic's code."""
     from seqdsl.commands.inspect import explain
 
     style = outcome.style(json)
-    raise typer.Exit(outcome.guard(lambda: explain(what, layer, json), style))
+    request = outcome.Request(what, layer, tuple(sets or ()))
+    raise typer.Exit(outcome.guard(lambda: explain(request, json), style))
 
 
 @app.command()
@@ -108,11 +110,12 @@ def viz(
     file: File,
     out: Out = None,
     layer: LayerName = None,
+    sets: Sets = None,
 ) -> None:
     """Draw axes, states and the flow of values as SVG."""
     from seqdsl.commands.produce import viz
 
-    request = outcome.Request(file, layer)
+    request = outcome.Request(file, layer, tuple(sets or ()))
     raise typer.Exit(outcome.guard(lambda: viz(request, out)))
 
 

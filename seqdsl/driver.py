@@ -7,20 +7,25 @@ late stage runs the earlier ones by these names.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seqdsl.analysis import Analyzed, analyze
-from seqdsl.diagnostics import UnsupportedError
-from seqdsl.elaborate import Elaborated, elaborate
-from seqdsl.elaborate.program import Program, load_file, load_std, load_text
+from seqdsl.diagnostics import Diagnostic, SpecError, UnsupportedError
+from seqdsl.elaborate import (
+    Elaborated,
+    Program,
+    elaborate,
+    load_file,
+    load_std,
+    unused_imports,
+)
+from seqdsl.ir.bind import bind_sizes
 from seqdsl.ir.sizes import Scalar
 
 if TYPE_CHECKING:
     from seqdsl.backends.torch import Artifact
-
-TARGETS = ("torch", "mlir", "triton")
-"""Every target there is or will be; `artifact` says which it can do."""
 
 
 def load(name: str) -> tuple[Program, str | None]:
@@ -37,19 +42,35 @@ def load(name: str) -> tuple[Program, str | None]:
     return load_file(Path(path)), layer
 
 
-def loads(text: str, name: str, folder: Path | None) -> Program:
-    """The program of a text; its imports are looked up in `folder`."""
-    return load_text(text, name, folder)
+@dataclass(frozen=True)
+class Checked:
+    """What is wrong with a program, and the verdicts of the layers that are right."""
+
+    diagnostics: tuple[Diagnostic, ...]
+    layers: Mapping[str, Analyzed]
 
 
-def model(program: Program, layer: str, given: Mapping[str, Scalar]) -> Elaborated:
-    """The typed IR of one layer, with warnings; sizes stay symbolic."""
-    return elaborate(program, layer, given)
+def check(program: Program, given: Mapping[str, Scalar] | None = None) -> Checked:
+    """Elaborate and analyze every layer; each finding once.
 
-
-def verdicts(elaborated: Elaborated) -> Analyzed:
-    """What can run in parallel, per recurrence."""
-    return analyze(elaborated.model)
+    `given` are options for the last layer. Sizes are checked where all are known.
+    """
+    found: dict[Diagnostic, None] = {}
+    layers: dict[str, Analyzed] = {}
+    for name in program.layers:
+        options = (given or {}) if name == program.layers[-1] else {}
+        try:
+            elaborated = elaborate(program, name, options)
+            model = elaborated.model
+            if options or all(o.default is not None for o in model.options):
+                bind_sizes(model, options)
+            found.update(dict.fromkeys(elaborated.warnings))
+            layers[name] = analyze(model)
+        except SpecError as error:
+            found.update(dict.fromkeys(error.diagnostics))
+    if len(layers) == len(program.layers):
+        found.update(dict.fromkeys(unused_imports(program)))
+    return Checked(tuple(found), layers)
 
 
 def artifact(elaborated: Elaborated, target: str, strategy: str) -> Artifact:
@@ -58,9 +79,7 @@ def artifact(elaborated: Elaborated, target: str, strategy: str) -> Artifact:
     Raises `UnsupportedError` where the target cannot host the layer.
     """
     if target not in ("auto", "torch"):
-        known = ", ".join(TARGETS)
-        why = "not built yet" if target in TARGETS else f"unknown (there are {known})"
-        raise UnsupportedError(f"target `{target}` is {why}; use `torch`")
+        raise UnsupportedError(f"there is no target `{target}`; there is `torch`")
     from seqdsl.backends.torch import compile_model
 
     return compile_model(elaborated.model, strategy=strategy)

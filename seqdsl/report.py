@@ -276,6 +276,17 @@ def show(
                 print(plain(d), end="\n\n", file=out)
 
 
+def show_page(page: str) -> None:
+    """Write a page of Markdown to standard output, rendered on a terminal."""
+    if not colors(sys.stdout):
+        print(page, end="")
+        return
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    Console().print(Markdown(page))
+
+
 def _show_rich(diagnostics: Iterable[Diagnostic], file: TextIO) -> None:
     from rich.console import Console
     from rich.text import Text

@@ -81,7 +81,7 @@ def _check_dtype(declared: ir.Input, x: Tensor) -> None:
 def cut(segments: Tensor | None, batch: int, time: int) -> tuple[Run, ...]:
     """The runs of a call: one for each row, or for each stretch of equal ids in a row.
 
-    `segments`: `[batch, time]`, integers. Raises `CallError` for another shape or dtype.
+    `segments`: `[batch, time]` integers; `CallError` for another shape or dtype.
     """
     if segments is None:
         return tuple(Run(row, 0, time) for row in range(batch))

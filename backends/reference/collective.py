@@ -18,7 +18,7 @@ from seqdsl.ir.types import BATCH, TIME, DType, promote
 
 
 def indices(frame: Frame, axes: Sequence[str], index: Index) -> list[Index]:
-    """`index` completed by every combination of indices of `axes`, the batch's outermost."""
+    """`index` with every combination of indices of `axes`, the batch's outermost."""
     if BATCH in axes:
         first, last = frame.ends(BATCH, index)
         rest = [a for a in axes if a != BATCH]
@@ -47,7 +47,7 @@ def contract(frame: Frame, node: ir.Contract, index: Index) -> Tensor:
 def _entries(
     frame: Frame, node: ir.Reduce | ir.Along, index: Index
 ) -> tuple[Tensor, Tensor, list[str]]:
-    """Everything that `node` runs over as the last dim, whether it takes part, the other dims."""
+    """What `node` runs over, as the last dim, with its mask, and the other dims."""
     where = node.where
     masked = where.type.dims if where is not None else ()
     dims = [*dict.fromkeys((*node.type.dims, *node.arg.type.dims, *masked))]

@@ -1,4 +1,4 @@
-"""The meaning of every node: its value at an index, as the language reference says it."""
+"""The meaning of every node: its value at an index."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ def evaluate(frame: Frame, node: ir.Node, index: Index) -> Tensor:
     if frame.base is not None:
         if frame.probe is not None and frame.probe.hits(node, index):
             return frame.probe.moved
-        other_step = isinstance(node, ir.Shift | ir.At | ir.Stack | ir.Copy)
-        if other_step or frame.base.is_probed(node, index):
+        if frame.leaves_step(node) or frame.base.is_probed(node, index):
             return frame.base.evaluate(node, index)
     match node:
         case ir.Const() | ir.Position() | ir.Training() | ir.Sample():
@@ -228,16 +227,22 @@ def _concat(frame: Frame, node: ir.Concat, index: Index) -> Tensor:
 
 
 def _grad(frame: Frame, node: ir.Grad, index: Index) -> Tensor:
-    """d `of` / d ε with `wrt` + ε, at ε = 0; itself differentiable in everything."""
+    """d `of` / d `wrt`, itself differentiable in everything.
+
+    `of` is evaluated with a copy of `wrt`'s value in its place. As a copy is no leaf,
+    autograd looks no further back in time.
+    """
+    differentiable = torch.is_grad_enabled()
     with torch.enable_grad():
-        here = frame.evaluate(node.wrt, index)
-        epsilon = torch.zeros_like(here, requires_grad=True)
+        moved = frame.evaluate(node.wrt, index).clone()
+        if not moved.requires_grad:
+            moved.requires_grad_()
         at = {a: i for a, i in index.items() if a in node.wrt.type.axes}
-        probed = frame.probed(Probe(node.wrt, at, here + epsilon))
+        probed = frame.probed(Probe(node.wrt, at, moved), frozenset(index))
         total = probed.evaluate(node.of, index).sum()
         if not total.requires_grad:
-            return torch.zeros_like(here)
+            return torch.zeros_like(moved)
         (gradient,) = torch.autograd.grad(
-            total, epsilon, create_graph=True, materialize_grads=True
+            total, moved, create_graph=differentiable, materialize_grads=True
         )
     return gradient

@@ -59,8 +59,9 @@ class Frame:
     """One application of a layer: values by name and index, each computed once.
 
     `calls` and `steps` are the call sites that led here and their repeat steps,
-    outermost first. With a `base` this frame evaluates the current step anew while
-    everything at other steps is read from `base`, which knows nothing of the `probe`.
+    outermost first. With a `base` this frame evaluates the current step anew, a step
+    along the axes `fixed`, while everything at other steps is read from `base`, which
+    knows nothing of the `probe`.
     """
 
     session: Session
@@ -73,6 +74,7 @@ class Frame:
     steps: tuple[int, ...] = ()
     base: Frame | None = None
     probe: Probe | None = None
+    fixed: frozenset[str] = frozenset()
     memo: dict[Key, Tensor] = field(default_factory=dict[Key, Tensor])
     callees: dict[Key, Frame] = field(default_factory=dict[Key, "Frame"])
     taken: dict[Key, tuple[int, bool]] = field(
@@ -217,7 +219,8 @@ class Frame:
         if self.base is not None:
             base = self.base.callee(site, outer)
             fresh = replace(base, memo={}, callees={}, taken={})
-            return replace(fresh, base=base, probe=None, read_input=read_input)
+            fixed = frozenset((BATCH, TIME))
+            return replace(fresh, base=base, fixed=fixed, read_input=read_input)
         instance = self.model.instance[site.instance]
         return Frame(
             self.session,
@@ -233,7 +236,7 @@ class Frame:
     def _argument(
         self, site: ir.CallSite, outer: Index, name: str, inside: Index
     ) -> Tensor:
-        """Input `name` of the sub-layer: our argument, its dims in their order there."""
+        """Input `name` of the sub-layer: our argument with its dims in order."""
         node = dict(site.args)[name]
         there = self.model.instance[site.instance].model.input[name].type
         ours = dict(site.dims)
@@ -242,13 +245,26 @@ class Frame:
 
     # ---- Gradients
 
-    def probed(self, probe: Probe) -> Frame:
+    def probed(self, probe: Probe, fixed: frozenset[str]) -> Frame:
         """This frame with the current step to be evaluated anew, under `probe`."""
         fresh = replace(self, memo={}, callees={}, taken={})
-        return replace(fresh, base=self, probe=probe)
+        return replace(fresh, base=self, probe=probe, fixed=fixed)
+
+    def leaves_step(self, node: ir.Node) -> bool:
+        """Whether `node` reads another step than the one that is evaluated anew.
+
+        Steps of a repeat that stands inside the current step belong to it.
+        """
+        match node:
+            case ir.Shift(axis=axis) | ir.At(axis=axis) | ir.Stack(axis=axis):
+                return axis in self.fixed
+            case ir.Copy():
+                return TIME in self.fixed
+            case _:
+                return False
 
     def is_probed(self, node: ir.Node, index: Index) -> bool:
-        """Whether `node` at `index` is an independent variable, here or further down."""
+        """Whether `node` at `index` is an independent variable here or below."""
         if self.probe is not None and self.probe.hits(node, index):
             return True
         return self.base is not None and self.base.is_probed(node, index)

@@ -108,11 +108,12 @@ class _Call:
         row = [runs[index[BATCH]].row] if BATCH in axes else []
         step = [index[TIME]] if TIME in axes else []
         own = [index[r.axis] for r in frame.model.repeats if r.axis in axes]
+        outer = frame.steps if axes else ()
         extents = frame.extents(node.type.dims)
         element = torch.arange(torch.Size(extents).numel()).reshape(extents)
         seed = frame.session.seed if node.seed is None else frame.bound.whole(node.seed)
         draw = random_uniform if node.kind == "uniform" else random_normal
-        return draw(seed, site, [*row, *step, *frame.steps, *own, element])
+        return draw(seed, site, [*row, *step, *outer, *own, element])
 
 
 def _output(frame: Frame, expr: ir.Node, rows: int, steps: int) -> Tensor:

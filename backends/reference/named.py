@@ -23,7 +23,7 @@ def cast(x: Tensor, dtype: DType) -> Tensor:
 
 
 def align(x: Tensor, dims: Sequence[str], target: Sequence[str]) -> Tensor:
-    """`x: [dims]` with its dims in the order of `target`, extent 1 where it has none."""
+    """`x: [dims]` with its dims in the order of `target`; extent 1 for the others."""
     order = [dims.index(d) for d in target if d in dims]
     shape = [x.shape[dims.index(d)] if d in dims else 1 for d in target]
     return x.permute(order).reshape(shape)

@@ -1,4 +1,4 @@
-"""Re-indexing of tensors by named dims: gather, roll, slice, windows of a convolution."""
+"""Re-indexing of tensors by named dims: gather, roll, windows of a convolution."""
 
 from __future__ import annotations
 

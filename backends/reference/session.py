@@ -1,4 +1,4 @@
-"""What holds for a whole call: its sequences, and how values outside a layer are had."""
+"""What holds for a whole call: its sequences, and what is known so far."""
 
 from __future__ import annotations
 

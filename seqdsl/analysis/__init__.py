@@ -1,0 +1,6 @@
+"""What can run in parallel: from a model to verdicts."""
+
+from seqdsl.analysis.analyze import analyze
+from seqdsl.analysis.verdict import Analyzed, Recurrence, Verdict, one_line
+
+__all__ = ["Analyzed", "Recurrence", "Verdict", "analyze", "one_line"]

@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import fields, replace
 from fractions import Fraction
+from math import isfinite
 from typing import Literal
 
+from seqdsl.analysis.expand import expanded
 from seqdsl.analysis.graph import Edge, name_of
+from seqdsl.analysis.pointwise import map_poly
 from seqdsl.analysis.reindexing import Reindexer
 from seqdsl.analysis.terms import (
     Factor,
@@ -20,9 +23,7 @@ from seqdsl.analysis.terms import (
     Poly,
     Term,
     TooLong,
-    add,
     constant,
-    is_free,
     key_of,
     multiply,
 )
@@ -38,11 +39,17 @@ class Normal:
     """Normal forms of the expressions of one recurrence of one model."""
 
     def __init__(
-        self, model: ir.Model, axis: str, members: Iterable[str], edges: Iterable[Edge]
+        self,
+        model: ir.Model,
+        axis: str,
+        members: Iterable[str],
+        edges: Iterable[Edge],
+        frozen: Iterable[ir.Node] = (),
     ) -> None:
         self.model = model
         self.axis = axis
         self.members = frozenset(members)
+        self.frozen = {id(n): n for n in frozen}
         self.elsewhere = {(e.source, e.axis) for e in edges if e.kind != "same"}
         self.interner = Interner()
         self.dims = Dims(model.dims, frozenset(model.copies))
@@ -55,7 +62,8 @@ class Normal:
     def active(self, node: ir.Node) -> bool:
         """Whether `node` depends on the state."""
         if id(node) not in self._active:
-            self._active[id(node)] = (node, self._depends(node))
+            found = id(node) not in self.frozen and self._depends(node)
+            self._active[id(node)] = (node, found)
         return self._active[id(node)][1]
 
     def _depends(self, node: ir.Node) -> bool:
@@ -105,13 +113,10 @@ class Normal:
         """A value that does not depend on the state: numbers, products, or as it is."""
         match node:
             case ir.Const(value=Lit(value)) if isinstance(value, int | float):
-                finite = value == value and abs(value) != float("inf")
-                if finite and not isinstance(value, bool):
+                if isfinite(value) and not isinstance(value, bool):
                     return constant(Fraction(str(value)))
             case ir.Map(op="neg", args=(arg,)):
-                return tuple(
-                    Term(-t.scale, t.factors, t.bound) for t in self.poly(arg)
-                )
+                return tuple(Term(-t.scale, t.factors, t.bound) for t in self.poly(arg))
             case ir.Map(op="mul", args=(a, b)):
                 return multiply(self.poly(a), self.poly(b), self.interner)
             case ir.Rename():
@@ -133,12 +138,18 @@ class Normal:
         a, b = expr.args
         return max(len(a.type.dims), len(b.type.dims)) < len(expr.type.dims)
 
-    def factor(
-        self, kind: Literal["free", "mask", "state"], node: ir.Node
-    ) -> Factor:
-        """A factor indexed by its own dims."""
+    def factor(self, kind: Literal["free", "mask", "state"], node: ir.Node) -> Factor:
+        """A factor indexed by its own dims; a value renamed is that value re-indexed."""
+        names = node.type.dims
+        while isinstance(node, ir.Rename):
+            back = {new: old for old, new in node.pairs}
+            table = {
+                back.get(d, d): n for d, n in zip(node.type.dims, names, strict=True)
+            }
+            node = node.arg
+            names = tuple(table[d] for d in node.type.dims)
         key = self.interner.key((kind, self.interner.node(node)))
-        return Factor(kind, key, node.type.dims, node)
+        return Factor(kind, key, names, node)
 
     def mask(self, condition: ir.Node) -> Poly:
         """1 where a free condition holds, else 0."""
@@ -167,8 +178,6 @@ class Normal:
         return self.nonlinear(op or _operator(node), node, args, _facts(node))
 
     def _of(self, node: ir.Node) -> Poly:
-        from seqdsl.analysis.pointwise import map_poly
-
         match node:
             case ir.Ref(name=name) if name in self.model.equation:
                 return self.value(name)
@@ -214,25 +223,21 @@ class Normal:
         """1 over a free value."""
         match node:
             case ir.Const(value=Lit(value)) if isinstance(value, int | float):
-                if value and abs(value) != float("inf") and value == value:
+                if value and isfinite(value):
                     return constant(1 / Fraction(str(value)))
             case _:
                 pass
         return self.free(build.map_("div", build.const(1.0), node))
 
-    def zero(self, poly: Poly) -> bool:
-        """Whether a sum is known to vanish, once its free values are written out."""
-        from seqdsl.analysis.expand import expanded
+    def bad(self, poly: Poly) -> Poly:
+        """The terms that are not linear in the state, once what cancels is gone."""
+        found = tuple(t for t in poly if _is_bad(t))
+        return found and expanded(self, found)
 
-        return not poly or not expanded(self, poly)
 
-    def all_free(self, polys: Iterable[Poly]) -> bool:
-        """Whether none of several sums depends on the state."""
-        return all(map(is_free, polys))
-
-    def plus(self, *polys: Poly) -> Poly:
-        """The sum."""
-        return add(*polys)
+def _is_bad(term: Term) -> bool:
+    active = term.active
+    return len(active) > 1 or any(f.kind == "nonlinear" for f in active)
 
 
 def _pointwise(node: ir.Node) -> bool:
@@ -262,5 +267,3 @@ def _facts(node: ir.Node) -> tuple[object, ...]:
     """Everything about a node but its operands."""
     own = (getattr(node, f.name) for f in fields(node) if f.name not in _OPERANDS)
     return (type(node).__name__, node.type, *own)
-
-

@@ -50,7 +50,8 @@ class Term:
     `read` is the state at another step, its dims renamed as the factors name them (or a
     linear re-indexing of it). `factors` do not depend on the recurrence; each applies
     where `masks` (bools) all hold, elsewhere the term is 0. For a term that is diagonal
-    `over` is empty. For a low-rank one, `left` and `right` split the factors:
+    `over` is empty. In another semiring than the real one, sum and product are the
+    semiring's. For a low-rank one, `left` and `right` split the factors:
     the term is `left * sum[dims](right * state)` with the state's own dims, where
     `dims` are `contracted`.
     """
@@ -88,7 +89,8 @@ class Verdict:
 
     `rank` counts the low-rank part of the transition (None without one), `invariant`
     says that the transition is the same at every step. `updates` hold the normal form,
-    whose second names of dims have the extents in `dims`.
+    whose second names of dims have the extents in `dims`. For the monoid `clamp` the
+    update is `min(max(state + a, b), c)` with `leaf` = (a, b, c).
     """
 
     recurrence: Recurrence
@@ -102,6 +104,7 @@ class Verdict:
     strategies: tuple[Strategy, ...] = ()
     reasons: tuple[Diagnostic, ...] = ()
     updates: tuple[Affine, ...] = field(default=(), compare=False, repr=False)
+    leaf: tuple[ir.Node, ...] = field(default=(), compare=False, repr=False)
     dims: Mapping[str, Size] = field(
         default_factory=dict[str, Size], compare=False, repr=False
     )

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from seqdsl import report
+from seqdsl import driver, report
 from seqdsl.diagnostics import CallError, Diagnostic, SpecError, UnsupportedError
+from seqdsl.elaborate import Elaborated, elaborate
 from seqdsl.ir.sizes import Scalar
 from seqdsl.report import Style
 
@@ -108,6 +109,13 @@ def choose_layer(layers: tuple[str, ...], wanted: str | None, file: str) -> str:
         hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(layers)}"
         raise CallError(f"{file} has no layer {wanted}; {hint}")
     return wanted
+
+
+def elaborate_request(request: Request) -> Elaborated:
+    """The model of the layer that a command was asked about."""
+    program, named = driver.load(request.file)
+    layer = choose_layer(program.layers, request.layer or named, request.file)
+    return elaborate(program, layer, request.given)
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -62,8 +62,10 @@ def scaled(value: _Number, node: ir.Node) -> ir.Node:
     known = number(node)
     if known is not None:
         return build.const(value * known)
-    if value == 1 and node.type.dtype in ("float", "complex"):
-        return node
+    if node.type.dtype in ("float", "complex"):
+        if value == 1:
+            return node
+        value = _short(value)
     if value == -1:
         return build.map_("neg", node)
     match node:
@@ -71,6 +73,12 @@ def scaled(value: _Number, node: ir.Node) -> ir.Node:
             return build.map_("mul", scaled(value, left), right)
         case _:
             return build.map_("mul", build.const(value), node)
+
+
+def _short(value: _Number) -> _Number:
+    """A whole number as an int, which reads better and promotes to the same."""
+    whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
+    return int(value) if whole else value
 
 
 def simpler(op: str, args: Sequence[ir.Node]) -> ir.Node | None:

@@ -196,6 +196,7 @@ class Context:
     taken_keys: dict[str, str] = field(default_factory=lambda: dict[str, str]())
     settled: dict[str, Scalar] = field(default_factory=lambda: dict[str, Scalar]())
     integral: set[str] = field(default_factory=lambda: set[str]())
+    whole: frozenset[str] = frozenset()
     shifts: dict[str, dict[str, set[int]]] = field(
         default_factory=lambda: dict[str, dict[str, set[int]]]()
     )

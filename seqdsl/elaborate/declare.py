@@ -55,9 +55,13 @@ def declare_all(ctx: Context, scope: Scope, body: Sequence[ast.Stmt]) -> None:
         if isinstance(statement, ast.DimStmt):
             with ctx.recover():
                 _declare_dim(ctx, scope, statement)
-    for statement in body:
+    # A state's equation may stand above the state.
+    for statement in sorted(body, key=lambda s: not isinstance(s, _EARLY)):
         with ctx.recover():
             _declare_one(ctx, scope, statement)
+
+
+_EARLY = (ast.InputStmt, ast.StateStmt)
 
 
 def _declare_dim(ctx: Context, scope: Scope, statement: ast.DimStmt) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-from seqdsl.elaborate import calls, dims, equations, indexing
+from seqdsl.elaborate import calls, dims, equations, indexing, whole
 from seqdsl.elaborate.context import (
     Axis,
     Bound,
@@ -47,7 +47,7 @@ def value(ctx: Context, scope: Scope, site: Site, expr: ast.Expr) -> ir.Node:
     try:
         size = dims.static(ctx, scope, expr)
         if size is not None and not isinstance(expr, ast.String):
-            return build.const(size, expr.span)
+            return whole.constant(ctx, size, expr.span)
         return build.at_span(_value(ctx, scope, site, expr), expr.span)
     except build.Issue as issue:
         raise ctx.fail(issue.code, issue.message, expr.span, *issue.help) from None
@@ -62,7 +62,7 @@ def _value(ctx: Context, scope: Scope, site: Site, expr: ast.Expr) -> ir.Node:
             return inner if op == "+" else build.map_(_unary(op), inner)
         case ast.Binary(op=op, left=left, right=right):
             pair = (value(ctx, scope, site, left), value(ctx, scope, site, right))
-            return build.map_(BINARY[op], *pair)
+            return _power(*pair) if op == "**" else build.map_(BINARY[op], *pair)
         case ast.Compare():
             return _comparison(ctx, scope, site, expr)
         case ast.Conditional():
@@ -88,6 +88,15 @@ def _value(ctx: Context, scope: Scope, site: Site, expr: ast.Expr) -> ir.Node:
             return build.const(expr.value)
 
 
+def _power(base: ir.Node, exponent: ir.Node) -> ir.Node:
+    """`**`; of whole numbers too it is float, unless the exponent is a literal from 0."""
+    known = integer(exponent)
+    if exponent.type.dtype == "int" and (known is None or known < 0):
+        if base.type.dtype in ("bool", "int"):
+            base = build.map_("float", base, span=base.span)
+    return build.map_("pow", base, exponent)
+
+
 def _unary(op: str) -> str:
     return "neg" if op == "-" else "not"
 
@@ -99,7 +108,7 @@ def named(ctx: Context, scope: Scope, name: str, span: Span) -> ir.Node:
             return _reference(ctx, scope, entity, span)
         case Static(size=size) as entity:
             entity.used = True
-            return build.const(size, span)
+            return whole.constant(ctx, size, span)
         case Bound(node=node) as entity:
             entity.used = True
             return build.at_span(node, span)

@@ -14,6 +14,7 @@ from seqdsl.elaborate import (
     expressions,
     inputs,
     states,
+    whole,
 )
 from seqdsl.elaborate.context import (
     Axis,
@@ -79,6 +80,7 @@ def elaborate_layer(request: Request, models: Models) -> Context:
     ctx = Context(decl.name, request.file, known, models, request.chain or (decl.name,))
     scope = Scope(request.file, copies=declare.collect_copies(decl.body, request.file))
     scope.names[TIME] = Axis(TIME, decl.span)
+    ctx.whole = whole.names_of_dims(request.file, decl) | set(request.extra)
     _options(ctx, scope, request, known)
     declare.declare_all(ctx, scope, decl.body)
     inputs.input_types(ctx, scope, request)
@@ -189,7 +191,7 @@ def finish(ctx: Context, request: Request) -> ir.Model:
     """The model of a context without errors."""
     used = checks.dims_in_use(ctx)
     options = tuple(
-        replace(o, integral=o.name in ctx.integral or o.name in used)
+        replace(o, integral=o.name in ctx.integral | used | ctx.whole)
         for o in ctx.options.values()
     )
     return ir.Model(

@@ -127,6 +127,8 @@ def _check_contained(
 ) -> None:
     if any(len(a.type.dims) == len(dims) for a in args):
         return
+    if all(_is_positional(a) for a in args):
+        return
     shapes = " and ".join(f"[{', '.join(a.type.dims)}]" for a in args if a.type.dims)
     name = row.symbol or row.name
     first, *rest = [a.type.dims for a in args if a.type.dims]
@@ -144,6 +146,21 @@ def _check_contained(
         rename,
         "only `*` may form an outer product",
     )
+
+
+def _is_positional(node: ir.Node) -> bool:
+    """Whether a value is made of `index[…]` and numbers only.
+
+    Such values say themselves which dims they have, so `index[I] - index[J]` cannot be
+    the mistake that the rule against outer sums is there to catch.
+    """
+    match node:
+        case ir.Const() | ir.Position():
+            return True
+        case ir.Map(args=args):
+            return all(map(_is_positional, args))
+        case _:
+            return False
 
 
 # ---- Reductions and contractions
@@ -410,7 +427,11 @@ def gather(arg: ir.Node, dim: str, index: ir.Node, span: Span = NOWHERE) -> ir.G
     """`arg` at `index` along `dim`."""
     _require_dim(arg, dim)
     if index.type.dtype != "int":
-        raise Issue("E0214", f"an index along `{dim}` is int, not {index.type.dtype}")
+        raise Issue(
+            "E0214",
+            f"an index along `{dim}` is int, not {index.type.dtype}",
+            "write `int(…)` around it, which drops the fraction",
+        )
     rest = tuple(d for d in arg.type.dims if d != dim)
     dims = merge_dims_in_order(index.type.dims, rest)
     type_ = Type(arg.type.dtype, dims, _axes((arg, index)))

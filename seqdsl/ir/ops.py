@@ -64,7 +64,10 @@ _MAP_ROWS: tuple[MapOp, ...] = (
     MapOp(
         "pow",
         2,
-        ("b * a ** (b - 1)", "where(a == 0, 0, y * log(where(a == 0, 1, a)))"),
+        (
+            "where(b == 0, 0, b * a ** (b - 1))",
+            "where(a == 0, 0, y * log(where(a == 0, 1, a)))",
+        ),
         "complex",
         "int",
         symbol="**",

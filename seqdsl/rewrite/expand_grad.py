@@ -12,6 +12,7 @@ from seqdsl.differentiate.broadcast import ONE, ZERO, Dims, add, spread
 from seqdsl.differentiate.vjp import vjp
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
+from seqdsl.ir.types import Type
 from seqdsl.ir.walk import children, subtree, transform
 from seqdsl.rewrite.inline import inline_calls
 from seqdsl.source import Span
@@ -198,8 +199,8 @@ class _Backward:
             expr = self.expansion.lookup(name)
             if ct is not None and expr is not None:
                 self._push(expr, self._share(ct, name))
-        whole = spread(self.result or ZERO, self.grad.wrt.type.dims)
-        return build.at_span(whole, self.grad.span)
+        whole = spread(self.result or ZERO, self.grad.type.dims)
+        return _typed(build.at_span(whole, self.grad.span), self.grad.type)
 
     def _share(self, ct: ir.Node, name: str) -> ir.Node:
         wanted = f"{self.root}_d_{name}"
@@ -241,6 +242,18 @@ class _Backward:
             return vjp(node, ct, self.expansion.dims, self.active)
         except build.Issue as issue:
             raise _refusal(issue, node.span) from None
+
+
+def _typed(node: ir.Node, type_: Type) -> ir.Node:
+    """`node` with exactly this type: the order of its dims, and all of its axes.
+
+    A result that happens to be constant must not change the shape of an output.
+    """
+    if node.type == type_:
+        return node
+    if not isinstance(node, ir.Map | ir.Contract):
+        node = build.map_("mul", build.const(1), node)
+    return replace(node, type=type_)
 
 
 def _same_step(node: ir.Node, wrt: ir.Node) -> Iterator[ir.Ref]:

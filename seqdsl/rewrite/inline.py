@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 from seqdsl.ir import nodes as ir
+from seqdsl.ir.sites import site_in
 from seqdsl.ir.sizes import Opt, Size, substitute
 from seqdsl.ir.types import BATCH, TIME, Type
 from seqdsl.ir.walk import children, transform, with_children
@@ -179,8 +180,9 @@ class _Move:
                 return replace(node, value=self.size(value))
             case ir.Position(along=along):
                 return replace(node, along=self.axis(along))
-            case ir.Sample(seed=seed):
-                return replace(node, seed=None if seed is None else self.size(seed))
+            case ir.Sample(seed=seed, site=site):
+                seed = None if seed is None else self.size(seed)
+                return replace(node, seed=seed, site=site_in(self.call.name, site))
             case _:
                 return self._indexed(node)
 
@@ -293,7 +295,7 @@ class _Move:
         """A loop of the callee."""
         count, condition = repeat.count, repeat.condition
         moved = (
-            self.node(cast(ir.Node, count))
+            self.node(count)
             if isinstance(count, ir.Base)
             else self.size(count)
         )
@@ -417,7 +419,7 @@ class _Results:
     def _repeat(self, repeat: ir.Repeat) -> ir.Repeat:
         count = repeat.count
         if isinstance(count, ir.Base):
-            count = self.read(cast(ir.Node, count))
+            count = self.read(count)
         condition = repeat.condition
         if condition is not None:
             condition = self.read(condition)

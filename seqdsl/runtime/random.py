@@ -12,10 +12,9 @@ import torch
 def random_bits(
     seed: int | torch.Tensor, site: int, counters: Sequence[int | torch.Tensor]
 ) -> torch.Tensor:
-    """64 random bits (int64) for every combination of the broadcast `counters`.
+    """64 random bits (int64) for each of the broadcast `counters`, all in int64 range.
 
-    Each number in turn is added and mixed in with SplitMix64's finalizer (Steele, Lea
-    and Flood 2014) on wrapping int64 arithmetic; numbers must lie in int64.
+    A chain of SplitMix64 steps (Steele, Lea, Flood 2014) in wrapping int64 arithmetic.
     """
     bits = torch.zeros((), dtype=torch.int64)
     for number in (seed, site, *counters):

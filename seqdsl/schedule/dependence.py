@@ -104,7 +104,8 @@ def _distances(
         case ir.Reduce(over=over) if TIME in over:
             around = {**around, TIME: "any"}
         case ir.Conv(axes=axes) if TIME in axes:
-            around = {**around, TIME: add(around.get(TIME, 0), "past")}
+            past: Distance = "past"
+            around = {**around, TIME: add(around.get(TIME, 0), past)}
         case _:
             pass
     for child in children(node):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from seqdsl.diagnostics import Diagnostic
 from seqdsl.source import Span
 from seqdsl.syntax.lex import Line
-from seqdsl.syntax.mistakes.habits import statement_habit
+from seqdsl.syntax.mistakes.habits import foreign_comment, statement_habit
 
 _DECLARATIONS = ("IMPORT", "LAYER", "DEF", "EXTERN")
 _OPENERS = ("LAYER", "DEF", "REPEAT")
@@ -46,7 +46,7 @@ class Blocks:
         self.empty = self.close()
         if indent in indents:
             while indents[-1] != indent:
-                indents.pop()
+                self.top.discard(indents.pop())
             return self._top(line) if indent in self.top else self._declared(line)
         seen = indent in self.odd
         self.odd.add(indent)
@@ -89,7 +89,7 @@ class Blocks:
         stray, self.stray = self.stray, first.type not in _DECLARATIONS
         if not self.stray:
             return None
-        habit = statement_habit(first.text, line.span)
+        habit = foreign_comment(line.span) or statement_habit(first.text, line.span)
         if habit or line.broken:
             return habit
         if stray and line.tokens[-1].type != "COLON":

@@ -66,15 +66,12 @@ def _flat(expr: ast.Expr, tight: bool = False) -> str:
                 + format_expr(right, second, tight)
             )
         case ast.Compare(ops=ops, operands=operands):
-            texts = [format_expr(operand, _COMPARE + 1) for operand in operands]
-            return texts[0] + "".join(
-                f" {op} {text}" for op, text in zip(ops, texts[1:], strict=True)
-            )
+            first, *rest = [format_expr(operand, _COMPARE + 1) for operand in operands]
+            pairs = zip(ops, rest, strict=True)
+            return first + "".join(f" {op} {text}" for op, text in pairs)
         case ast.Conditional(then=then, condition=condition, otherwise=otherwise):
-            return (
-                f"{format_expr(then, 1)} if {format_expr(condition, 1)}"
-                f" else {format_expr(otherwise)}"
-            )
+            choice = f"{format_expr(then, 1)} if {format_expr(condition, 1)}"
+            return f"{choice} else {format_expr(otherwise)}"
         case _:
             head, opening, parts, closing = brackets(expr)
             return head + opening + ", ".join(map(format_part, parts)) + closing

@@ -70,13 +70,14 @@ class Lexed:
     problems: list[Diagnostic] = field(default_factory=list[Diagnostic])
 
 
-def lex(source: Source, vocabulary: Vocabulary) -> Lexed:
-    """Split a source into logical lines."""
-    scanner = _Scanner(source, vocabulary, careful=False)
-    found = scanner.run()
-    if scanner.unmatched:
-        return _Scanner(source, vocabulary, careful=True).run()
-    return found
+def lex(source: Source, vocabulary: Vocabulary, careful: bool = False) -> Lexed:
+    """Split a source into logical lines.
+
+    A bracket that is never closed would swallow the rest of the file. With `careful`,
+    for a file known to be wrong, a line also ends where the next one looks like a new
+    statement.
+    """
+    return _Scanner(source, vocabulary, careful).run()
 
 
 _CLOSES = {")": "(", "]": "["}
@@ -88,12 +89,7 @@ _EQUATION = re.compile(r"\w+([ \t]*,[ \t]*\w+)*[ \t]*(=(?!=)|:)")
 
 
 class _Scanner:
-    """One pass over the text.
-
-    A bracket that is never closed would swallow the rest of the file. A careful pass
-    ends the line where the next one looks like a new statement; it is made only when
-    the brackets are known not to match.
-    """
+    """One pass over the text."""
 
     def __init__(self, source: Source, vocabulary: Vocabulary, careful: bool) -> None:
         self.source = source
@@ -103,7 +99,6 @@ class _Scanner:
         self.tokens: list[Token] = []
         self.open: list[Token] = []
         self.broken = False
-        self.unmatched = False
 
     def run(self) -> Lexed:
         source, text = self.source, self.source.text
@@ -155,7 +150,6 @@ class _Scanner:
         if self.open and self.open[-1].text == opener:
             self.open.pop()
             return
-        self.unmatched = True
         if any(bracket.text == opener for bracket in self.open):
             self._problem(characters.never_closed(self.open[-1].span))
             while self.open.pop().text != opener:
@@ -177,12 +171,11 @@ class _Scanner:
             return False
         if not self.tokens or _STATEMENT.match(code):
             return True
-        deeper = len(rest) - len(code) - self.tokens[0].span.column + 1
-        return deeper < 0 or (deeper == 0 and _EQUATION.match(code) is not None)
+        deeper = len(rest) - len(code) >= self.tokens[0].span.column
+        return not deeper and _EQUATION.match(code) is not None
 
     def _end_line(self) -> None:
         if self.open:
-            self.unmatched = True
             self._problem(characters.never_closed(self.open[-1].span))
             self.open.clear()
         if self.tokens:

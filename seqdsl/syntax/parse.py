@@ -12,9 +12,9 @@ from seqdsl.syntax import ast
 from seqdsl.syntax.build import Builder
 from seqdsl.syntax.characters import not_text
 from seqdsl.syntax.depth import too_deep
-from seqdsl.syntax.layout import layout
-from seqdsl.syntax.lex import Token, Vocabulary, lex
-from seqdsl.syntax.recover import Machine, Rejected, syntax_errors
+from seqdsl.syntax.layout import alone, layout
+from seqdsl.syntax.lex import Line, Token, Vocabulary, lex
+from seqdsl.syntax.recover import Machine, Rejected, line_error, syntax_errors
 
 if TYPE_CHECKING:
     from lark import Lark
@@ -30,6 +30,7 @@ def parse(source: Source) -> ast.Spec:
     tokens = None if found.problems else layout(source, found.lines)
     declarations = _declarations(tokens) if tokens else None
     if declarations is None:
+        found = lex(source, _vocabulary(), careful=True)
         raise SpecError(syntax_errors(source, found, _Feed))
     if problems := too_deep(declarations):
         raise SpecError(problems)
@@ -43,9 +44,14 @@ def parse(source: Source) -> ast.Spec:
 
 def parse_expression(text: str) -> ast.Expr:
     """The expression that a text spells; its spans lie in a source of their own."""
-    # Inside parentheses line breaks mean nothing, as for any expression.
-    spec = parse(Source("<expression>", f"def f():\n ({text}\n )"))
-    match spec.declarations:
+    source = Source("<expression>", text)
+    found = lex(source, _vocabulary())
+    tokens = tuple(token for line in found.lines for token in line.tokens)
+    line = Line("", tokens or (Token("NEWLINE", "", Span(source, 0, 0)),))
+    problem = next(iter(found.problems), None) or line_error(source, line, _Feed)
+    if problem is not None:
+        raise SpecError([problem])
+    match _declarations(alone(source, line)):
         case (ast.DefDecl(body=(ast.Result(value=value),)),):
             return value
         case _:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import cast
 
 from seqdsl.diagnostics import Diagnostic, SpecError
 from seqdsl.source import Source, Span
+from seqdsl.syntax.ast import Decl
 from seqdsl.syntax.blocks import Blocks
+from seqdsl.syntax.depth import too_deep
 from seqdsl.syntax.layout import alone
 from seqdsl.syntax.lex import Lexed, Line, Token
 from seqdsl.syntax.mistakes import explain
@@ -43,7 +46,7 @@ def syntax_errors(
             break
         # A line gets one diagnostic: its place first, then what stands on it.
         placed = blocks.place(line)
-        problem = None if line.broken else placed or _problem(source, line, start)
+        problem = None if line.broken else placed or line_error(source, line, start)
         blocks.done(line, bool(problem) or line.broken)
         problems += [problem] if problem else []
         problems += blocks.empty
@@ -57,20 +60,22 @@ def syntax_errors(
     return problems
 
 
-def _problem(
+def line_error(
     source: Source, line: Line, start: Callable[[], Machine]
 ) -> Diagnostic | None:
+    """What is wrong with one line, wherever it stands."""
     machine = start()
     tokens = alone(source, line)
+    result: object = None
     for index, token in enumerate(tokens):
         try:
-            machine(token)
+            result = machine(token)
         except Rejected:
             at = min(index - tokens.index(line.tokens[0]), len(line.tokens))
             return explain(Failure(line, at, _accepted(tokens[:index], start)))
         except SpecError as error:
             return error.diagnostics[0]
-    return None
+    return next(iter(too_deep(cast("tuple[Decl, ...]", result))), None)
 
 
 def _accepted(tokens: list[Token], start: Callable[[], Machine]) -> frozenset[str]:

@@ -39,13 +39,16 @@ class Place:
         return replace(self, column=self.column + len(text))
 
 
+_CHAINS = (ast.Binary, ast.Compare, ast.Conditional)
+
+
 def wrap(expr: ast.Expr, place: Place, level: int = 0) -> str:
     """An expression, over several lines if one is too short."""
     flat = format_expr(expr, level)
     if place.fits(flat):
         return flat
-    chain = isinstance(expr, ast.Binary | ast.Compare | ast.Conditional | ast.Unary)
-    if level_of(expr) < level or (chain and not place.inside):
+    open_ended = isinstance(expr, (*_CHAINS, ast.Unary)) and not place.inside
+    if level_of(expr) < level or open_ended:
         deeper = place.indent + STEP
         inner = wrap(expr, Place(deeper, deeper, inside=True))
         return f"({_line(deeper)}{inner}{_line(place.indent)})"
@@ -113,6 +116,9 @@ def _chain(links: list[tuple[str, ast.Expr, int]], place: Place) -> str:
     texts: list[str] = []
     for number, (sign, operand, level) in enumerate(links):
         start = here if number else replace(place, tail=0)
+        if isinstance(operand, _CHAINS):
+            # A product in a sum is set deeper than the terms of the sum.
+            start = replace(start, indent=place.indent + STEP)
         texts.append(sign + wrap(operand, start.after(sign), level))
     return _line(place.indent).join(texts)
 

@@ -119,10 +119,8 @@ def test_check_imports_nothing_heavy() -> None:
         "try: app(['check', 'std.mingru'])\n"
         "finally: print(sorted({m.split('.')[0] for m in sys.modules}))\n"
     )
-    run = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True
-    )
-    assert run.returncode == 0, run.stderr
+    command = [sys.executable, "-c", script]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = run.stdout.splitlines()[-1]
     assert "'seqdsl'" in loaded
     for name in (*HEAVY, "numpy", "rich"):

@@ -28,9 +28,9 @@ RULES: tuple[Callable[[Failure], Diagnostic | None], ...] = (
     expressions.slice_,
     statements.target,
     expressions.equals,
+    expressions.missing_else,
     expressions.several,
     statements.several_results,
-    expressions.missing_else,
     statements.reserved_name,
     statements.missing_name,
     expressions.missing_value,
@@ -73,7 +73,7 @@ def _misplaced(failure: Failure) -> Diagnostic:
         listed = " or ".join((", ".join(spelled[:-1]), spelled[-1]))
         advice = f"{listed.removeprefix(' or ')} is expected here"
     elif "NEWLINE" in failure.accepts:
-        advice = "end the statement before it, and write one statement a line"
+        advice = "remove it, or end the statement before it"
     else:
         advice = "remove it, or complete what stands before it"
     return failure.error("E0049", f"{failure.shown} cannot stand here", advice)

@@ -85,11 +85,8 @@ def missing_value(failure: Failure) -> Diagnostic | None:
     if before is None or (
         before.type in ("LPAR", "LSQB", "COMMA", "EQUAL") and token.type in OPERATORS
     ):
-        return failure.error(
-            "E0030",
-            f"`{token.text}` has nothing on its left",
-            "write a value before it, or remove it",
-        )
+        text = f"`{token.text}` has nothing on its left"
+        return failure.error("E0030", text, "write a value before it, or remove it")
     if before.type in OPERATORS:
         return failure.error(
             "E0030",

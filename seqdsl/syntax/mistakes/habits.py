@@ -90,18 +90,17 @@ def word(failure: Failure) -> Diagnostic | None:
 
 def comment(failure: Failure) -> Diagnostic | None:
     """`// note`, `/* note`, `-- note` and strings in the place of comments."""
-    text = failure.line.span.text
+    line = failure.line.span
     marks = [t for t in failure.tokens[: failure.index + 1] if t.text == "//"]
-    if text.startswith(("//", "/*", "--", '"')):
-        at = failure.line.span
-    elif marks and failure.token.type == "NAME":
-        at = marks[0].span.join(failure.line.span)
-        at = Span(at.source, marks[0].span.start, at.end)
-    else:
+    if marks and failure.token.text.isidentifier():
+        return foreign_comment(Span(line.source, marks[0].span.start, line.end))
+    return foreign_comment(line)
+
+
+def foreign_comment(span: Span) -> Diagnostic | None:
+    """The diagnostic of a line, or its end, that starts like a comment elsewhere."""
+    if not span.text.startswith(("//", "/*", "--", '"')):
         return None
-    return failure.error(
-        "E0036",
-        "this is not a comment",
-        "start a comment with `#`",
-        span=at,
+    return Diagnostic(
+        "E0036", "this is not a comment", span, help=("start a comment with `#`",)
     )

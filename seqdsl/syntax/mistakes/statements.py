@@ -20,11 +20,11 @@ def _reserved(failure: Failure, word: str, span: Span) -> Diagnostic:
 
 
 def reserved_target(failure: Failure) -> Diagnostic | None:
-    """`state = 0`, `input, h = f(x)`."""
+    """`state = 0`, `input, h = f(x)`, `state + x`."""
     first = failure.tokens[0]
     if failure.index != 1 or first.type == "NAME" or not first.text.isidentifier():
         return None
-    if failure.token.type not in ("EQUAL", "COMMA"):
+    if failure.token.type not in OPERATORS | {"EQUAL", "COMMA", "DOT"}:
         return None
     return _reserved(failure, first.text, first.span)
 
@@ -47,7 +47,7 @@ def missing_name(failure: Failure) -> Diagnostic | None:
     if named and not unnamed:
         return None
     advice = "write the name first"
-    if failure.token.type == "NUMBER":
+    if failure.token.type == "NUMBER" and not failure.open:
         advice = "start the name with a letter: a name cannot start with a digit"
     elif failure.before is not None and failure.before.type == "DOT":
         advice = "write a name after the `.`; a number needs a digit there: `3.0`"

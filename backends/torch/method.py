@@ -1,0 +1,146 @@
+"""One method of a generated class while it is being written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from seqdsl.backends.torch.names import Names
+from seqdsl.backends.torch.python import WIDTH, Atom, Expr, layout
+from seqdsl.backends.torch.sizes import size_code
+from seqdsl.backends.torch.values import Value
+from seqdsl.ir import nodes as ir
+from seqdsl.ir.sizes import Lit, Opt, Size
+from seqdsl.ir.types import TIME
+from seqdsl.source import NOWHERE, Span
+
+Key = tuple[str | int, ...]
+"""What a value is: ("ref", name), ("shift", name, axis, offset), ("position", axis)."""
+
+
+@dataclass
+class Layer:
+    """What all methods of a class share: how `self` holds options and parameters."""
+
+    model: ir.Model
+    attributes: dict[str, str]
+    paths: dict[str, str]
+    linears: set[str]
+    helpers: set[str] = field(default_factory=set[str])
+
+    def option(self, name: str) -> Expr:
+        """An option or dim, inside a method."""
+        if name not in self.attributes:
+            raise KeyError(name)
+        return Atom(f"self.{self.attributes[name]}")
+
+    def extent(self, dim: str) -> Expr:
+        """The extent of a dim, inside a method."""
+        size = self.model.dims.get(dim)
+        if isinstance(size, Lit):
+            return Atom(str(size.value))
+        if size is None and dim.isdigit():
+            return Atom(dim)
+        return self.option(dim)
+
+
+@dataclass
+class Method:
+    """Statements of one method, and what the names of the model are in it.
+
+    `in_time` is True where tensors have no time dimension: in `step` and in the body of
+    a loop along time.
+    """
+
+    layer: Layer
+    names: Names
+    in_time: bool = False
+    lines: list[str] = field(default_factory=list[str])
+    indent: int = 8
+    env: dict[Key, Value] = field(default_factory=dict[Key, Value])
+    steps: dict[str, str] = field(default_factory=dict[str, str])
+    holders: dict[str, str] = field(default_factory=dict[str, str])
+    needed: dict[str, None] = field(default_factory=dict[str, None])
+    resets: Expr | None = None
+    streaming: bool = True
+
+    @property
+    def model(self) -> ir.Model:
+        """The model whose method this is."""
+        return self.layer.model
+
+    def size(self, size: Size) -> Expr:
+        """Option arithmetic inside this method."""
+        if isinstance(size, Opt):
+            return (
+                self.layer.extent(size.name)
+                if (size.name in self.model.dims)
+                else self.layer.option(size.name)
+            )
+        return size_code(size, lambda name: self.size(Opt(name)))
+
+    def helper(self, name: str) -> str:
+        """The name of a function that the file then has."""
+        self.layer.helpers.add(name)
+        return name
+
+    def need(self, name: str) -> Expr:
+        """A local set up at the top of the method: batch, time, dtype, device."""
+        self.needed[name] = None
+        return Atom(name)
+
+    # ---- Statements
+
+    def write(
+        self, head: str, expr: Expr, tail: str = "", span: Span = NOWHERE
+    ) -> None:
+        """A statement, with the spec's line behind it where there is one."""
+        lines = layout(head, expr, tail, self.indent)
+        place = where(span)
+        if place and len(lines[0]) + len(place) + 4 <= WIDTH:
+            lines[0] += f"  # {place}"
+        elif place:
+            lines.insert(0, f"{' ' * self.indent}# {place}")
+        self.lines += lines
+
+    def line(self, text: str) -> None:
+        """A line as it stands."""
+        self.lines.append(f"{' ' * self.indent}{text}" if text else "")
+
+    @contextmanager
+    def block(self, opening: str) -> Iterator[None]:
+        """Lines under `opening:`."""
+        self.line(opening)
+        self.indent += 4
+        yield
+        self.indent -= 4
+
+    def local(self, name: str, varies: bool) -> str:
+        """A new local for `name`; one step of what varies along time is `name_t`."""
+        return self.names.new(f"{name}_t" if varies and self.in_time else name)
+
+    def bind(self, name: str, value: Value, span: Span = NOWHERE) -> Value:
+        """`value` under a local name."""
+        self.write(f"{name} = ", value.code, "", span)
+        return value.at(Atom(name))
+
+    def lead(self, axes: frozenset[str]) -> tuple[str, ...]:
+        """Leading dimensions of a tensor along `axes`, here."""
+        from seqdsl.backends.torch.values import ordered
+
+        kept = axes - {TIME} if self.in_time else axes
+        return ordered(kept, (), self.model.copies)
+
+    def extents(self, dims: Sequence[str]) -> list[Expr]:
+        """Extents of `dims`."""
+        return [self.layer.extent(d) for d in dims]
+
+
+def where(span: Span) -> str:
+    """`gru.seq:6`."""
+    if span is NOWHERE or not span.source.text:
+        return ""
+    name = span.source.name.replace("\\", "/").rsplit("/", 1)[-1]
+    name = " ".join(name.split())
+    return f"{name}:{span.line}"

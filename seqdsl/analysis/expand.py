@@ -1,0 +1,113 @@
+"""Writes out the values that do not depend on the state, to see whether terms cancel."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from seqdsl.analysis.terms import (
+    Factor,
+    Poly,
+    Term,
+    TooLong,
+    add,
+    collect,
+    constant,
+    multiply,
+    scale,
+)
+from seqdsl.ir import build
+from seqdsl.ir import nodes as ir
+
+if TYPE_CHECKING:
+    from seqdsl.analysis.normal import Normal
+
+_DEPTH = 12
+
+
+def expanded(normal: Normal, poly: Poly) -> Poly:
+    """`poly` with free factors multiplied out; `poly` itself where that is too long."""
+    try:
+        return collect(t for term in poly for t in _term(normal, term))
+    except TooLong:
+        return poly
+
+
+def _term(normal: Normal, term: Term) -> Poly:
+    result: Poly = (Term(term.scale, term.active),)
+    for factor in term.passive:
+        result = multiply(result, _factor(normal, factor), normal.interner)
+    return tuple(
+        Term(t.scale, t.factors, t.bound | (term.bound & t.indices)) for t in result
+    )
+
+
+def _factor(normal: Normal, factor: Factor) -> Poly:
+    poly = (
+        _mask(normal, factor.node)
+        if factor.kind == "mask"
+        else _node(normal, factor.node, _DEPTH)
+    )
+    table = dict(zip(factor.node.type.dims, factor.names, strict=True))
+    return collect(t.renamed(table) for t in poly)
+
+
+def _mask(normal: Normal, condition: ir.Node) -> Poly:
+    match condition:
+        case ir.Map(op="not", args=(arg,)):
+            return add(constant(Fraction(1)), scale(_mask(normal, arg), Fraction(-1)))
+        case _:
+            return normal.mask(condition)
+
+
+def _node(normal: Normal, node: ir.Node, depth: int) -> Poly:
+    """A free value as a sum of products of values that are neither."""
+    if depth == 0:
+        return normal.free(node)
+    match node:
+        case ir.Ref(name=name) if name in normal.model.equation:
+            inner = normal.model.equation[name].expr
+            written = _node(normal, inner, depth - 1)
+            plain = len(written) == 1 and written[0].factors[:1] == (
+                normal.factor("free", inner),
+            )
+            return normal.free(node) if plain else written
+        case ir.Map(op="add" | "sub" as op, args=(a, b)):
+            sign = Fraction(1 if op == "add" else -1)
+            left, right = _node(normal, a, depth - 1), _node(normal, b, depth - 1)
+            return add(left, scale(right, sign))
+        case ir.Map(op="neg", args=(a,)):
+            return scale(_node(normal, a, depth - 1), Fraction(-1))
+        case ir.Map(op="mul", args=(a, b)):
+            left, right = _node(normal, a, depth - 1), _node(normal, b, depth - 1)
+            return multiply(left, right, normal.interner)
+        case ir.Map(op="square", args=(a,)):
+            inner = _node(normal, a, depth - 1)
+            return multiply(inner, inner, normal.interner)
+        case ir.Map(op="div", args=(a, b)) if not _is_one(a):
+            left = _node(normal, a, depth - 1)
+            return multiply(left, normal.inverse(b), normal.interner)
+        case _:
+            return _other(normal, node, depth)
+
+
+def _other(normal: Normal, node: ir.Node, depth: int) -> Poly:
+    match node:
+        case ir.Map(op="sigmoid", args=(ir.Map(op="neg", args=(a,)),)):
+            # 1 - sigmoid(a), the way a gate and its complement are often written.
+            other = normal.free(build.map_("sigmoid", a))
+            return add(constant(Fraction(1)), scale(other, Fraction(-1)))
+        case ir.Map(op="where", args=(c, a, b)) if node.type.dtype != "bool":
+            then, otherwise = _node(normal, a, depth - 1), _node(normal, b, depth - 1)
+            mask = _mask(normal, c)
+            rest = add(constant(Fraction(1)), scale(mask, Fraction(-1)))
+            return add(
+                multiply(mask, then, normal.interner),
+                multiply(rest, otherwise, normal.interner),
+            )
+        case _:
+            return normal.free(node)
+
+
+def _is_one(node: ir.Node) -> bool:
+    return node == build.const(1.0) or node == build.const(1)

@@ -1,0 +1,66 @@
+"""Finite memory: shifts and short convolutions that no circle goes through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from seqdsl.analysis.graph import Edge
+from seqdsl.analysis.verdict import Recurrence, Verdict
+from seqdsl.ir import nodes as ir
+from seqdsl.ir.types import TIME
+from seqdsl.ir.walk import subtree
+
+
+def lags(
+    model: ir.Model, edges: Iterable[Edge], axis: str, found: Iterable[Verdict]
+) -> Iterator[Verdict]:
+    """A verdict `fir` for every value with a finite memory along `axis`.
+
+    That is a value read at another step which is no state of a recurrence in `found`,
+    and one that a convolution along time makes. A state that is read at no other step
+    has the verdict `none`.
+    """
+    recurrent = {
+        s
+        for v in found
+        if v.recurrence.axis == axis and v.verdict != "none"
+        for s in v.recurrence.states
+    }
+    shifted: dict[str, list[int]] = {}
+    for edge in edges:
+        if edge.kind == "shift" and edge.axis == axis and edge.source not in recurrent:
+            shifted.setdefault(edge.source, []).append(edge.offset)
+    known = {s for v in found for s in v.recurrence.states}
+    for name, offsets in shifted.items():
+        if name not in known:
+            yield _fir(name, axis, invariant=True, backward=max(offsets) > 0)
+    if axis == TIME:
+        yield from _convolutions(model)
+        for state in model.states:
+            if state.name not in known and not state.carried:
+                yield Verdict(_alone(state.name, TIME), "none")
+
+
+def _convolutions(model: ir.Model) -> Iterator[Verdict]:
+    for equation in model.equations:
+        convs = [
+            n
+            for n in subtree(equation.expr)
+            if isinstance(n, ir.Conv) and TIME in n.axes
+        ]
+        if convs:
+            fixed = not any(TIME in c.weight.type.axes for c in convs)
+            yield _fir(equation.name, TIME, invariant=fixed, backward=False)
+
+
+def _fir(name: str, axis: str, invariant: bool, backward: bool) -> Verdict:
+    return Verdict(
+        _alone(name, axis, backward),
+        "fir",
+        invariant=invariant,
+        strategies=("loop", "convolve"),
+    )
+
+
+def _alone(name: str, axis: str, backward: bool = False) -> Recurrence:
+    return Recurrence((name,), axis, "backward" if backward else "forward", (name,))

@@ -1,0 +1,244 @@
+"""Normal forms through pointwise operators.
+
+Identities used, all exact over the real numbers wherever both sides exist: a maximum is
+half of sum plus distance; odd functions let a sign out and sigmoid(-x) is
+1 - sigmoid(x), so that what differs by a sign is recognized; exp of a sum is a product,
+and log undoes exp. What would only hold for some values (exp(log(x)), sqrt(x * x),
+x / x) is not an identity here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from seqdsl.analysis.rebuild import poly_node
+from seqdsl.analysis.terms import (
+    Factor,
+    Poly,
+    Term,
+    add,
+    collect,
+    constant,
+    is_free,
+    multiply,
+    same,
+    scale,
+)
+from seqdsl.ir import build
+from seqdsl.ir import nodes as ir
+from seqdsl.ir.sizes import Lit
+
+if TYPE_CHECKING:
+    from seqdsl.analysis.normal import Normal
+
+_ODD = ("tanh", "sin", "tan", "atan", "sinh", "erf", "atanh", "sign")
+_EVEN = ("cos", "cosh")
+HALF = Fraction(1, 2)
+ONE = constant(Fraction(1))
+
+
+def map_poly(normal: Normal, node: ir.Map) -> Poly:
+    """The normal form of a pointwise operator that depends on the state."""
+    match node.op, node.args:
+        case "add", (a, b):
+            return add(normal.poly(a), normal.poly(b))
+        case "sub", (a, b):
+            return add(normal.poly(a), scale(normal.poly(b), Fraction(-1)))
+        case "neg", (a,):
+            return scale(normal.poly(a), Fraction(-1))
+        case "mul", (a, b):
+            return product(normal, normal.poly(a), normal.poly(b))
+        case "square", (a,):
+            return product(normal, normal.poly(a), normal.poly(a))
+        case "div", (a, b):
+            return product(normal, normal.poly(a), _reciprocal(normal, node, b))
+        case "pow", (a, ir.Const(value=Lit(int(n)))) if 0 <= n <= 8:
+            return _power(normal, a, n)
+        case "where", (c, a, b):
+            return _where(normal, node, c, a, b)
+        case "float" | "real" | "conj", (a,) if a.type.dtype in ("int", "float"):
+            return normal.poly(a)
+        case _:
+            return _function(normal, node)
+
+
+def product(normal: Normal, a: Poly, b: Poly) -> Poly:
+    """The product of two sums, with exponentials in a product made one."""
+    result = multiply(a, b, normal.interner)
+    if any(sum(f.op == "exp" for f in t.factors) > 1 for t in result):
+        parts = [_one_exponential(normal, t) for t in result]
+        return collect(t for p in parts for t in p)
+    return result
+
+
+def arguments(factor: Factor) -> tuple[Poly, ...]:
+    """What a nonlinear factor was applied to, under the factor's current names."""
+    table = dict(zip(factor.own, factor.names, strict=True))
+    return tuple(collect(t.renamed(table) for t in p) for p in factor.args)
+
+
+def _one_exponential(normal: Normal, term: Term) -> Poly:
+    exps = [f for f in term.factors if f.op == "exp"]
+    if len(exps) < 2:
+        return (term,)
+    rest = tuple(f for f in term.factors if f.op != "exp")
+    argument = add(*(arguments(f)[0] for f in exps))
+    widest = max(exps, key=lambda f: len(f.names))
+    inner = _exponential(normal, widest.node, argument)
+    if any(t.bound & term.bound for t in inner):
+        return (term,)
+    return collect(
+        Term(term.scale * t.scale, (*rest, *t.factors), term.bound | t.bound)
+        for t in inner
+    )
+
+
+def _exponential(normal: Normal, node: ir.Node, argument: Poly) -> Poly:
+    if not argument:
+        return ONE
+    if is_free(argument):
+        value = poly_node(argument, normal.dims)
+        assert value is not None
+        return normal.free(build.map_("exp", value))
+    return _applied(normal, "exp", node, argument)
+
+
+def _applied(normal: Normal, op: str, node: ir.Node, argument: Poly) -> Poly:
+    """`op(argument)` as a factor indexed by all that the argument is indexed by."""
+    names = sorted({n for t in argument for n in t.free})
+    key = normal.interner.key((op, tuple(names), frozenset(argument)))
+    shape = replace(node.type, dims=tuple(names))
+    shown = replace(node, type=shape)
+    factor = Factor(
+        "nonlinear", key, tuple(names), shown, op, tuple(names), (argument,)
+    )
+    return (Term(Fraction(1), (factor,)),)
+
+
+def _reciprocal(normal: Normal, node: ir.Map, b: ir.Node) -> Poly:
+    if not normal.active(b):
+        return normal.inverse(b)
+    poly = normal.poly(b)
+    if is_free(poly):
+        value = poly_node(poly, normal.dims)
+        return normal.inverse(value if value is not None else build.const(0.0))
+    match poly:
+        case (Term(scale=one, factors=(Factor(op="exp") as factor,)),) if one == 1:
+            minus = scale(arguments(factor)[0], Fraction(-1))
+            return _exponential(normal, factor.node, minus)
+        case _:
+            return _applied(normal, "reciprocal", node, poly)
+
+
+def _power(normal: Normal, a: ir.Node, n: int) -> Poly:
+    result, factor = ONE, normal.poly(a)
+    for _ in range(n):
+        result = product(normal, result, factor)
+    return result
+
+
+def _where(normal: Normal, node: ir.Map, c: ir.Node, a: ir.Node, b: ir.Node) -> Poly:
+    if node.type.dtype == "bool":
+        return normal.opaque(node)
+    then, otherwise = normal.poly(a), normal.poly(b)
+    if same(then, otherwise):
+        return then
+    if normal.active(c):
+        return normal.opaque(node)
+    common = tuple(t for t in then if t in otherwise)
+    minus = scale(common, Fraction(-1))
+    first = add(then, minus)
+    second = add(otherwise, minus)
+    unless = build.map_("not", c)
+    return add(
+        common,
+        multiply(normal.mask(c), first, normal.interner),
+        multiply(normal.mask(unless), second, normal.interner),
+    )
+
+
+def _function(normal: Normal, node: ir.Map) -> Poly:
+    """Operators that are nonlinear, unless their arguments make them simpler."""
+    match node.op, tuple(map(normal.poly, node.args)):
+        case "max" | "min" | "relu" | "abs" as op, polys:
+            return _extremum(normal, node, op, polys)
+        case "exp", (p,):
+            return _exponential(normal, node, p)
+        case "log", (p,):
+            return _logarithm(normal, node, p)
+        case "logsigmoid", (p,):
+            return scale(_softplus(normal, node, scale(p, Fraction(-1))), Fraction(-1))
+        case "softplus", (p,):
+            return _softplus(normal, node, p)
+        case "silu", (p,):
+            return product(normal, p, _sigmoid(normal, node, p))
+        case "sigmoid", (p,):
+            return _sigmoid(normal, node, p)
+        case op, (p,) if op in _ODD or op in _EVEN:
+            return _symmetric(normal, node, op, p)
+        case _:
+            return normal.opaque(node)
+
+
+def _flipped(p: Poly) -> bool:
+    """Whether `-p` is the one of `p` and `-p` that is written down."""
+    first = min(p, key=lambda t: tuple((f.key, f.names) for f in t.factors))
+    return first.scale < 0
+
+
+def _symmetric(normal: Normal, node: ir.Map, op: str, p: Poly) -> Poly:
+    if op in ("sign",) or not p:
+        return normal.opaque(node)
+    if not _flipped(p):
+        return _applied(normal, op, node, p)
+    result = _applied(normal, op, node, scale(p, Fraction(-1)))
+    return scale(result, Fraction(-1)) if op in _ODD else result
+
+
+def _sigmoid(normal: Normal, node: ir.Map, p: Poly) -> Poly:
+    if not p:
+        return constant(HALF)
+    if not _flipped(p):
+        return _applied(normal, "sigmoid", node, p)
+    mirrored = _applied(normal, "sigmoid", node, scale(p, Fraction(-1)))
+    return add(ONE, scale(mirrored, Fraction(-1)))
+
+
+def _softplus(normal: Normal, node: ir.Map, p: Poly) -> Poly:
+    if not p:
+        return normal.opaque(node)
+    if not _flipped(p):
+        return _applied(normal, "softplus", node, p)
+    return add(p, _applied(normal, "softplus", node, scale(p, Fraction(-1))))
+
+
+def _logarithm(normal: Normal, node: ir.Map, p: Poly) -> Poly:
+    match p:
+        case (Term(scale=one, factors=(Factor(op="exp") as f,), bound=bound),) if (
+            one == 1 and not bound
+        ):
+            return arguments(f)[0]
+        case (Term(),) | ():
+            return normal.opaque(node)
+        case _:
+            return _applied(normal, "log", node, p)
+
+
+def _extremum(normal: Normal, node: ir.Map, op: str, polys: tuple[Poly, ...]) -> Poly:
+    if node.type.dtype == "complex" or node.args[0].type.dtype == "complex":
+        return normal.opaque(node)
+    if op == "abs":
+        return _distance(normal, node, polys[0])
+    a, b = polys if len(polys) == 2 else (polys[0], ())
+    gap = _distance(normal, node, add(a, scale(b, Fraction(-1))))
+    sign = -HALF if op == "min" else HALF
+    return add(scale(a, HALF), scale(b, HALF), scale(gap, sign))
+
+
+def _distance(normal: Normal, node: ir.Map, p: Poly) -> Poly:
+    if not p:
+        return ()
+    positive = scale(p, Fraction(-1)) if _flipped(p) else p
+    return _applied(normal, "abs", node, positive)

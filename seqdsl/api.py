@@ -1,0 +1,148 @@
+"""The Python API: specs as objects whose layers make torch modules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seqdsl import driver
+from seqdsl.elaborate import Elaborated, Program, elaborate, load_std, load_text
+from seqdsl.elaborate.program import std_names
+from seqdsl.ir.bind import bind_sizes
+from seqdsl.ir.sizes import Scalar
+
+if TYPE_CHECKING:
+    import torch
+
+Externs = Mapping[str, Callable[..., Any]]
+
+
+class Layer:
+    """A layer of a spec; called with its options it makes a module."""
+
+    def __init__(self, program: Program, name: str, externs: Externs) -> None:
+        self._program = program
+        self._externs = externs
+        self.name = name
+
+    def __call__(
+        self,
+        *,
+        target: str = "auto",
+        strategy: str = "auto",
+        dtype: torch.dtype | None = None,
+        **options: Scalar,
+    ) -> Any:
+        """A `torch.nn.Module` with `forward`, `step`, `initial_state` and `verdicts`.
+
+        `strategy` is `auto` or a way to run recurrences such as `loop`; `dtype` is that
+        of the parameters. Raises `SpecError` where the spec or an option is wrong,
+        `UnsupportedError` where the target cannot host the layer.
+        """
+        from seqdsl.backends.torch.load import load_module
+
+        elaborated = self.elaborate(**options)
+        bind_sizes(elaborated.model, options)
+        artifact = driver.artifact(elaborated, target, strategy)
+        module = load_module(artifact, options, self._externs)
+        module.verdicts = driver.analyze(elaborated.model).verdicts
+        return module if dtype is None else module.to(dtype)
+
+    def elaborate(self, **options: Scalar) -> Elaborated:
+        """The typed IR; `options` are needed only where the layer's form reads them."""
+        return elaborate(self._program, self.name, options)
+
+    def __repr__(self) -> str:
+        options = self.declared_options()
+        return f"<layer {self.name}({', '.join(options)})>"
+
+    def declared_options(self) -> list[str]:
+        """The options as declared: `D`, `H = D`."""
+        from seqdsl.syntax.format import format_expr
+
+        decl = next(d for d in self._program.spec.layers if d.name == self.name)
+        return [
+            o.name if o.default is None else f"{o.name} = {format_expr(o.default)}"
+            for o in decl.options
+        ]
+
+
+class Spec:
+    """A loaded `.seq` file; its layers are attributes: `spec.GLA(D=64, heads=4)`."""
+
+    def __init__(self, program: Program, externs: Externs | None = None) -> None:
+        self._program = program
+        self._externs = dict(externs or {})
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers in file order."""
+        return self._program.layers
+
+    def __getattr__(self, name: str) -> Layer:
+        if name.startswith("__") or "_program" not in self.__dict__:
+            raise AttributeError(name)
+        if name in self.layers:
+            return Layer(self._program, name, self._externs)
+        where = self._program.spec.source.name
+        raise AttributeError(_unknown(f"{where} has no layer", name, self.layers))
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self.layers]
+
+    def __repr__(self) -> str:
+        return f"<spec {self._program.spec.source.name}: {', '.join(self.layers)}>"
+
+
+class _Std:
+    """The standard library: `seqdsl.std.gla` is the spec of `std.gla`."""
+
+    def __getattr__(self, name: str) -> Spec:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if name not in std_names():
+            message = _unknown("the standard library has no", name, std_names())
+            raise AttributeError(message)
+        return Spec(load_std(name))
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *std_names()]
+
+    def __repr__(self) -> str:
+        return "<the standard library>"
+
+
+std = _Std()
+
+
+def _unknown(what: str, name: str, known: tuple[str, ...]) -> str:
+    close = get_close_matches(name, known, 1)
+    hint = f"did you mean `{close[0]}`?" if close else f"it has {', '.join(known)}"
+    return f"{what} `{name}`; {hint}"
+
+
+def load(path: str | Path, externs: Externs | None = None) -> Spec:
+    """The spec in the file at `path`, or the standard library's, as `std.gla`.
+
+    `externs` gives a callable for each `extern` op of the spec. Raises `SpecError` for
+    syntax errors and imports that do not resolve, `OSError` where the file cannot be
+    read; other mistakes are raised by the layer that has them, when it is made.
+    """
+    return Spec(driver.load(str(path))[0], externs)
+
+
+def loads(
+    text: str,
+    externs: Externs | None = None,
+    *,
+    name: str = "<text>",
+    folder: str | Path | None = None,
+) -> Spec:
+    """The spec that `text` spells; imports of files are looked up in `folder`.
+
+    Raises as `load` does.
+    """
+    where = None if folder is None else Path(folder)
+    return Spec(load_text(text, name, where), externs)

@@ -1,0 +1,97 @@
+"""`show`, `compile` and `viz`: commands that make something of a layer."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from seqdsl import driver, report
+from seqdsl.commands.inspect import layer_json
+from seqdsl.commands.outcome import (
+    OK,
+    Request,
+    elaborate_request,
+    print_json,
+    write_atomically,
+)
+from seqdsl.diagnostics import CallError, UnsupportedError
+
+STAGES = ("ast", "ir", "verdict", "schedule", "torch")
+LATER = ("adjoint", "mlir", "triton")
+
+
+def show(request: Request, stage: str) -> int:
+    """Print one stage of one layer (of the whole file, for `ast`)."""
+    if stage in LATER:
+        raise UnsupportedError(f"stage `{stage}` does not exist yet")
+    if stage not in STAGES:
+        raise CallError(f"there is no stage `{stage}`; stages: {', '.join(STAGES)}")
+    print(_stage_text(request, stage), end="")
+    return OK
+
+
+def _stage_text(request: Request, stage: str) -> str:
+    if stage == "ast":
+        from seqdsl.syntax.text import spec_text
+
+        return spec_text(driver.load(request.file)[0].spec)
+    elaborated = elaborate_request(request)
+    match stage:
+        case "ir":
+            from seqdsl.ir.text import model_text
+
+            return model_text(elaborated.model)
+        case "verdict":
+            import json
+
+            analyzed = driver.analyze(elaborated.model)
+            found = layer_json(elaborated.model.name, analyzed.verdicts)
+            return json.dumps(found, indent=2) + "\n"
+        case "schedule":
+            from seqdsl.schedule.make import plan
+            from seqdsl.schedule.text import plan_text
+
+            return plan_text(plan(driver.analyze(elaborated.model).model))
+        case _:
+            files = driver.artifact(elaborated, stage, request.strategy).files
+            return "\n".join(files.values())
+
+
+def compile_(request: Request, target: str, out: Path | None, json: bool) -> int:
+    """Write the artifact of a layer to `out`, or to standard output."""
+    elaborated = elaborate_request(request)
+    files = driver.artifact(elaborated, target, request.strategy).files
+    if not json:
+        report.show(elaborated.warnings)
+    if out is None:
+        print("\n".join(files.values()), end="")
+        return OK
+    if len(files) == 1:
+        places = dict(zip([out], files.values(), strict=True))
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+        places = {out / name: text for name, text in files.items()}
+    for path, text in places.items():
+        write_atomically(path, text)
+    if json:
+        warnings = [report.to_json(d) for d in elaborated.warnings]
+        written = [str(path) for path in places]
+        print_json({"files": written, "diagnostics": warnings})
+    else:
+        for path in places:
+            print(f"wrote {path}")
+    return OK
+
+
+def viz(request: Request, out: Path | None) -> int:
+    """Write the picture of a layer to `out`, or to standard output."""
+    from seqdsl.viz import svg
+
+    analyzed = driver.analyze(elaborate_request(request).model)
+    text = svg(analyzed.model, analyzed.verdicts)
+    if out is None:
+        sys.stdout.write(text)
+        return OK
+    write_atomically(out, text)
+    print(f"wrote {out}")
+    return OK

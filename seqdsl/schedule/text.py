@@ -1,0 +1,48 @@
+"""The printed form of a plan: which loops there are and what runs in each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import assert_never
+
+from seqdsl.ir import nodes as ir
+from seqdsl.ir.text import node_text
+from seqdsl.schedule.plan import Assign, Call, DepthLoop, Plan, Step, TimeLoop
+
+
+def plan_text(plan: Plan) -> str:
+    """`plan` with one line a step; what stands in a loop is indented."""
+    lines = [f"layer {plan.model.name}", *_steps(plan.steps, 1)]
+    return "\n".join(lines) + "\n"
+
+
+def _steps(steps: tuple[Step, ...], depth: int) -> Iterator[str]:
+    margin = "  " * depth
+    for step in steps:
+        match step:
+            case Assign(equation=equation):
+                yield margin + _equation(equation)
+            case Call(call=call):
+                args = ", ".join(f"{k} = {node_text(v)}" for k, v in call.args)
+                yield f"{margin}{call.name} = {call.instance}({args})"
+            case TimeLoop(direction=direction, carried=carried, hoisted=hoisted):
+                for equation in hoisted:
+                    yield f"{margin}{_equation(equation)}  # hoisted"
+                yield f"{margin}for t {direction}, carrying {', '.join(carried)}:"
+                yield from _steps(step.body, depth + 1)
+            case DepthLoop(repeat=repeat, carried=carried):
+                yield f"{margin}for {_repeat(repeat)}, carrying {', '.join(carried)}:"
+                yield from _steps(step.body, depth + 1)
+            case _:
+                assert_never(step)
+
+
+def _equation(equation: ir.Equation) -> str:
+    return f"{equation.name} = {node_text(equation.expr)}"
+
+
+def _repeat(repeat: ir.Repeat) -> str:
+    count = repeat.count
+    shown = node_text(count) if isinstance(count, ir.Base) else f"{count}"
+    until = "" if repeat.condition is None else f" while {node_text(repeat.condition)}"
+    return f"{repeat.axis} in {shown}{until}"

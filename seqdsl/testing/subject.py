@@ -1,0 +1,201 @@
+"""A layer under test, and the one place that knows how compiled layers are called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from seqdsl.backends.reference import initial_params, interpret
+from seqdsl.ir import nodes as ir
+from seqdsl.ir.bind import Bound, bind_sizes
+from seqdsl.ir.sizes import Scalar
+from seqdsl.ir.types import TIME
+from seqdsl.testing.ranges import int_range
+from seqdsl.testing.traits import Traits, traits
+
+Tensors = dict[str, Tensor]
+Externs = Mapping[str, Callable[..., Tensor]]
+
+
+class Layer(Protocol):
+    """What every compiled layer offers beside `torch.nn.Module`'s own."""
+
+    def initial_state(self, batch: int = 1) -> object: ...
+    def step(self, *args: Tensor, state: object, **named: Tensor) -> object: ...
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A layer with all its options set.
+
+    `make` builds a module in double precision. `ranges` says from where to where an
+    int input is drawn, where that is not read off the model. `file` and `text` are for
+    reports.
+    """
+
+    model: ir.Model
+    options: Mapping[str, Scalar]
+    make: Callable[[], nn.Module]
+    ranges: Mapping[str, tuple[int, int]] = field(
+        default_factory=dict[str, tuple[int, int]]
+    )
+    externs: Externs = field(default_factory=dict[str, Callable[..., Tensor]])
+    file: str = "<spec>"
+    text: str = ""
+
+    @cached_property
+    def bound(self) -> Bound:
+        """Extents of all dims."""
+        return bind_sizes(self.model, self.options)
+
+    @cached_property
+    def traits(self) -> Traits:
+        """What is plain to see in the model."""
+        return traits(self.model)
+
+    @cached_property
+    def module(self) -> nn.Module:
+        """One module, whose parameters every case sets anew."""
+        return self.make().eval()
+
+    def range_of(self, name: str) -> tuple[int, int]:
+        """From where to where (exclusive) the int input `name` is drawn."""
+        if name in self.ranges:
+            return self.ranges[name]
+        return int_range(self.model, self.bound, name)
+
+    def moves(self, name: str) -> bool:
+        """Whether an input has one value per step."""
+        return TIME in self.model.input[name].type.axes
+
+    @cached_property
+    def moving_outputs(self) -> tuple[str, ...]:
+        """Outputs with one value per step."""
+        return tuple(o.name for o in self.model.outputs if TIME in o.expr.type.axes)
+
+    @cached_property
+    def needs_sizes(self) -> bool:
+        """Whether no input tells batch and time."""
+        return not any(self.moves(i.name) for i in self.model.inputs)
+
+    def params(self, seed: int) -> Tensors:
+        """Initial values, moved a little so that no zero or one hides a mistake."""
+        generator = torch.Generator().manual_seed(seed)
+        found = initial_params(self.model, self.options, seed)
+        frozen = {p.key for p in self.model.params if p.frozen}
+        result: Tensors = {}
+        for name, value in found.items():
+            noise = torch.randn(value.shape, generator=generator, dtype=torch.float64)
+            fixed = name in frozen or not (
+                value.is_floating_point() or value.is_complex()
+            )
+            result[name] = value if fixed else value + 0.1 * noise
+        return result
+
+    def reference(
+        self,
+        inputs: Tensors,
+        params: Tensors,
+        segments: Tensor | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> Tensors:
+        """The outputs by the meaning of the language."""
+        batch, time = size if size is not None else (None, None)
+        return interpret(
+            self.model,
+            options=self.options,
+            params=params,
+            inputs=inputs,
+            segments=segments,
+            externs=self.externs,
+            batch=batch,
+            time=time,
+        )
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Calls of one module with inputs and outputs by name.
+
+    `params` stand in for the module's own where given, so that they can be
+    differentiated.
+    """
+
+    subject: Subject
+    module: nn.Module
+    params: Tensors | None = None
+
+    def forward(
+        self,
+        inputs: Tensors,
+        segments: Tensor | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> Tensors:
+        """A whole sequence."""
+        extra = {} if segments is None else {"segments": segments}
+        return self._named(self._call({**inputs, **self._sizes(size), **extra}))
+
+    def piece(
+        self,
+        inputs: Tensors,
+        state: object,
+        segments: Tensor | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> tuple[Tensors, object]:
+        """Part of a sequence, after `state` (None: from the start)."""
+        extra: dict[str, object] = {"state": state, "return_state": True}
+        if segments is not None:
+            extra["segments"] = segments
+        result = self._call({**inputs, **self._sizes(size), **extra})
+        outputs, after = cast(tuple[object, object], result)
+        return self._named(outputs), after
+
+    def step(self, inputs: Tensors, state: object) -> tuple[Tensors, object]:
+        """One step; tensors have no time axis."""
+        layer = cast(Layer, self.module)
+        result = self._stepped(layer, inputs, state)
+        outputs, after = cast(tuple[object, object], result)
+        return self._named(outputs), after
+
+    def _stepped(self, layer: Layer, inputs: Tensors, state: object) -> object:
+        if self.params is None:
+            return layer.step(**inputs, state=state)
+        stepper = replace(self, module=_Stepper(self.module))
+        return stepper._call({**inputs, "state": state}, prefix="inner.")
+
+    def initial_state(self, batch: int) -> object:
+        """Before the first step."""
+        return cast(Layer, self.module).initial_state(batch=batch)
+
+    def _call(self, arguments: Mapping[str, object], prefix: str = "") -> object:
+        if self.params is None:
+            return self.module(**arguments)
+        params = {f"{prefix}{n}": p for n, p in self.params.items()}
+        call = torch.func.functional_call
+        return call(self.module, params, (), dict(arguments))  # pyright: ignore[reportUnknownVariableType]
+
+    def _sizes(self, size: tuple[int, int] | None) -> dict[str, int]:
+        if size is None or not self.subject.needs_sizes:
+            return {}
+        return {"batch": size[0], "time": size[1]}
+
+    def _named(self, outputs: object) -> Tensors:
+        names = [o.name for o in self.subject.model.outputs]
+        values = (outputs,) if isinstance(outputs, Tensor) else outputs
+        return dict(zip(names, cast("tuple[Tensor, ...]", values), strict=True))
+
+
+class _Stepper(nn.Module):
+    """`step` as a forward, so that parameters can stand in for the module's own."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, **arguments: object) -> object:
+        return cast(Layer, self.inner).step(**cast("dict[str, Tensor]", arguments))

@@ -1,0 +1,122 @@
+"""What is plain to see in a model, found without the compiler's own analyses.
+
+The property kit asks here which properties can hold: a layer with a mean over the batch
+mixes rows, one with `argmax` jumps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from seqdsl.ir import nodes as ir
+from seqdsl.ir.types import BATCH, TIME
+from seqdsl.ir.walk import subtree
+from seqdsl.schedule.visibility import reach_of_copies
+
+
+@dataclass(frozen=True)
+class Traits:
+    """Facts about a model and its sub-layers.
+
+    `must_stream`: nothing in it can read a later step. `whole_sequence`: some value is
+    taken over all of time. `mixes_rows`: over the batch. `jumps`: it is not continuous.
+    `stops`: gradients are held back somewhere. `draws`: it needs random numbers that
+    differ between calls; `trains`: it differs in training.
+    """
+
+    must_stream: bool
+    whole_sequence: bool
+    mixes_rows: bool
+    jumps: bool
+    stops: bool
+    draws: bool
+    trains: bool
+    externs: bool
+
+
+_JUMPS = frozenset(
+    "lt le gt ge eq ne floordiv mod sign floor ceil round int bool".split()
+)
+
+
+def traits(model: ir.Model) -> Traits:
+    """The facts about `model`."""
+    nodes = tuple(all_nodes(model))
+    over = {(a, n.type.dtype) for n in nodes for a in _collapsed(n)}
+    return Traits(
+        must_stream=not any(map(_looks_ahead, nodes)) and _copies_look_back(model),
+        whole_sequence=any(axis == TIME for axis, _ in over),
+        mixes_rows=any(axis == BATCH for axis, _ in over),
+        jumps=any(map(_jumps, nodes)) or any(r.condition for r in _repeats(model)),
+        stops=any(isinstance(n, ir.Map) and n.op == "stopgrad" for n in nodes),
+        draws=any(isinstance(n, ir.Sample) and n.seed is None for n in nodes),
+        trains=any(isinstance(n, ir.Training) for n in nodes),
+        externs=any(isinstance(n, ir.ExternCall) for n in nodes),
+    )
+
+
+def all_nodes(model: ir.Model) -> Iterator[ir.Node]:
+    """Every node that a call of the layer evaluates, sub-layers included."""
+    for root in own_roots(model):
+        yield from subtree(root)
+    for instance in model.instances:
+        yield from all_nodes(instance.model)
+
+
+def own_roots(model: ir.Model) -> Iterator[ir.Node]:
+    """Every expression that a call evaluates, without those of sub-layers."""
+    yield from (e.expr for e in model.equations)
+    yield from (s.initial for s in model.states)
+    yield from (o.expr for o in model.outputs)
+    for call in model.calls:
+        yield from (arg for _, arg in call.args)
+    for repeat in model.repeats:
+        if isinstance(repeat.count, ir.Base):
+            yield repeat.count
+        if repeat.condition is not None:
+            yield repeat.condition
+
+
+def _repeats(model: ir.Model) -> Iterator[ir.Repeat]:
+    yield from model.repeats
+    for instance in model.instances:
+        yield from _repeats(instance.model)
+
+
+def _collapsed(node: ir.Node) -> tuple[str, ...]:
+    """Axes of the call that a node takes all of."""
+    match node:
+        case ir.Reduce(over=over) | ir.Along(over=over) | ir.Contract(over=over):
+            return tuple(a for a in over if a in (BATCH, TIME))
+        case ir.At(axis=axis) if axis == TIME:
+            return (TIME,)
+        case _:
+            return ()
+
+
+def _looks_ahead(node: ir.Node) -> bool:
+    match node:
+        case ir.Shift(axis=axis, offset=offset):
+            return axis == TIME and offset > 0
+        case _:
+            return TIME in _collapsed(node)
+
+
+def _copies_look_back(model: ir.Model) -> bool:
+    known = reach_of_copies(model)
+    inner = all(_copies_look_back(i.model) for i in model.instances)
+    return inner and all(copy in known for copy in model.copies)
+
+
+def _jumps(node: ir.Node) -> bool:
+    match node:
+        case ir.Map(op=op, args=args):
+            # comparing whole numbers, as in `s <= t`, moves with no input
+            return op in _JUMPS and any(a.type.dtype == "float" for a in args)
+        case ir.Reduce(op=op):
+            return op in ("argmax", "argmin")
+        case ir.Along(op=op):
+            return op == "top"
+        case _:
+            return False
