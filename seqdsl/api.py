@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from seqdsl import driver
 from seqdsl.elaborate import Elaborated, Program, elaborate, load_std, load_text
 from seqdsl.elaborate.program import std_names
+from seqdsl.ir import nodes as ir
 from seqdsl.ir.bind import bind_sizes
 from seqdsl.ir.sizes import Scalar
 
@@ -41,12 +42,15 @@ class Layer:
         of the parameters. Raises `SpecError` where the spec or an option is wrong,
         `UnsupportedError` where the target cannot host the layer.
         """
-        from seqdsl.backends.torch.load import load_module
-
         elaborated = self.elaborate(**options)
         bind_sizes(elaborated.model, options)
         artifact = driver.artifact(elaborated, target, strategy)
-        module = load_module(artifact, options, self._externs)
+        from seqdsl.backends.torch.load import load as load_class
+
+        names = _externs_of(elaborated.model)
+        externs = {k: f for k, f in self._externs.items() if k in names}
+        given = {"externs": externs} if names else {}
+        module: Any = load_class(artifact)(**options, **given)
         module.verdicts = driver.analyze(elaborated.model).verdicts
         return module if dtype is None else module.to(dtype)
 
@@ -67,6 +71,12 @@ class Layer:
             o.name if o.default is None else f"{o.name} = {format_expr(o.default)}"
             for o in decl.options
         ]
+
+
+def _externs_of(model: ir.Model) -> set[str]:
+    """The extern ops that a layer or its sub-layers call."""
+    inner = (_externs_of(i.model) for i in model.instances)
+    return {e.name for e in model.externs}.union(*inner)
 
 
 class Spec:

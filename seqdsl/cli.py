@@ -49,7 +49,7 @@ Stage = Annotated[
 
 @app.command()
 def check(files: Files, json: Json = False, short: Short = False) -> None:
-    """Parse, elaborate, analyze: one line per recurrence with its verdict."""
+    """Find mistakes; one line a recurrence: its verdict."""
     from seqdsl.commands.inspect import check
 
     style = outcome.style(json, short)
@@ -63,7 +63,7 @@ def explain(
     sets: Sets = None,
     json: Json = False,
 ) -> None:
-    """Why each recurrence has its verdict; or the page of a diagnostic's code."""
+    """Why a verdict is what it is; or a diagnostic's page."""
     from seqdsl.commands.inspect import explain
 
     style = outcome.style(json)
@@ -96,7 +96,7 @@ def compile_(
     out: Out = None,
     json: Json = False,
 ) -> None:
-    """Write a standalone module; to standard output without -o."""
+    """Write a standalone module (printed without -o)."""
     from seqdsl.commands.produce import compile_
 
     style = outcome.style(json)
@@ -112,7 +112,7 @@ def viz(
     layer: LayerName = None,
     sets: Sets = None,
 ) -> None:
-    """Draw axes, states and the flow of values as SVG."""
+    """Draw states and the flow of values, as SVG."""
     from seqdsl.commands.produce import viz
 
     request = outcome.Request(file, layer, tuple(sets or ()))
@@ -125,7 +125,7 @@ def fmt(
     check: Annotated[bool, typer.Option("--check", help="change nothing")] = False,
     json: Json = False,
 ) -> None:
-    """Rewrite specs in the standard format; --check says which would change."""
+    """Rewrite specs in the standard format."""
     from seqdsl.commands.files import fmt
 
     style = outcome.style(json)

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from seqdsl.backends.torch.names import Names
-from seqdsl.backends.torch.python import WIDTH, Atom, Expr, layout
+from seqdsl.backends.torch.python import WIDTH, Atom, Expr, call, layout, one_line
 from seqdsl.backends.torch.sizes import size_code
-from seqdsl.backends.torch.values import Value
+from seqdsl.backends.torch.values import Value, ordered
+from seqdsl.diagnostics import UnsupportedError
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit, Opt, Size
 from seqdsl.ir.types import TIME
@@ -38,6 +39,8 @@ class Layer:
     def extent(self, dim: str) -> Expr:
         """The extent of a dim, inside a method."""
         size = self.model.dims.get(dim)
+        if isinstance(size, Opt) and size.name != dim:
+            return self.extent(size.name)
         if isinstance(size, Lit):
             return Atom(str(size.value))
         if size is None and dim.isdigit():
@@ -62,8 +65,12 @@ class Method:
     steps: dict[str, str] = field(default_factory=dict[str, str])
     holders: dict[str, str] = field(default_factory=dict[str, str])
     needed: dict[str, None] = field(default_factory=dict[str, None])
-    resets: Expr | None = None
-    streaming: bool = True
+    zipped: dict[str, str] = field(default_factory=dict[str, str])
+    bases: dict[str, str] = field(default_factory=dict[str, str])
+    next: dict[str, Expr] = field(default_factory=dict[str, Expr])
+    current: str = ""
+    making: bool = False
+    looping: bool = False
 
     @property
     def model(self) -> ir.Model:
@@ -89,6 +96,43 @@ class Method:
         """A local set up at the top of the method: batch, time, dtype, device."""
         self.needed[name] = None
         return Atom(name)
+
+    def need_position(self) -> Expr:
+        """The position of every step in its segment, `[batch, time]`."""
+        self.needed["t"] = None
+        return Atom("t")
+
+    # ---- Values
+
+    def find(self, *key: str | int) -> Value | None:
+        """What `key` stands for; inside a loop along time, its current step."""
+        value = self.env.get(key)
+        if key == ("position", TIME):
+            self.needed["t"] = None
+        if value is None or not self.looping or TIME not in value.layout:
+            return value
+        return self._stepped(key, value)
+
+    def look(self, *key: str | int) -> Value:
+        """The same for what must be known."""
+        value = self.find(*key)
+        if value is None:
+            raise UnsupportedError(f"{key} is not known here")
+        return value
+
+    def _stepped(self, key: Key, value: Value) -> Value:
+        """One step of a whole sequence: the loop runs over it."""
+        source = one_line(value.code)
+        if value.even:
+            whole = call(self.helper("_expand_time"), value.code, self.need("time"))
+            source = one_line(whole)
+        if source not in self.zipped:
+            base = source if source.isidentifier() else str(key[1])
+            self.zipped[source] = self.names.new(f"{base}_t")
+        rest = tuple(n for n in value.layout if n != TIME)
+        step = Value(Atom(self.zipped[source]), rest, value.dtype)
+        self.env[key] = step
+        return step
 
     # ---- Statements
 
@@ -127,8 +171,6 @@ class Method:
 
     def lead(self, axes: frozenset[str]) -> tuple[str, ...]:
         """Leading dimensions of a tensor along `axes`, here."""
-        from seqdsl.backends.torch.values import ordered
-
         kept = axes - {TIME} if self.in_time else axes
         return ordered(kept, (), self.model.copies)
 

@@ -6,6 +6,7 @@ nothing is imported from this package at run time.
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,10 @@ _NO_SEGMENT = -(2**63)
 
 class CallError(ValueError):
     """The module was called wrongly: shape, dtype, device, state or option."""
+
+
+class UnsupportedError(NotImplementedError):
+    """The layer cannot do what it is asked for."""
 
 
 # ---- Making a module
@@ -43,20 +48,20 @@ def _orthogonal_(x: Tensor, gain: float) -> None:
 
 def _check(
     name: str,
-    x: Tensor,
-    declared: str,
-    shape: Sequence[int | str],
-    kind: str,
-    device: torch.device | None,
+    x: Any,
+    lead: Sequence[str],
+    dims: dict[str, int],
+    like: Tensor | None = None,
+    kind: str = "float",
 ) -> None:
     """Refuse an input of the wrong type, shape, dtype or device."""
     if not isinstance(x, Tensor):
         raise CallError(f"input `{name}` must be a tensor, not {type(x).__name__}")
-    fits = x.dim() == len(shape) and all(
-        isinstance(n, str) or n == came for n, came in zip(shape, x.shape, strict=True)
-    )
-    if not fits:
-        wanted = ", ".join(map(str, shape))
+    shape = x.shape[len(lead) :]
+    if x.dim() != len(lead) + len(dims) or list(shape) != list(dims.values()):
+        sizes = ", ".join(f"{d} = {n}" for d, n in dims.items() if d != str(n))
+        declared = f"[{', '.join(dims)}]" + (f" with {sizes}" if sizes else "")
+        wanted = ", ".join([*lead, *map(str, dims.values())])
         raise CallError(
             f"input `{name}` is declared {declared}, so it must be [{wanted}]; "
             f"got {list(x.shape)}"
@@ -69,8 +74,10 @@ def _check(
     }
     if not kinds[kind]:
         raise CallError(f"input `{name}` is declared {kind}; got {x.dtype}")
-    if device is not None and x.device != device:
-        raise CallError(f"input `{name}` is on {x.device}, the parameters on {device}")
+    if like is not None and x.device != like.device:
+        raise CallError(
+            f"input `{name}` is on {x.device}, the parameters on {like.device}"
+        )
 
 
 def _agree(axis: str, extents: dict[str, int]) -> None:
@@ -91,31 +98,32 @@ def _check_segments(segments: Tensor, batch: int, time: int) -> None:
         raise CallError(f"segments must be whole numbers; got {segments.dtype}")
 
 
-def _check_state(state: object, fresh: object, path: str = "state") -> None:
-    """Refuse a state whose keys or shapes are not those of a fresh one."""
-    if isinstance(fresh, dict):
-        if not isinstance(state, dict) or state.keys() != fresh.keys():
-            came = list(state) if isinstance(state, dict) else type(state).__name__
-            raise CallError(f"{path} must have the keys {list(fresh)}; got {came}")
-        for key in fresh:
-            _check_state(state[key], fresh[key], f"{path}[{key!r}]")
-    elif isinstance(fresh, list):
-        if not isinstance(state, list) or len(state) != len(fresh):
-            raise CallError(f"{path} must be a list of {len(fresh)}")
-        for i, (one, other) in enumerate(zip(state, fresh, strict=True)):
-            _check_state(one, other, f"{path}[{i}]")
-    elif isinstance(fresh, Tensor):
-        if not isinstance(state, Tensor) or not _alike(state, fresh):
-            came = list(state.shape) if isinstance(state, Tensor) else type(state)
-            wanted = ["past" if n == 0 else n for n in fresh.shape]
-            raise CallError(f"{path} must be {wanted}; got {came}")
+def _check_state(state: Any, wanted: dict[str, Sequence[int | str] | None]) -> None:
+    """Refuse a state with other keys or shapes; None is not looked into."""
+    if not isinstance(state, dict) or set(state) != set(wanted):
+        came = sorted(state) if isinstance(state, dict) else type(state).__name__
+        raise CallError(f"the state must have the keys {sorted(wanted)}; got {came}")
+    for key, shape in wanted.items():
+        if shape is None:
+            continue
+        x = state[key]
+        fits = isinstance(x, Tensor) and x.dim() == len(shape)
+        if not fits or any(
+            a != b for a, b in zip(x.shape, shape, strict=True) if b != "past"
+        ):
+            came = list(x.shape) if isinstance(x, Tensor) else type(x).__name__
+            raise CallError(
+                f"state[{key!r}] must be [{', '.join(map(str, shape))}]; got {came}"
+            )
 
 
-def _alike(state: Tensor, fresh: Tensor) -> bool:
-    """The shape of `fresh`, whose empty dimensions may have grown."""
-    return state.dim() == fresh.dim() and all(
-        a == b or b == 0 for a, b in zip(state.shape, fresh.shape, strict=True)
-    )
+def _check_externs(given: dict[str, Any], names: Sequence[str]) -> None:
+    """Refuse a module whose extern ops are not bound."""
+    for name in names:
+        if not callable(given.get(name)):
+            raise CallError(
+                f"extern `{name}` is not bound: give externs={{{name!r}: …}}"
+            )
 
 
 def _inside(index: Tensor, extent: int, name: str) -> Tensor:
@@ -221,6 +229,27 @@ def _windows(x: Tensor, past: Tensor, width: int, dilation: int, t: Tensor) -> T
     return torch.where(begun, torch.stack(taps, 2), 0)
 
 
+def _keep(past: Tensor, x: Tensor) -> Tensor:
+    """The last steps of `past` and `x`, as many as `past` has."""
+    return _with_past(past, x)[:, x.shape[1] :]
+
+
+def _recent(past: Tensor, window: float) -> Tensor:
+    """What a window that ends at the next step will still see."""
+    return (
+        past
+        if window == math.inf
+        else past[:, max(0, past.shape[1] - int(window) + 1) :]
+    )
+
+
+def _ids(segments: Tensor | None, last: Tensor, time: int) -> Tensor:
+    """The segment of every step, `[batch, time]`."""
+    return (
+        last[:, None].expand(-1, time) if segments is None else segments.to(last.dtype)
+    )
+
+
 def _over_time(
     reducer: Callable[..., Tensor],
     x: Tensor,
@@ -269,6 +298,13 @@ def _reset(starts: Tensor, x: Tensor, initial: Tensor | float) -> Tensor:
     return torch.where(starts.view(-1, *[1] * (x.dim() - 1)), initial, x)
 
 
+def _reset_each(starts: Tensor, past: Any, initial: Tensor | float) -> Any:
+    """`_reset` for every step of the loops along depth."""
+    if isinstance(past, list):
+        return [_reset_each(starts, one, initial) for one in past]
+    return _reset(starts, past, initial)
+
+
 # ---- Reductions with a mask; gradients are finite, also where nothing takes part
 
 
@@ -303,11 +339,15 @@ def _least(x: Tensor) -> float:
 
 
 def _max(x: Tensor, dims: Sequence[int], where: Tensor | None) -> Tensor:
+    if x.numel() == 0:
+        return torch.full_like(x.sum(dims), _least(x))
     return _masked(x, where, _least(x)).amax(dims)
 
 
 def _min(x: Tensor, dims: Sequence[int], where: Tensor | None) -> Tensor:
     most = math.inf if x.is_floating_point() else torch.iinfo(x.dtype).max
+    if x.numel() == 0:
+        return torch.full_like(x.sum(dims), most)
     return _masked(x, where, most).amin(dims)
 
 
@@ -330,6 +370,8 @@ def _all(x: Tensor, dims: Sequence[int], where: Tensor | None) -> Tensor:
 
 def _logsumexp(x: Tensor, dims: Sequence[int], where: Tensor | None) -> Tensor:
     x = _masked(x, where, -math.inf)
+    if x.numel() == 0:
+        return torch.full_like(x.sum(dims), -math.inf)
     top = x.detach().amax(dims, keepdim=True)
     top = torch.where(torch.isfinite(top), top, 0)
     total = torch.exp(x - top).sum(dims)
@@ -340,6 +382,8 @@ def _logsumexp(x: Tensor, dims: Sequence[int], where: Tensor | None) -> Tensor:
 def _softmax(x: Tensor, dims: Sequence[int], where: Tensor | None) -> Tensor:
     """Softmax over `dims` of what `where` lets take part; all 0 where nothing does."""
     x = _masked(x, where, -math.inf)
+    if x.numel() == 0:
+        return x
     top = x.detach().amax(dims, keepdim=True)
     powers = torch.exp(x - torch.where(torch.isfinite(top), top, 0))
     total = powers.sum(dims, keepdim=True)
@@ -447,3 +491,25 @@ def _extern(function: Callable[..., Tensor], lead: int, *args: Tensor) -> Tensor
     flat = [a.expand(*shape, *a.shape[lead:]).flatten(0, lead - 1) for a in args]
     results = [function(*one) for one in zip(*flat, strict=True)]
     return torch.stack(results).unflatten(0, shape)
+
+
+def _elements(extents: Sequence[int], device: torch.device) -> Tensor:
+    """The row-major number of every element."""
+    return torch.arange(math.prod(extents), device=device).view(*extents)
+
+
+# ---- Along depth
+
+
+def _back(steps: Sequence[Tensor], index: int, initial: Tensor) -> Tensor:
+    """Step `index` (from 0) of the steps so far; before the first, `initial`."""
+    return steps[index] if index >= 0 else initial
+
+
+def _step_of(steps: Sequence[Tensor], index: int, initial: Tensor | None) -> Tensor:
+    """Step `index` of 1 … count; 0 is the initial value."""
+    if not 0 <= index <= len(steps):
+        raise CallError(f"step {index} is outside 0 … {len(steps)}")
+    if index == 0:
+        return torch.zeros_like(steps[0]) if initial is None else initial
+    return steps[index - 1]

@@ -163,16 +163,39 @@ def layout(
             return _spread(
                 f"{pad}{head}{brackets[0]}", items, f"{brackets[1]}{tail}", indent
             )
-        case Item(value=Invoke() as value, index=index):
-            return layout(head, value, f"[{index}]{tail}", indent, bracketed)
+        case Item(value=value, index=index):
+            return _suffixed(head, value, f"[{index}]{tail}", indent, bracketed)
+        case Attribute(value=value, name=name):
+            return _suffixed(head, value, f".{name}{tail}", indent, bracketed)
         case Binary() if bracketed:
             return _operands(head, expr, tail, indent)
-        case Binary() | Unary() | Item() | Attribute():
-            inner = layout("", expr, "", indent + 4, bracketed=True)
-            return [f"{pad}{head}(", *inner, f"{pad}){tail}"]
+        case Unary(op=op, value=value) if bracketed:
+            space = " " if op == "not" else ""
+            lead = f"{head}{op}{space}"
+            if _level(value) < _level(expr):
+                return _parenthesized(lead, value, tail, indent)
+            return layout(lead, value, tail, indent, bracketed)
+        case Binary() | Unary():
+            return _parenthesized(head, expr, tail, indent)
         case Atom():
             return [line]
     assert_never(expr)
+
+
+def _suffixed(
+    head: str, value: Expr, tail: str, indent: int, bracketed: bool
+) -> list[str]:
+    """What is indexed, then the index."""
+    if isinstance(value, Binary | Unary):
+        return _parenthesized(head, value, tail, indent)
+    return layout(head, value, tail, indent, bracketed)
+
+
+def _parenthesized(head: str, expr: Expr, tail: str, indent: int) -> list[str]:
+    """`expr` on lines of its own between parentheses."""
+    pad = " " * indent
+    inner = layout("", expr, "", indent + 4, bracketed=True)
+    return [f"{pad}{head}(", *inner, f"{pad}){tail}"]
 
 
 def _spread(opened: str, items: Sequence[Expr], closed: str, indent: int) -> list[str]:

@@ -33,14 +33,13 @@ def reduce(m: Method, node: ir.Reduce, arg: Value, where: Value | None) -> Value
     arg = cast(m, tensor(m, arg), REDUCTIONS[node.op].least)
     if TIME in node.over and BATCH not in node.over:
         return _over_time(m, node, arg, where)
-    if BATCH in node.over:
-        m.helper("_whole_batch") if TIME not in node.over else None
     where = with_segments(m, node.over, where)
     values = [arg] if where is None else [arg, where]
     wide = _wide(m, node, values)
     left = tuple(n for n in wide if n not in node.over)
     target = ordered(set(left) - set(node.type.dims), node.type.dims, m.model.copies)
-    if where is None and node.op in _PLAIN and arg.layout == wide:
+    empty = BATCH in node.over and node.op == "mean"
+    if where is None and node.op in _PLAIN and arg.layout == wide and not empty:
         dims = _dims(node.over, wide)
         code: Expr = method(arg.code, _PLAIN[node.op], dims)
     else:
@@ -91,7 +90,7 @@ def with_segments(m: Method, over: Sequence[str], where: Value | None) -> Value 
     """`where`, and the same segment for a copy of time that is summed away."""
     copies = [n for n in over if n in m.model.copies]
     for copy in copies:
-        same = m.env.get(("same", copy))
+        same = m.find("same", copy)
         if same is None:
             continue
         if where is None:

@@ -7,8 +7,10 @@ makes it short.
 from __future__ import annotations
 
 import argparse
+import json
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -32,14 +34,14 @@ def batches(tokens: torch.Tensor, steps: int) -> list[torch.Tensor]:
     return [tokens[s + torch.arange(LENGTH + 1)] for s in starts]
 
 
-def loss_of(model: torch.nn.Module, window: torch.Tensor) -> torch.Tensor:
+def loss_of(model: Any, window: torch.Tensor) -> torch.Tensor:
     """Mean cross-entropy in nats of predicting each next character."""
     logits = model(window[:, :-1])
     return F.cross_entropy(logits.flatten(0, 1), window[:, 1:].flatten())
 
 
 @torch.no_grad()
-def held_out_bits(model: torch.nn.Module, corpus: text.Corpus) -> float:
+def held_out_bits(model: Any, corpus: text.Corpus) -> float:
     """Bits per character on held-out text, in windows of 256 characters."""
     model.eval()
     size = 256
@@ -50,9 +52,7 @@ def held_out_bits(model: torch.nn.Module, corpus: text.Corpus) -> float:
     return bits
 
 
-def train(
-    model: torch.nn.Module, corpus: text.Corpus, steps: int, console: Console
-) -> list[float]:
+def train(model: Any, corpus: text.Corpus, steps: int, console: Console) -> list[float]:
     """AdamW with a cosine schedule; the losses in bits per character."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -81,7 +81,7 @@ def train(
 
 
 @torch.no_grad()
-def step_error(model: torch.nn.Module, tokens: torch.Tensor) -> float:
+def step_error(model: Any, tokens: torch.Tensor) -> float:
     """Largest difference between `forward` and one `step` a token, over all logits."""
     whole = model(tokens)
     state = model.initial_state(batch=tokens.shape[0])
@@ -93,9 +93,7 @@ def step_error(model: torch.nn.Module, tokens: torch.Tensor) -> float:
 
 
 @torch.no_grad()
-def sample(
-    model: torch.nn.Module, corpus: text.Corpus, prompt: str, length: int = 400
-) -> str:
+def sample(model: Any, corpus: text.Corpus, prompt: str, length: int = 400) -> str:
     """Text drawn character by character through `step`, at temperature 0.8."""
     generator = torch.Generator().manual_seed(1)
     logits, state = model(corpus.encode(prompt)[None], return_state=True)
@@ -133,6 +131,22 @@ def plot(losses: list[float], bigram: float, path: Path) -> None:
     pyplot.close(figure)
 
 
+def compile_model(vocab: int) -> tuple[Any, str]:
+    """The model as a module in memory, and the same as a file that needs torch alone."""
+    model = seqdsl.load(SPEC).CharLM(vocab=vocab)
+    program, _ = driver.load(str(SPEC))
+    elaborated = driver.elaborate(program, "CharLM", {"vocab": vocab})
+    (standalone,) = driver.artifact(elaborated, "torch", "auto").files.values()
+    return model, standalone
+
+
+def write(out: Path, files: dict[str, str]) -> list[Path]:
+    """Write each text below `out`; where they went."""
+    for name, content in files.items():
+        (out / name).write_text(content, encoding="utf-8")
+    return [out / name for name in files]
+
+
 def main() -> None:
     """Run the whole demo."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -140,48 +154,39 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("demo-out"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    console = Console()
+    console = Console(highlight=False)
     torch.manual_seed(0)
 
     corpus = text.load()
-    spec = seqdsl.load(str(SPEC))
-    model = spec.CharLM(vocab=len(corpus.alphabet))
+    model, standalone = compile_model(len(corpus.alphabet))
     count = sum(p.numel() for p in model.parameters())
-    console.print(f"{SPEC.name}: {count:,} parameters, {len(corpus.train):,} characters")
-    verdicts = [one_line(v) for v in model.verdicts]
-    console.print(*verdicts, sep="\n")
+    console.print(
+        f"{SPEC.name}: {count:,} parameters; {len(corpus.train):,} characters"
+    )
+    for verdict in model.verdicts:
+        console.print(f"  {one_line(verdict)}", markup=False)
 
     bigram = text.bigram_bits(corpus)
     losses = train(model, corpus, options.steps, console)
     model.eval()
     bits = held_out_bits(model, corpus)
-    error = step_error(model, corpus.held_out[None, :200])
-    drawn = sample(model, corpus, "The statement ")
-
     console.print(f"held out: {bits:.3f} bits/char; a bigram model: {bigram:.3f}")
-    console.print(f"forward against step: largest difference of a logit {error:.1e}")
+    error = step_error(model, corpus.held_out[None, :200])
+    console.print(f"forward and step differ by at most {error:.1e} in a logit")
+    drawn = sample(model, corpus, "The statement ")
     console.rule("sampled through step")
-    console.print(drawn, markup=False, highlight=False)
+    console.print(drawn, markup=False)
     console.rule()
 
+    verdicts = [verdict.to_json() for verdict in model.verdicts]
     files = {
-        "char_lm.py": standalone(),
-        "verdicts.txt": "\n".join(verdicts) + "\n",
+        "char_lm.py": standalone,
+        "verdicts.json": json.dumps(verdicts, indent=2) + "\n",
         "sample.txt": drawn + "\n",
     }
-    for name, content in files.items():
-        (options.out / name).write_text(content, encoding="utf-8")
     plot(losses, bigram, options.out / "loss.png")
-    for name in (*files, "loss.png"):
-        console.print(f"wrote {options.out / name}", highlight=False)
-
-
-def standalone() -> str:
-    """The generated module, which needs torch alone."""
-    program, _ = driver.load(str(SPEC))
-    elaborated = driver.elaborate(program, "CharLM")
-    (content,) = driver.artifact(elaborated, "torch", "auto").files.values()
-    return content
+    for path in (*write(options.out, files), options.out / "loss.png"):
+        console.print(f"wrote {path}", soft_wrap=True)
 
 
 if __name__ == "__main__":

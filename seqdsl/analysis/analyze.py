@@ -7,10 +7,11 @@ from dataclasses import replace
 
 from seqdsl.analysis.graph import Edge, circles, edges_of
 from seqdsl.analysis.lags import lags
+from seqdsl.analysis.loops import through_repeat
 from seqdsl.analysis.normal import Normal
 from seqdsl.analysis.offset import offset
 from seqdsl.analysis.reasons import explain
-from seqdsl.analysis.remedies import remedies
+from seqdsl.analysis.remedies import Attempts, remedies
 from seqdsl.analysis.semiring import semiring_verdict
 from seqdsl.analysis.structure import Found, affine_of, structure_of
 from seqdsl.analysis.verdict import Analyzed, Recurrence, Strategy, Verdict
@@ -19,6 +20,7 @@ from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import TIME
 from seqdsl.rewrite.expand_grad import expand_grad
 from seqdsl.rewrite.inline import inline_calls
+from seqdsl.source import Span
 
 
 def analyze(model: ir.Model) -> Analyzed:
@@ -38,8 +40,8 @@ def _analyze(model: ir.Model, known: dict[int, Analyzed]) -> Analyzed:
     verdicts: list[Verdict] = []
     for axis in (TIME, *(r.axis for r in model.repeats)):
         for recurrence, inside in circles(model, edges, axis):
-            verdicts.append(_verdict(model, recurrence, inside))
-        verdicts.extend(lags(model, edges, axis, verdicts))
+            verdicts.append(_verdict_of(model, recurrence, inside))
+        verdicts = [*lags(model, edges, axis, verdicts), *verdicts]
     order = {e.name: i for i, e in enumerate(model.equations)}
     verdicts.sort(key=lambda v: min(order.get(s, -1) for s in v.recurrence.states))
     for instance in model.instances:
@@ -67,6 +69,17 @@ def _inlined(model: ir.Model) -> ir.Model:
         model = expand_grad(inline_calls(model, calls))
 
 
+def _verdict_of(
+    model: ir.Model, recurrence: Recurrence, inside: tuple[Edge, ...]
+) -> Verdict:
+    try:
+        return _verdict(model, recurrence, inside)
+    except RecursionError:
+        text = "the update is too long a chain of definitions to be taken apart"
+        problem = Diagnostic("E0314", text, _span(model, recurrence.states))
+        return _sequential(recurrence, (problem,), ())
+
+
 def _verdict(
     model: ir.Model, recurrence: Recurrence, inside: tuple[Edge, ...]
 ) -> Verdict:
@@ -79,6 +92,8 @@ def _verdict(
     if not bools and not any(normal.bad(p) for p in polys.values()):
         return _affine(normal, recurrence)
     found = semiring_verdict(normal, recurrence)
+    if found is None:
+        found = through_repeat(model, recurrence, inside)
     return found if found is not None else _nonlinear(normal, recurrence, inside)
 
 
@@ -98,12 +113,12 @@ def _impossible(
         return Diagnostic("E0308", text, model.call[calls[0]].span)
     repeat = model.repeat.get(axis)
     if repeat is not None and repeat.condition is not None:
-        text = f"how many steps of `{axis}` are taken depends on the state"
+        text = f"how many steps of `{axis}` are taken is decided while it runs"
         return Diagnostic("E0313", text, repeat.condition.span)
     return None
 
 
-def _span(model: ir.Model, states: tuple[str, ...]):
+def _span(model: ir.Model, states: tuple[str, ...]) -> Span | None:
     return model.equation[states[0]].span if states[0] in model.equation else None
 
 
@@ -114,20 +129,16 @@ def _names(names: Iterable[str]) -> str:
 def _affine(normal: Normal, recurrence: Recurrence) -> Verdict:
     model, states = normal.model, recurrence.states
     shapes = {s: model.equation[s].expr.type.dims for s in states}
-    polys = {s: tuple(t for t in normal.value(s) if len(t.active) < 2) for s in states}
-    polys = {
-        s: tuple(t for t in p if all(f.kind == "state" for f in t.active))
-        for s, p in polys.items()
-    }
+    polys = {s: normal.linear(s) for s in states}
     found = structure_of(normal, shapes, polys)
-    if found.structure is None:
-        return Verdict(recurrence, "none")
     updates = tuple(
         affine_of(
             normal, s, shapes[s], polys[s], offset(normal, model.equation[s].expr)
         )
         for s in states
     )
+    if found.structure is None:
+        return Verdict(recurrence, "none", invariant=True, updates=updates)
     return Verdict(
         recurrence,
         "scannable",
@@ -161,16 +172,24 @@ def _nonlinear(
         members = [m for m in recurrence.members if m not in set(without)]
         return Normal(model, recurrence.axis, members, inside, frozen)
 
-    reasons = explain(normal, states, remedies(attempt, normal, states))
+    def unread(state: str) -> list[tuple[Recurrence, Normal]]:
+        edges = tuple(e for e in inside if e.source != state or e.kind == "same")
+        left = circles(model, edges, recurrence.axis)
+        return [(r, Normal(model, r.axis, r.members, e)) for r, e in left]
+
+    reasons = explain(
+        normal, states, remedies(Attempts(attempt, unread), normal, states)
+    )
     smooth = all(model.equation[s].expr.type.dtype == "float" for s in states)
     codes = {r.code for r in reasons}
     newton = smooth and recurrence.axis == TIME and codes <= _SMOOTH
-    if newton:
-        reasons = tuple(replace(r, help=(*r.help, _NEWTON)) for r in reasons)
+    if newton and reasons:
+        first = replace(reasons[0], help=(*reasons[0].help, _NEWTON))
+        reasons = (first, *reasons[1:])
     return _sequential(recurrence, reasons, ("newton",) if newton else ())
 
 
-_NEWTON = "or ask for `newton`, which finds all steps at once by iteration"
+_NEWTON = "ask for `newton`, which finds all steps at once by iteration"
 _SMOOTH = {"E0301", "E0302", "E0303", "E0304", "E0305"}
 
 

@@ -20,20 +20,13 @@ def lags(
     and one that a convolution along time makes. A state that is read at no other step
     has the verdict `none`.
     """
-    recurrent = {
-        s
-        for v in found
-        if v.recurrence.axis == axis and v.verdict != "none"
-        for s in v.recurrence.states
-    }
+    known = {s for v in found if v.recurrence.axis == axis for s in v.recurrence.states}
     shifted: dict[str, list[int]] = {}
     for edge in edges:
-        if edge.kind == "shift" and edge.axis == axis and edge.source not in recurrent:
+        if edge.kind == "shift" and edge.axis == axis and edge.source not in known:
             shifted.setdefault(edge.source, []).append(edge.offset)
-    known = {s for v in found for s in v.recurrence.states}
     for name, offsets in shifted.items():
-        if name not in known:
-            yield _fir(name, axis, invariant=True, backward=max(offsets) > 0)
+        yield _fir(name, axis, invariant=True, backward=max(offsets) > 0)
     if axis == TIME:
         yield from _convolutions(model)
         for state in model.states:

@@ -7,14 +7,15 @@ equal for equal arguments, so that it can still cancel.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import fields, replace
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from math import isfinite
 from typing import Literal
 
+from seqdsl.analysis.describe import facts, narrow, operator
 from seqdsl.analysis.expand import expanded
 from seqdsl.analysis.graph import Edge, name_of
+from seqdsl.analysis.offset import offset
 from seqdsl.analysis.pointwise import map_poly
 from seqdsl.analysis.reindexing import Reindexer
 from seqdsl.analysis.terms import (
@@ -24,6 +25,8 @@ from seqdsl.analysis.terms import (
     Term,
     TooLong,
     constant,
+    is_bad,
+    is_free,
     key_of,
     multiply,
 )
@@ -33,6 +36,9 @@ from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit
 from seqdsl.ir.types import TIME
 from seqdsl.ir.walk import children
+
+MANY = 24
+"""With more kinds of nonlinear terms than this, none is expected to cancel."""
 
 
 class Normal:
@@ -45,9 +51,12 @@ class Normal:
         members: Iterable[str],
         edges: Iterable[Edge],
         frozen: Iterable[ir.Node] = (),
+        loops: Callable[[ir.At], bool] | None = None,
     ) -> None:
         self.model = model
         self.axis = axis
+        self.axes = {axis}
+        self.loops = loops
         self.members = frozenset(members)
         self.frozen = {id(n): n for n in frozen}
         self.elsewhere = {(e.source, e.axis) for e in edges if e.kind != "same"}
@@ -56,6 +65,8 @@ class Normal:
         self._active: dict[int, tuple[ir.Node, bool]] = {}
         self._polys: dict[int, tuple[ir.Node, Poly]] = {}
         self._values: dict[str, Poly] = {}
+        self.long: set[int] = set()
+        self._bad: dict[int, tuple[Poly, Poly]] = {}
 
     # ---- What depends on the recurrence
 
@@ -86,7 +97,7 @@ class Normal:
         """Whether `node` is a read of the state at another step of the axis."""
         return (
             isinstance(node, ir.Shift)
-            and node.axis == self.axis
+            and node.axis in self.axes
             and isinstance(node.arg, ir.Ref)
             and self.active(node)
         )
@@ -105,6 +116,7 @@ class Normal:
             try:
                 found = self._of(node) if self.active(node) else self.free(node)
             except TooLong:
+                self.long.add(id(node))
                 found = self.opaque(node, op="long")
             self._polys[id(node)] = (node, found)
         return self._polys[id(node)][1]
@@ -159,14 +171,21 @@ class Normal:
         self, op: str, node: ir.Node, args: tuple[Poly, ...], *facts: object
     ) -> Poly:
         """A factor that is not linear in the state, equal for equal `args`."""
+        if args and all(map(is_free, args)):
+            return self.settled(node)
         dims = node.type.dims
         free = set[str]().union(*(t.free for p in args for t in p))
         names = tuple(d for d in dims if d in free) if _pointwise(node) else dims
         key = self.interner.key((op, *facts, names, *map(key_of, args)))
         if names != dims:
-            node = _narrow(node, names)
+            node = narrow(node, names)
         factor = Factor("nonlinear", key, names, node, op, names, args)
         return (Term(Fraction(1), (factor,)),)
+
+    def settled(self, node: ir.Node) -> Poly:
+        """A node in which all reads of the state cancel: what it is at state zero."""
+        value = offset(self, node)
+        return () if value is None else self.free(value)
 
     def opaque(self, node: ir.Node, op: str | None = None) -> Poly:
         """`node` as something not linear, whatever it is."""
@@ -175,13 +194,15 @@ class Normal:
         if isinstance(node, ir.Shift | ir.At | ir.Stack | ir.Copy):
             return self.nonlinear("opaque", node, (), self.interner.node(node))
         args = tuple(map(self.poly, children(node)))
-        return self.nonlinear(op or _operator(node), node, args, _facts(node))
+        return self.nonlinear(op or operator(node), node, args, facts(node))
 
     def _of(self, node: ir.Node) -> Poly:
         match node:
             case ir.Ref(name=name) if name in self.model.equation:
                 return self.value(name)
             case ir.Shift() if self.is_read(node):
+                return (Term(Fraction(1), (self.factor("state", node),)),)
+            case ir.At() if self.loops is not None and self.loops(node):
                 return (Term(Fraction(1), (self.factor("state", node),)),)
             case ir.Map():
                 return map_poly(self, node)
@@ -230,40 +251,33 @@ class Normal:
         return self.free(build.map_("div", build.const(1.0), node))
 
     def bad(self, poly: Poly) -> Poly:
-        """The terms that are not linear in the state, once what cancels is gone."""
-        found = tuple(t for t in poly if _is_bad(t))
-        return found and expanded(self, found)
+        """The terms that are not linear in the state, without those that cancel."""
+        if id(poly) not in self._bad:
+            self._bad[id(poly)] = (poly, self._surviving(poly))
+        return self._bad[id(poly)][1]
 
+    def _surviving(self, poly: Poly) -> Poly:
+        # Terms cancel only where the same things that depend on the state are multiplied.
+        groups: dict[tuple[int, ...], list[Term]] = {}
+        for term in poly:
+            if is_bad(term):
+                active = tuple(sorted(f.key for f in term.active))
+                groups.setdefault(active, []).append(term)
+        if len(groups) > MANY:
+            return tuple(t for terms in groups.values() for t in terms)
+        return tuple(
+            t for terms in groups.values() for t in expanded(self, tuple(terms))
+        )
 
-def _is_bad(term: Term) -> bool:
-    active = term.active
-    return len(active) > 1 or any(f.kind == "nonlinear" for f in active)
+    def linear(self, name: str) -> Poly:
+        """An affine update: at most one read a term, written out where that is shorter."""
+        good = tuple(t for t in self.value(name) if not is_bad(t))
+        reads = tuple(t for t in good if t.active)
+        written = expanded(self, reads)
+        if len(written) < len(reads):
+            good = (*written, *(t for t in good if not t.active))
+        return good
 
 
 def _pointwise(node: ir.Node) -> bool:
     return isinstance(node, ir.Map)
-
-
-def _narrow(node: ir.Node, names: tuple[str, ...]) -> ir.Node:
-    """`node` typed with the dims along which it really varies.
-
-    Nonlinear factors are only compared and shown, never evaluated.
-    """
-    return replace(node, type=replace(node.type, dims=names))
-
-
-def _operator(node: ir.Node) -> str:
-    match node:
-        case ir.Map(op=op) | ir.Reduce(op=op) | ir.Along(op=op):
-            return op
-        case _:
-            return type(node).__name__.lower()
-
-
-_OPERANDS = ("args", "arg", "where", "index", "weight", "of", "wrt", "span", "type")
-
-
-def _facts(node: ir.Node) -> tuple[object, ...]:
-    """Everything about a node but its operands."""
-    own = (getattr(node, f.name) for f in fields(node) if f.name not in _OPERANDS)
-    return (type(node).__name__, node.type, *own)

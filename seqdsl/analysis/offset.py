@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from seqdsl.analysis.graph import name_of
-from seqdsl.analysis.normal import Normal
-from seqdsl.differentiate.broadcast import ZERO, neg, pointwise, spread
+from seqdsl.differentiate.broadcast import ZERO, neg, pointwise, shaped
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.walk import children, with_children
+
+if TYPE_CHECKING:
+    from seqdsl.analysis.normal import Normal
 
 
 def offset(normal: Normal, node: ir.Node) -> ir.Node | None:
@@ -48,7 +52,7 @@ def _sum(node: ir.Map, op: str, a: ir.Node | None, b: ir.Node | None) -> ir.Node
     else:
         return _rebuilt(node, [a, b])
     assert result is not None
-    return spread(result, node.type.dims)
+    return shaped(result, node.type.dims)
 
 
 def _plain(normal: Normal, node: ir.Node) -> ir.Node | None:
@@ -61,7 +65,7 @@ def _plain(normal: Normal, node: ir.Node) -> ir.Node | None:
         return None
     old = children(node)
     new = [
-        spread(ZERO, c.type.dims) if f is None else f
+        shaped(ZERO, c.type.dims) if f is None else f
         for c, f in zip(old, found, strict=True)
     ]
     return _rebuilt(node, new)
@@ -69,7 +73,8 @@ def _plain(normal: Normal, node: ir.Node) -> ir.Node | None:
 
 def _rebuilt(node: ir.Node, new: list[ir.Node]) -> ir.Node:
     """`node` over other operands, brought to the dims of the old ones."""
-    fitted = [spread(n, c.type.dims) for n, c in zip(new, children(node), strict=True)]
+    fitted = [shaped(n, c.type.dims) for n, c in zip(new, children(node), strict=True)]
     if isinstance(node, ir.Map):
-        return build.at_span(pointwise(node.op, *fitted), node.span)
+        value = build.at_span(pointwise(node.op, *fitted), node.span)
+        return shaped(value, node.type.dims)
     return with_children(node, tuple(fitted))

@@ -54,6 +54,8 @@ def map_poly(normal: Normal, node: ir.Map) -> Poly:
             return product(normal, normal.poly(a), normal.poly(a))
         case "div", (a, b):
             return product(normal, normal.poly(a), _reciprocal(normal, node, b))
+        case _, args if all(is_free(normal.poly(a)) for a in args):
+            return normal.settled(node)
         case "pow", (a, ir.Const(value=Lit(int(n)))) if 0 <= n <= 8:
             return _power(normal, a, n)
         case "where", (c, a, b):

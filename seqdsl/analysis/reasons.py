@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from seqdsl.analysis.graph import name_of
 from seqdsl.analysis.normal import Normal
-from seqdsl.analysis.terms import Poly
+from seqdsl.analysis.terms import Poly, is_bad
 from seqdsl.diagnostics import Diagnostic, Label
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.walk import children
@@ -22,15 +22,20 @@ def culprits(normal: Normal, states: tuple[str, ...]) -> list[ir.Node]:
     A function inside the argument of another is not one of them: only the outer
     function's value enters the update.
     """
-    wanted: set[int] = set()
-    for state in states:
-        wanted |= _nonlinear(normal.bad(normal.value(state)))
+    bad = tuple(t for s in states for t in normal.bad(normal.value(s)))
+    wanted = _nonlinear(bad)
+    if any(not _nonlinear((t,)) for t in bad):
+        wanted.add(_PRODUCT)
     found: dict[int, ir.Node] = {}
     seen: set[int] = set()
     for state in states:
         for node in _makers(normal, normal.model.equation[state].expr, wanted, seen):
             found[id(node)] = node
     return sorted(found.values(), key=lambda n: (n.span.source.name, n.span.start))
+
+
+_PRODUCT = -1
+"""Stands among the keys of what is wanted for products of reads."""
 
 
 def _nonlinear(poly: Poly) -> set[int]:
@@ -40,7 +45,7 @@ def _nonlinear(poly: Poly) -> set[int]:
 def _makers(
     normal: Normal, node: ir.Node, wanted: set[int], seen: set[int]
 ) -> Iterator[ir.Node]:
-    if id(node) in seen or not normal.active(node) or not normal.bad(normal.poly(node)):
+    if id(node) in seen or not normal.active(node) or not _spoilt(normal, node):
         return
     seen.add(id(node))
     if isinstance(node, ir.Ref) and node.name in normal.model.equation:
@@ -51,11 +56,15 @@ def _makers(
         below = []
     old = set[int]().union(*(_nonlinear(normal.poly(c)) for c in below))
     new = _nonlinear(normal.poly(node)) - old
-    products = not any(normal.bad(normal.poly(c)) for c in below)
-    if new & wanted or (products and not new):
+    products = not any(_spoilt(normal, c) for c in below)
+    if new & wanted or (products and not new and _PRODUCT in wanted):
         yield node
     for child in below:
         yield from _makers(normal, child, wanted, seen)
+
+
+def _spoilt(normal: Normal, node: ir.Node) -> bool:
+    return any(map(is_bad, normal.poly(node)))
 
 
 def reads_in(normal: Normal, node: ir.Node) -> dict[str, Span]:
@@ -99,14 +108,15 @@ def text_of(node: ir.Node) -> str:
 def explain(
     normal: Normal, states: tuple[str, ...], help: tuple[str, ...]
 ) -> tuple[Diagnostic, ...]:
-    """One diagnostic for every innermost expression that stands in the way."""
+    """One diagnostic for every expression that stands in the way; the first has the help."""
     found: dict[tuple[str, Span], Diagnostic] = {}
     for node in culprits(normal, states):
         code, message = _message(normal, node)
         span = _place(normal, node, states)
+        advice = () if found else help
         found.setdefault(
             (code, span),
-            Diagnostic(code, message, span, _labels(normal, node, states), help),
+            Diagnostic(code, message, span, _labels(normal, node, states), advice),
         )
     return tuple(found.values())[:MAXIMUM]
 
@@ -143,9 +153,15 @@ _COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not")
 
 def _message(normal: Normal, node: ir.Node) -> tuple[str, str]:
     read = next(iter(reads_in(normal, node)), states_text(normal))
+    if id(node) in normal.long:
+        return "E0314", f"what is made of `{read}` here is too long to be taken apart"
     match node:
         case ir.Map():
             return _map_message(normal, node, read)
+        case ir.Contract(over=over) | ir.Reduce(over=over) | ir.Along(over=over) if any(
+            name in normal.model.copies for name in over
+        ):
+            return "E0306", f"`{read}` reads all earlier steps of the recurrence"
         case ir.Contract():
             return "E0302", f"values that both depend on `{read}` are contracted"
         case ir.Copy():
@@ -169,6 +185,10 @@ def _message(normal: Normal, node: ir.Node) -> tuple[str, str]:
 
 def _map_message(normal: Normal, node: ir.Map, read: str) -> tuple[str, str]:
     match node.op:
+        case "pow" if not isinstance(node.args[1], ir.Const):
+            return "E0301", f"`{read}` goes into a power here"
+        case "pow" if "int" != node.args[1].type.dtype:
+            return "E0301", f"`{read}` goes through a root or power here"
         case "mul" | "square" | "pow":
             return "E0302", f"values that depend on `{read}` are multiplied"
         case "div":

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 
 from seqdsl.analysis.terms import Factor, Poly, Term
-from seqdsl.differentiate.broadcast import ONE, ZERO, Dims, add, mul, select, spread
+from seqdsl.differentiate.broadcast import ONE, ZERO, Dims, add, mul, select, shaped
 from seqdsl.differentiate.simple import scaled
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
@@ -68,5 +68,5 @@ def poly_node(poly: Poly, dims: Dims) -> ir.Node | None:
 
 
 def whole(term: Term, shape: Sequence[str], dims: Dims) -> ir.Node:
-    """A term as one node with all dims of `shape`."""
-    return spread(term_node(term, dims), shape)
+    """A term as one node with the dims `shape`, in that order."""
+    return shaped(term_node(term, dims), shape)

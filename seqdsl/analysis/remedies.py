@@ -3,50 +3,100 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from seqdsl.analysis.normal import Normal
 from seqdsl.analysis.reasons import culprits, reads_in, text_of
+from seqdsl.analysis.semiring import semiring_verdict
 from seqdsl.analysis.structure import structure_of
+from seqdsl.analysis.verdict import Recurrence
 from seqdsl.ir import nodes as ir
 
-Attempt = Callable[[Iterable[str], Iterable[ir.Node]], Normal]
-"""A fresh normal form, with some definitions and some nodes taken as state-free."""
+
+@dataclass(frozen=True)
+class Attempts:
+    """Fresh normal forms of what a recurrence would be after an edit.
+
+    `without` takes some definitions and some nodes as state-free; `unread` gives what
+    is left of the recurrence if nothing reads one of its states at another step.
+    """
+
+    without: Callable[[Iterable[str], Iterable[ir.Node]], Normal]
+    unread: Callable[[str], list[tuple[Recurrence, Normal]]]
 
 
 def remedies(
-    attempt: Attempt, normal: Normal, states: tuple[str, ...]
+    attempts: Attempts, normal: Normal, states: tuple[str, ...]
 ) -> tuple[str, ...]:
     """What to change, one sentence an edit."""
+    ways = (
+        _definitions(attempts, normal, states),
+        _unread(attempts, normal, states) if len(states) > 1 else "",
+    )
+    found = tuple(w for w in ways if w)
+    last = "" if found else _expressions(attempts, normal, states)
+    return (*found, last) if last else found
+
+
+def _definitions(attempts: Attempts, normal: Normal, states: tuple[str, ...]) -> str:
+    """Definitions of the same step that would have to leave the state alone."""
     between = [
         n
         for n in normal.model.equation
         if n in normal.members and n not in states and normal.model.equation[n].written
     ]
-    dropped = _smallest(attempt, between, states)
-    if dropped:
-        reads = _reads(normal, [normal.model.equation[n].expr for n in dropped])
-        after = _outcome(attempt(dropped, ()), states)
-        if after:
-            return (f"{after} if {_list(dropped)} did not read {reads}",)
-    nodes = culprits(normal, states)
-    if nodes and _affine(attempt((), nodes), states):
-        after = _outcome(attempt((), nodes), states)
-        shown = _list([text_of(n) for n in nodes][:4])
-        if after:
-            return (f"{after} if {shown} did not read {_reads(normal, nodes)}",)
-    return ()
+    dropped = _smallest(attempts, between, states)
+    after = _outcome(attempts.without(dropped, ()), states) if dropped else ""
+    if not after:
+        return ""
+    reads = _reads(normal, [normal.model.equation[n].expr for n in dropped])
+    return f"{after} if {_list(dropped)} did not read {reads}"
 
 
-def _smallest(attempt: Attempt, names: list[str], states: tuple[str, ...]) -> list[str]:
+def _smallest(
+    attempts: Attempts, names: list[str], states: tuple[str, ...]
+) -> list[str]:
     """Names none of which can be left out, such that without them all is affine."""
-    if not names or not _affine(attempt(names, ()), states):
+    if not names or not _affine(attempts.without(names, ()), states):
         return []
     kept = list(names)
     for name in reversed(names):
         fewer = [n for n in kept if n != name]
-        if fewer and _affine(attempt(fewer, ()), states):
+        if fewer and _affine(attempts.without(fewer, ()), states):
             kept = fewer
     return kept
+
+
+def _unread(attempts: Attempts, normal: Normal, states: tuple[str, ...]) -> str:
+    """A state whose own past, left unread, would leave scans only."""
+    for state in states:
+        left = attempts.unread(state)
+        if not left or not all(_scans(r, n) for r, n in left):
+            continue
+        names = _list([s for r, _ in left for s in r.states])
+        sign = "-" if left[0][0].direction == "forward" else "+"
+        verb = "would scan" if len(left) == 1 else "would be scans"
+        return f"{names} {verb} if nothing read `{state}[{normal.axis}{sign}1]`"
+    return ""
+
+
+def _scans(recurrence: Recurrence, normal: Normal) -> bool:
+    if _affine(normal, recurrence.states):
+        return True
+    return semiring_verdict(normal, recurrence) is not None
+
+
+def _expressions(attempts: Attempts, normal: Normal, states: tuple[str, ...]) -> str:
+    """Parts of the updates themselves that would have to leave the state alone."""
+    nodes = culprits(normal, states)
+    usual = ir.Map | ir.Reduce | ir.Along | ir.Contract
+    if not nodes or not all(isinstance(n, usual) for n in nodes):
+        return ""
+    if not _affine(attempts.without((), nodes), states):
+        return ""
+    after = _outcome(attempts.without((), nodes), states)
+    shown = _list(list(dict.fromkeys(map(text_of, nodes)))[:4])
+    return f"{after} if {shown} did not read {_reads(normal, nodes)}" if after else ""
 
 
 def _affine(normal: Normal, states: tuple[str, ...]) -> bool:
@@ -54,8 +104,9 @@ def _affine(normal: Normal, states: tuple[str, ...]) -> bool:
 
 
 def _outcome(normal: Normal, states: tuple[str, ...]) -> str:
+    """What the recurrence would be; empty where nothing would be left of it."""
     shapes = {s: normal.model.equation[s].expr.type.dims for s in states}
-    found = structure_of(normal, shapes, {s: normal.value(s) for s in states})
+    found = structure_of(normal, shapes, {s: normal.linear(s) for s in states})
     if found.structure is None:
         return ""
     return f"this would scan ({found.structure.replace('_', ' ')})"

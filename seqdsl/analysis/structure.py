@@ -14,6 +14,7 @@ from seqdsl.analysis.normal import Normal
 from seqdsl.analysis.rebuild import bound_names, named, number, poly_node, product
 from seqdsl.analysis.terms import Factor, Poly, Term
 from seqdsl.analysis.verdict import Structure
+from seqdsl.differentiate.broadcast import summed
 from seqdsl.differentiate.simple import scaled
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
@@ -107,14 +108,16 @@ def structure_of(
     """The structure of the joint transition of several states."""
     parts = [p for s, poly in polys.items() for p in parts_of(s, shapes[s], poly)]
     diagonal = _diagonals(normal, parts)
-    low = [p for p in parts if p.kind == "low_rank"]
-    invariant = not any(_varies(normal, p.term) for p in parts)
-    if not diagonal and len(low) == len(parts):
-        if not low:
-            return Found(None, None, True)
-        return Found(*_low("", low), invariant)
-    if any(p.kind == "dense" for p in parts):
+    others = [p for p in parts if p.kind != "diagonal"]
+    low = [p for p in others if p.kind == "low_rank"]
+    terms = [p.term for p in others] + [t for _, poly in diagonal for t in poly]
+    invariant = not any(_varies(normal, t) for t in terms)
+    if not terms:
+        return Found(None, None, True)
+    if len(low) < len(others):
         return Found("dense", None, invariant)
+    if not diagonal:
+        return Found(*_low("", low), invariant)
     bases = [_base(shapes[s], poly, polys[s]) for (s, _, _), poly in diagonal]
     base = _ORDER[max(bases)]
     alone = len(shapes) == 1 and all(p.lag == 1 for p in parts)
@@ -262,11 +265,16 @@ def _term(normal: Normal, part: Part) -> verdict.Term:
         return result
     pairs = zip(state.node.type.dims, state.names, strict=True)
     back = {n: d for d, n in pairs if d in part.contracted}
-    left = scaled(scale, product(part.rows, table))
+    left = _over(product(part.rows, table), table.values())
     return replace(
         result,
         kind="low_rank",
-        left=left,
-        right=product(part.columns, {**table, **back}),
+        left=scaled(scale, left),
+        right=_over(product(part.columns, {**table, **back}), table.values()),
         contracted=tuple(d for d in state.node.type.dims if d in part.contracted),
     )
+
+
+def _over(node: ir.Node, names: Iterable[str]) -> ir.Node:
+    """The sum over those of `names` that `node` has: scalar products inside a side."""
+    return summed(node, [n for n in names if n in node.type.dims])

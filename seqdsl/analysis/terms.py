@@ -17,7 +17,7 @@ from typing import Literal
 
 from seqdsl.ir import nodes as ir
 
-LIMIT = 300
+LIMIT = 100
 """A sum of more terms than this is given up."""
 
 
@@ -170,7 +170,7 @@ def scale(poly: Poly, by: Fraction) -> Poly:
 
 def multiply(a: Poly, b: Poly, interner: Interner) -> Poly:
     """The product; raises `TooLong` where it has too many terms."""
-    if len(a) * len(b) > 4 * LIMIT:
+    if len(a) * len(b) > 2 * LIMIT:
         raise TooLong
     return collect(times(s, t, interner) for s in a for t in b)
 
@@ -211,3 +211,9 @@ def is_free(poly: Poly) -> bool:
 def same(a: Poly, b: Poly) -> bool:
     """Whether two sums are equal term by term."""
     return key_of(a) == key_of(b)
+
+
+def is_bad(term: Term) -> bool:
+    """Whether a term is not linear in one read of the state."""
+    active = term.active
+    return len(active) > 1 or any(f.kind == "nonlinear" for f in active)

@@ -149,7 +149,7 @@ def _reason(diagnostic: Diagnostic) -> Json:
 
 
 _STRUCTURES: Mapping[Structure, str] = {
-    "identity": "running sum",
+    "identity": "identity",
     "scalar": "scalar",
     "diagonal": "diagonal",
     "low_rank": "low rank",

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
+from itertools import takewhile
 from pathlib import Path
 
 from seqdsl import report
@@ -81,14 +82,17 @@ def entries() -> Iterator[Entry]:
         yield _entry(f"std.{name}", source.text)
 
 
-_DECLARATION = re.compile(r"^(?:layer|def)\s+(\w+)", re.MULTILINE)
+_DECLARATION = re.compile(r"^(layer|def)\s+(\w+)", re.MULTILINE)
 
 
 def _entry(name: str, text: str) -> Entry:
     """What the header comment and the declarations of a file say, without parsing it."""
-    header = re.match(r"\s*#[ \t]*(.*)", text)
-    summary = header.group(1).strip() if header else ""
-    return Entry(name, tuple(_DECLARATION.findall(text)), summary)
+    found: list[tuple[str, str]] = _DECLARATION.findall(text)
+    layers = tuple(n for kind, n in found if kind == "layer")
+    header = takewhile(lambda line: line.startswith("# "), text.lstrip().splitlines())
+    comment = " ".join(line.removeprefix("# ").strip() for line in header)
+    summary = re.split(r"(?<=[a-z)])\.(?: |$)", comment)[0]
+    return Entry(name, layers or tuple(n for _, n in found), summary)
 
 
 def list_(pattern: str, json: bool) -> int:
@@ -99,7 +103,7 @@ def list_(pattern: str, json: bool) -> int:
         return OK
     width = max((len(entry.name) for entry in found), default=0)
     for entry in found:
-        print(f"{entry.name:<{width}}  {', '.join(entry.layers)}: {entry.summary}")
+        print(f"{entry.name:<{width}}  {entry.summary} [{', '.join(entry.layers)}]")
     if not found:
         raise CallError(f"nothing in the standard library matches `{pattern}`")
     return OK
@@ -119,9 +123,9 @@ SPEC = """\
 # {layer}: a gated recurrence to start from. `seqdsl explain {name}.seq` says what it is.
 
 layer {layer}(D, H = D):
-    input  x: [D]
-    state  h: [H] = 0
-    z = sigmoid(linear(x, H))                  # how much of the step is taken
+    input x: [D]
+    state h: [H] = 0
+    z = sigmoid(linear(x, H))  # how much of the step is taken
     h = (1 - z) * h[t-1] + z * linear(x, H)
     output h
 """

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from seqdsl import driver, report
@@ -14,7 +16,12 @@ from seqdsl.commands.outcome import (
     print_json,
     write_atomically,
 )
-from seqdsl.diagnostics import CallError, UnsupportedError
+from seqdsl.diagnostics import CallError, Diagnostic, SpecError, UnsupportedError
+from seqdsl.ir.bind import bind_sizes
+from seqdsl.ir.sizes import Lit
+
+Files = Mapping[str, str]
+Diagnostics = tuple[Diagnostic, ...]
 
 STAGES = ("ast", "ir", "verdict", "schedule", "torch")
 LATER = ("adjoint", "mlir", "triton")
@@ -35,6 +42,8 @@ def _stage_text(request: Request, stage: str) -> str:
         from seqdsl.syntax.text import spec_text
 
         return spec_text(driver.load(request.file)[0].spec)
+    if stage == "torch":
+        return "\n".join(_artifact(request, stage)[0].values())
     elaborated = elaborate_request(request)
     match stage:
         case "ir":
@@ -47,22 +56,41 @@ def _stage_text(request: Request, stage: str) -> str:
             analyzed = driver.analyze(elaborated.model)
             found = layer_json(elaborated.model.name, analyzed.verdicts)
             return json.dumps(found, indent=2) + "\n"
-        case "schedule":
+        case _:
             from seqdsl.schedule.make import plan
             from seqdsl.schedule.text import plan_text
 
             return plan_text(plan(driver.analyze(elaborated.model).model))
-        case _:
-            files = driver.artifact(elaborated, stage, request.strategy).files
-            return "\n".join(files.values())
+
+
+def _artifact(request: Request, target: str) -> tuple[Files, Diagnostics]:
+    """The files of a layer, and what there is to warn about.
+
+    Options given become the defaults of the module's own; one that has no default yet
+    may be left to whoever makes the module.
+    """
+    elaborated = elaborate_request(request)
+    model, given = elaborated.model, request.given
+    try:
+        bind_sizes(model, given)
+    except SpecError as error:
+        wrong = [d for d in error.diagnostics if d.code != "E0501"]
+        if wrong:
+            raise SpecError(wrong) from None
+    options = tuple(
+        replace(o, default=Lit(given[o.name])) if o.name in given else o
+        for o in model.options
+    )
+    settled = replace(elaborated, model=replace(model, options=options))
+    files = driver.artifact(settled, target, request.strategy).files
+    return files, elaborated.warnings
 
 
 def compile_(request: Request, target: str, out: Path | None, json: bool) -> int:
     """Write the artifact of a layer to `out`, or to standard output."""
-    elaborated = elaborate_request(request)
-    files = driver.artifact(elaborated, target, request.strategy).files
+    files, found = _artifact(request, target)
     if not json:
-        report.show(elaborated.warnings)
+        report.show(found)
     if out is None:
         print("\n".join(files.values()), end="")
         return OK
@@ -74,7 +102,7 @@ def compile_(request: Request, target: str, out: Path | None, json: bool) -> int
     for path, text in places.items():
         write_atomically(path, text)
     if json:
-        warnings = [report.to_json(d) for d in elaborated.warnings]
+        warnings = [report.to_json(d) for d in found]
         written = [str(path) for path in places]
         print_json({"files": written, "diagnostics": warnings})
     else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from seqdsl.differentiate.simple import factored, scaled, simpler
 from seqdsl.ir import build
@@ -61,6 +61,20 @@ def spread(node: ir.Node, dims: Iterable[str]) -> ir.Node:
         if dim not in node.type.dims:
             node = _spread_one(node, dim)
     return node
+
+
+def shaped(node: ir.Node, dims: Sequence[str]) -> ir.Node:
+    """`node` with exactly `dims`, in that order."""
+    node = spread(node, dims)
+    if node.type.dims == tuple(dims):
+        return node
+    if not isinstance(node, ir.Map | ir.Contract):
+        # Only of these is the order of the result's dims a free choice.
+        if node.type.dtype == "bool":
+            node = build.map_("and", node, node)
+        else:
+            node = build.map_("mul", build.const(1), node)
+    return replace(node, type=replace(node.type, dims=tuple(dims)))
 
 
 def _spread_one(node: ir.Node, dim: str) -> ir.Node:

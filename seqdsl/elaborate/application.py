@@ -303,4 +303,9 @@ def _result_dim(
     entity = scope.find(dim)
     if isinstance(entity, Static) and entity.size == size:
         return dims.dim_name(ctx, scope, ast.Name(id=dim))
-    return ctx.fresh_dim(dim, size)
+    new = ctx.fresh_dim(dim, size)
+    if entity is None and new == dim:
+        # from here on the caller can name it too
+        names = dims.layer_scope(scope).names
+        names[dim] = Static(size, model.span, dim, used=True)
+    return new

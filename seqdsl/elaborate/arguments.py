@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from seqdsl.elaborate import dims, expressions, indexing
-from seqdsl.elaborate.context import Context, Scope, Site
+from seqdsl.elaborate.context import Bound, Context, Scope, Site, Value
 from seqdsl.elaborate.program import suggest
+from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Size
 from seqdsl.syntax import ast
@@ -127,12 +128,16 @@ def brackets(
     where: ir.Node | None = None
     for item in expr.brackets:
         match item:
+            case ast.Item(expr=ast.Name(id=name) as value, axis=None, rename=None) if (
+                isinstance(scope.find(name), Value | Bound)
+            ):
+                where = _both(where, expressions.value(ctx, scope, site, value))
             case ast.Item(expr=ast.Name() as name, axis=None, rename=None):
                 over.append(indexing.axis_or_dim(ctx, scope, name))
             case ast.Item(expr=ast.Number() as number, axis=None, rename=None):
                 over.append(dims.dim_name(ctx, scope, number))
             case ast.Item(expr=condition, axis=None, rename=None) if condition:
-                where = expressions.value(ctx, scope, site, condition)
+                where = _both(where, expressions.value(ctx, scope, site, condition))
             case _:
                 raise ctx.fail(
                     "E0405",
@@ -140,7 +145,18 @@ def brackets(
                     item.span,
                     f"usage: `{usage}`",
                 )
+    if not over and not (where and copies_of(ctx, where)):
+        raise ctx.fail(
+            "E0404",
+            f"`{function_name(expr)}` has a condition but no dim to run over",
+            expr.span,
+            "name the dim too, as in `sum[K, x > 0](x)`",
+        )
     return tuple(over), where
+
+
+def _both(a: ir.Node | None, b: ir.Node) -> ir.Node:
+    return b if a is None else build.map_("and", a, b, span=b.span)
 
 
 def copies_of(ctx: Context, *nodes: ir.Node | None) -> tuple[str, ...]:

@@ -55,6 +55,9 @@ def _cycles(ctx: Context) -> None:
     reads = {e.name: list(same_step_reads(e.expr)) for e in ctx.equations.values()}
     for site in ctx.calls.values():
         reads[site.name] = [n for _, a in site.args for n in same_step_reads(a)]
+    for param in ctx.params.values():
+        if param.init.expr is not None:
+            reads[param.name] = list(same_step_reads(param.init.expr))
     color: dict[str, int] = {}
     for root, first in reads.items():
         if root in color:
@@ -78,7 +81,8 @@ def _cycles(ctx: Context) -> None:
 
 def _report_cycle(ctx: Context, circle: list[str]) -> None:
     shown = " → ".join(f"`{n}`" for n in (*circle, circle[0]))
-    spans = [(n, ctx.equations[n].span) for n in circle if n in ctx.equations]
+    defined = {**ctx.equations, **ctx.params}
+    spans = [(n, defined[n].span) for n in circle if n in defined]
     labels = tuple(Label(span, f"`{name}` is defined here") for name, span in spans[1:])
     if not spans:
         return
@@ -88,7 +92,9 @@ def _report_cycle(ctx: Context, circle: list[str]) -> None:
         if len(circle) > 1
         else f"`{circle[0]}` depends on itself within one step",
         spans[0][1],
-        f"read it a step earlier, as in `{circle[0]}[t-1]`",
+        "give one of these parameters an initial value of its own"
+        if circle[0] in ctx.params
+        else f"read it a step earlier, as in `{circle[0]}[t-1]`",
         labels=labels,
     )
 

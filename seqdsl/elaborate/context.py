@@ -101,13 +101,19 @@ Entity = Value | Static | Axis | Bound | LayerValue | CallValue
 
 @dataclass
 class Scope:
-    """Names visible at a place; `axes` are the repeats around it, outermost first."""
+    """Names visible at a place; `axes` are the repeats around it, outermost first.
+
+    `late` holds, at the top of a layer or def, the nodes that name dims in passing, and
+    `pending` those that have been looked at.
+    """
 
     file: File
     names: dict[str, Entity] = field(default_factory=lambda: dict[str, Entity]())
     parent: Scope | None = None
     axes: tuple[str, ...] = ()
     copies: frozenset[str] = frozenset()
+    late: dict[str, ast.Ast] = field(default_factory=lambda: dict[str, ast.Ast]())
+    pending: set[str] = field(default_factory=lambda: set[str]())
 
     def find(self, name: str) -> Entity | None:
         """The entity that `name` means here."""
@@ -161,7 +167,11 @@ Models = dict[
 
 @dataclass
 class Context:
-    """The layer under construction."""
+    """The layer under construction.
+
+    `scopes` are those of repeats by axis, `bodies` the same by the statement's id: a second
+    repeat of an axis is refused and has none.
+    """
 
     name: str
     file: File
@@ -203,6 +213,7 @@ class Context:
     diagnostics: list[Diagnostic] = field(default_factory=lambda: list[Diagnostic]())
     stack: list[Value] = field(default_factory=lambda: list[Value]())
     scopes: dict[str, Scope] = field(default_factory=lambda: dict[str, Scope]())
+    bodies: dict[int, Scope] = field(default_factory=lambda: dict[int, Scope]())
     inner: dict[str, Value] = field(default_factory=lambda: dict[str, Value]())
     names: set[str] = field(default_factory=lambda: set[str]())
     sites: int = 0
@@ -242,13 +253,14 @@ class Context:
         try:
             yield
         except Poisoned:
-            pass
+            # what was left out must have been reported, or the model would be wrong
+            assert any(d.is_error for d in self.diagnostics)
 
-    def unknown(self, name: str, span: Span, known: list[str], what: str) -> Poisoned:
+    def unknown(
+        self, name: str, span: Span, known: list[str], what: str, code: str = "E0101"
+    ) -> Poisoned:
         """Report an unknown name with the nearest known one."""
-        return self.fail(
-            "E0101", f"unknown {what} `{name}`", span, suggest(name, known)
-        )
+        return self.fail(code, f"unknown {what} `{name}`", span, suggest(name, known))
 
     # ---- names and sizes
 

@@ -170,11 +170,27 @@ def _declare_param(ctx: Context, scope: Scope, statement: ast.ParamStmt) -> None
     if scope.axes:
         ctx.inner[statement.name] = value
     key = statement.key or statement.name
-    init = parametric.initial(ctx, scope, statement.name, type_, statement.initial)
+    init = parametric.default_init(ctx, type_.dims)
     ref = parametric.add(
         ctx, scope, statement.name, key, type_, init, statement.span, statement.frozen
     )
     value.name, value.type = ref.name, ref.type
+
+
+def param_initials(ctx: Context, scope: Scope, body: Sequence[ast.Stmt]) -> None:
+    """Initial values of declared parameters, which may read parameters further down."""
+    for place, statement in statements(ctx, scope, body):
+        if not isinstance(statement, ast.ParamStmt) or statement.initial is None:
+            continue
+        value = place.names.get(statement.name)
+        if not isinstance(value, Value) or value.name not in ctx.params:
+            continue
+        with ctx.recover():
+            param = ctx.params[value.name]
+            init = parametric.initial(
+                ctx, place, value.name, param.type, statement.initial
+            )
+            ctx.params[value.name] = replace(param, init=init)
 
 
 def _declare_equation(
@@ -233,6 +249,7 @@ def _declare_repeat(ctx: Context, scope: Scope, statement: ast.RepeatStmt) -> No
     )
     inner.names[statement.axis] = Axis(statement.axis, span)
     ctx.scopes[statement.axis] = inner
+    ctx.bodies[id(statement)] = inner
     # Counts decide whether parameters may stand inside, so they come first.
     _count(ctx, scope, statement)
     declare_all(ctx, inner, statement.body)
@@ -277,7 +294,7 @@ def repeat_counts(ctx: Context, scope: Scope, body: Sequence[ast.Stmt]) -> None:
         if not isinstance(statement, ast.RepeatStmt):
             continue
         repeat = ctx.repeats.get(statement.axis)
-        inner = ctx.scopes.get(statement.axis)
+        inner = ctx.bodies.get(id(statement))
         if repeat is None or inner is None:
             continue
         with ctx.recover():
@@ -301,8 +318,8 @@ def statements(
     """Every statement with its scope, repeats entered."""
     for statement in body:
         yield scope, statement
-        if isinstance(statement, ast.RepeatStmt) and statement.axis in ctx.scopes:
-            yield from statements(ctx, ctx.scopes[statement.axis], statement.body)
+        if isinstance(statement, ast.RepeatStmt) and id(statement) in ctx.bodies:
+            yield from statements(ctx, ctx.bodies[id(statement)], statement.body)
 
 
 def declare_equations(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seqdsl.elaborate import arguments, declare, dims, expressions
+from seqdsl.elaborate import arguments, declare, dims, expressions, late
 from seqdsl.elaborate.context import Axis, Bound, Context, Scope, Site, Static
 from seqdsl.elaborate.program import Binding, suggest
 from seqdsl.elaborate.unify import fit, item_name, shape_text
@@ -31,6 +31,7 @@ def inline(
         found.file,
         axes=scope.axes,
         copies=declare.collect_copies(decl.body, found.file),
+        late=late.collect(decl.body),
     )
     place.names[TIME] = Axis(TIME, decl.header)
     bound = _bracket_dims(ctx, scope, expr, decl.brackets, decl.name, place)

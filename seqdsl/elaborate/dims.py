@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from seqdsl.elaborate import late
 from seqdsl.elaborate.context import Bound, Context, Scope, Static
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
@@ -40,6 +41,19 @@ def require_static(ctx: Context, scope: Scope, expr: ast.Expr, what: str) -> Siz
             expr.span,
             "use numbers and options here, not values that change at run time",
         )
+    return size
+
+
+def require_whole(ctx: Context, scope: Scope, expr: ast.Expr, what: str) -> Size:
+    """`expr` as option arithmetic with a whole value; E0413 where it is known not to be."""
+    size = require_static(ctx, scope, expr, what)
+    value = ctx.value_of(size)
+    known = isinstance(value, int) and not isinstance(value, bool)
+    if value is not None and not known:
+        raise ctx.fail("E0413", f"{what} is {value}, not a whole number", expr.span)
+    if not known:
+        message = f"{what} is a whole number"
+        ctx.require_equal(apply("%", size, Lit(1)), Lit(0), expr.span, message)
     return size
 
 
@@ -138,7 +152,10 @@ def _named_dim(ctx: Context, scope: Scope, name: str, span: Span) -> str:
             entity.used = True
             return ctx.fresh_dim(str(value), Lit(value))
         case None:
-            raise ctx.unknown(name, span, scope.known(), "dim")
+            named = late.declare(ctx, scope, name)
+            if named is not None:
+                return named
+            raise ctx.unknown(name, span, scope.known(), "dim", "E0207")
         case _:
             raise ctx.fail(
                 "E0107",
@@ -166,7 +183,7 @@ def declare_dim(ctx: Context, scope: Scope, name: str, size: Size, span: Span) -
         case None:
             dim = ctx.fresh_dim(name, size)
             entity = Static(size, span, dim, used=True)
-            _layer_scope(scope).names[name] = entity
+            layer_scope(scope).names[name] = entity
             return dim
         case _:
             raise ctx.fail(
@@ -174,7 +191,8 @@ def declare_dim(ctx: Context, scope: Scope, name: str, size: Size, span: Span) -
             )
 
 
-def _layer_scope(scope: Scope) -> Scope:
+def layer_scope(scope: Scope) -> Scope:
+    """The outermost scope around a place: that of its layer or def."""
     while scope.parent is not None:
         scope = scope.parent
     return scope

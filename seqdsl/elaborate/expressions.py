@@ -91,9 +91,9 @@ def _value(ctx: Context, scope: Scope, site: Site, expr: ast.Expr) -> ir.Node:
 def _power(base: ir.Node, exponent: ir.Node) -> ir.Node:
     """`**`; of whole numbers too it is float, unless the exponent is a literal from 0."""
     known = integer(exponent)
-    if exponent.type.dtype == "int" and (known is None or known < 0):
-        if base.type.dtype in ("bool", "int"):
-            base = build.map_("float", base, span=base.span)
+    whole = exponent.type.dtype == "int" and base.type.dtype in ("bool", "int")
+    if whole and (known is None or known < 0):
+        base = build.map_("float", base, span=base.span)
     return build.map_("pow", base, exponent)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from seqdsl.elaborate import dims, expressions
 from seqdsl.elaborate.context import Axis, Context, Scope, Site, Static, Value
 from seqdsl.ir import build
@@ -184,19 +186,23 @@ def _step(
     return build.at(source, axis, _whole(ctx, position, item.span))
 
 
-def _slice(ctx: Context, scope: Scope, node: ir.Node, item: ast.Item) -> ir.Node:
+@dataclass(frozen=True)
+class Sliced:
+    """A slice of the dim `dim`: its bounds, and how many entries it has."""
+
+    dim: str
+    start: Size
+    step: Size
+    extent: Size
+
+
+def sliced(ctx: Context, scope: Scope, item: ast.Item) -> Sliced:
+    """What the slice `K = start:stop:step` takes."""
     assert item.slice is not None and item.axis is not None
     dim = dims.dim_name(ctx, scope, ast.Name(id=item.axis, span=item.span))
-    if item.rename is None:
-        raise ctx.fail(
-            "E0204",
-            "a slice has another extent and needs a name of its own",
-            item.span,
-            f"write `[{item.axis} = a:b as J]`",
-        )
     what = "a bound of a slice"
     start, stop, step = (
-        default if part is None else dims.require_static(ctx, scope, part, what)
+        default if part is None else dims.require_whole(ctx, scope, part, what)
         for part, default in (
             (item.slice.start, Lit(0)),
             (item.slice.stop, ctx.dims[dim]),
@@ -208,8 +214,20 @@ def _slice(ctx: Context, scope: Scope, node: ir.Node, item: ast.Item) -> ir.Node
     if step != Lit(1):
         up = apply("-", apply("+", extent, step), Lit(1))
         extent = apply("//", up, step)
-    into = dims.declare_dim(ctx, scope, item.rename, extent, item.span)
-    return build.slice_dim(node, dim, start, step, into)
+    return Sliced(dim, start, step, extent)
+
+
+def _slice(ctx: Context, scope: Scope, node: ir.Node, item: ast.Item) -> ir.Node:
+    if item.rename is None:
+        raise ctx.fail(
+            "E0204",
+            "a slice has another extent and needs a name of its own",
+            item.span,
+            f"write `[{item.axis} = a:b as J]`",
+        )
+    taken = sliced(ctx, scope, item)
+    into = dims.declare_dim(ctx, scope, item.rename, taken.extent, item.span)
+    return build.slice_dim(node, taken.dim, taken.start, taken.step, into)
 
 
 def _check_slice(

@@ -13,6 +13,7 @@ from seqdsl.elaborate import (
     equations,
     expressions,
     inputs,
+    late,
     states,
     whole,
 )
@@ -78,7 +79,8 @@ def elaborate_layer(request: Request, models: Models) -> Context:
     decl = request.decl
     known = dict(request.known)
     ctx = Context(decl.name, request.file, known, models, request.chain or (decl.name,))
-    scope = Scope(request.file, copies=declare.collect_copies(decl.body, request.file))
+    copies = declare.collect_copies(decl.body, request.file)
+    scope = Scope(request.file, copies=copies, late=late.collect(decl.body))
     scope.names[TIME] = Axis(TIME, decl.span)
     ctx.whole = whole.names_of_dims(request.file, decl) | set(request.extra)
     _options(ctx, scope, request, known)
@@ -90,6 +92,7 @@ def elaborate_layer(request: Request, models: Models) -> Context:
     for value in dependency_order(values):
         with ctx.recover():
             equations.elaborate_equation(ctx, value, value.span)
+    declare.param_initials(ctx, scope, decl.body)
     states.finish_states(ctx, scope, decl.body)
     _outputs(ctx, scope, decl)
     checks.check(ctx, scope, decl)

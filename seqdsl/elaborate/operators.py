@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-from seqdsl.elaborate import arguments, dims, expressions, indexing
+from seqdsl.elaborate import arguments, dims, expressions, indexing, late
 from seqdsl.elaborate.arguments import check_count, check_keywords, no_brackets
 from seqdsl.elaborate.context import Axis, Context, Scope, Site
 from seqdsl.ir import build
@@ -74,8 +74,9 @@ def _reduction(ctx: Context, scope: Scope, site: Site, expr: ast.Call) -> ir.Nod
                 f"name the dims: `{usage}`",
             )
         return build.reduce(name, arg, axes)
-    over, where = arguments.brackets(ctx, scope, site, expr, usage)
+    # the argument may name the dims that the brackets speak of
     arg = expressions.value(ctx, scope, site, arguments.only(expr))
+    over, where = arguments.brackets(ctx, scope, site, expr, usage)
     if where is not None:
         over = (
             *over,
@@ -99,6 +100,8 @@ def _refuse_repeat(ctx: Context, over: tuple[str, ...], expr: ast.Call) -> None:
 def _dot(ctx: Context, scope: Scope, site: Site, expr: ast.Call) -> ir.Node:
     usage = "dot[K](a, b)"
     check_keywords(ctx, expr, ())
+    check_count(ctx, expr, 1, 16, usage)
+    args = expressions.values(ctx, scope, site, expr.args)
     over, where = arguments.brackets(ctx, scope, site, expr, usage)
     if where is not None:
         raise ctx.fail(
@@ -107,8 +110,6 @@ def _dot(ctx: Context, scope: Scope, site: Site, expr: ast.Call) -> ir.Node:
             expr.span,
             "multiply by `where(condition, 1, 0)`",
         )
-    check_count(ctx, expr, 1, 16, usage)
-    args = expressions.values(ctx, scope, site, expr.args)
     return build.contract(args, over)
 
 
@@ -118,9 +119,9 @@ def _along(ctx: Context, scope: Scope, site: Site, expr: ast.Call) -> ir.Node:
     usage = "top[E](p, k)" if name == "top" else f"{name}[K](x)"
     check_keywords(ctx, expr, ())
     n = 2 if name == "top" else 1
-    over, where = arguments.brackets(ctx, scope, site, expr, usage)
     check_count(ctx, expr, n, n, usage)
     arg = expressions.value(ctx, scope, site, expr.args[0])
+    over, where = arguments.brackets(ctx, scope, site, expr, usage)
     if where is not None:
         over = (
             *over,
@@ -135,21 +136,28 @@ def _along(ctx: Context, scope: Scope, site: Site, expr: ast.Call) -> ir.Node:
             expr.span,
             f"write it over a copy of time: `{name}[s <= t](x[s])`",
         )
-    count = None
-    if name == "top":
-        count = dims.require_static(ctx, scope, expr.args[1], "how many to keep")
-        arguments.positive(ctx, count, expr.args[1], "k")
-        fits = apply("<=", count, ctx.dims[over[0]])
-        known = ctx.value_of(fits)
-        if known is False:
-            raise ctx.fail(
-                "E0413", f"`{over[0]}` has fewer entries than that", expr.args[1].span
-            )
-        if known is None:
-            ctx.require_equal(
-                fits, Lit(True), expr.span, "`top` keeps more entries than there are"
-            )
+    count = _top_count(ctx, scope, expr, over) if name == "top" else None
     return build.along(name, arg, over, where, count)
+
+
+def _top_count(
+    ctx: Context, scope: Scope, expr: ast.Call, over: tuple[str, ...]
+) -> Size:
+    """How many entries `top` keeps: at most as many as the dim has."""
+    count = dims.require_static(ctx, scope, expr.args[1], "how many to keep")
+    arguments.positive(ctx, count, expr.args[1], "k")
+    if over[0] not in ctx.dims:
+        return count
+    fits = apply("<=", count, ctx.dims[over[0]])
+    known = ctx.value_of(fits)
+    if known is False:
+        raise ctx.fail(
+            "E0413", f"`{over[0]}` has fewer entries than that", expr.args[1].span
+        )
+    if known is None:
+        message = "`top` keeps more entries than there are"
+        ctx.require_equal(fits, Lit(True), expr.span, message)
+    return count
 
 
 _RUNNING: Mapping[str, tuple[str, float]] = {
@@ -187,23 +195,47 @@ def _running(
 
 
 def _concat(ctx: Context, scope: Scope, site: Site, expr: ast.Call) -> ir.Node:
-    usage = "concat[H](a, b)"
+    """`concat[K](a, b)` along one dim; `concat[1, K, J as P](one, a, b)` each by its own."""
+    usage = "concat[K](a, b)  or  concat[1, K, J as P](one, a, b)"
     check_keywords(ctx, expr, ())
+    if len(expr.brackets or ()) > 1:
+        return _concat_own(ctx, scope, site, expr, usage)
     item = _one_item(ctx, expr, usage)
     if not expr.args:
         check_count(ctx, expr, 1, 64, usage)
     args = expressions.values(ctx, scope, site, expr.args)
     assert item.expr is not None
     dim = dims.dim_name(ctx, scope, item.expr)
-    extent: Size = ctx.dims[dim]
-    for _ in args[1:]:
-        extent = apply("+", extent, ctx.dims[dim])
+    extent = late.total(ctx.dims[dim], len(args))
     into = (
         dims.declare_dim(ctx, scope, item.rename, extent, item.span)
         if item.rename
         else ctx.fresh_dim(f"{dim}_cat", extent)
     )
     return build.concat(args, [dim] * len(args), into)
+
+
+def _concat_own(
+    ctx: Context, scope: Scope, site: Site, expr: ast.Call, usage: str
+) -> ir.Node:
+    """Each argument along a dim of its own; 1 stands for one entry without a dim."""
+    items = expr.brackets or ()
+    check_count(ctx, expr, len(items), len(items), usage)
+    into, names = items[-1].rename, list[str]()
+    extent: Size = Lit(0)
+    for item in items:
+        if item.expr is None or item.slice or (item.rename and item is not items[-1]):
+            raise ctx.fail("E0405", "a dim is missing", item.span, f"usage: `{usage}`")
+        single = isinstance(item.expr, ast.Number) and item.expr.value == 1
+        names.append("" if single else dims.dim_name(ctx, scope, item.expr))
+        size = ctx.dims[names[-1]] if names[-1] else Lit(1)
+        extent = size if extent == Lit(0) else apply("+", extent, size)
+    if into is None:
+        raise ctx.fail(
+            "E0204", "the joined dim needs a name", expr.span, f"usage: `{usage}`"
+        )
+    dim = dims.declare_dim(ctx, scope, into, extent, items[-1].span)
+    return build.concat(expressions.values(ctx, scope, site, expr.args), names, dim)
 
 
 def _one_item(ctx: Context, expr: ast.Call, usage: str) -> ast.Item:
@@ -295,7 +327,7 @@ def _roll(ctx: Context, scope: Scope, site: Site, expr: ast.Call) -> ir.Node:
             expr.span,
         )
     dim = dims.dim_name(ctx, scope, item.expr)
-    offset = dims.require_static(ctx, scope, expr.args[1], "the distance")
+    offset = dims.require_whole(ctx, scope, expr.args[1], "the distance")
     arg = expressions.value(ctx, scope, site, expr.args[0])
     return build.roll(arg, dim, offset, wrap=name == "roll")
 
@@ -348,7 +380,7 @@ def _sample(
     kind: Literal["uniform", "normal"],
 ) -> ir.Sample:
     given = arguments.keyword(expr, "seed")
-    seed = None if given is None else dims.require_static(ctx, scope, given, "a seed")
+    seed = None if given is None else dims.require_whole(ctx, scope, given, "a seed")
     if site.initial is not None and expr.brackets is None:
         shape, axes = site.initial.dims, site.initial.axes
     else:

@@ -11,7 +11,8 @@ from seqdsl.elaborate.context import Context, Scope, Site
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit, Size, apply
-from seqdsl.ir.types import TIME, DType, Type
+from seqdsl.ir.types import DTYPES, TIME, DType, Type
+from seqdsl.ir.walk import subtree
 from seqdsl.source import Span
 from seqdsl.syntax import ast
 
@@ -124,7 +125,7 @@ def _check_initial(ctx: Context, type_: Type, node: ir.Node, span: Span) -> None
             f"[{', '.join(type_.dims)}] does not have",
             span,
         )
-    if node.type.axes:
+    if node.type.axes - type_.axes or not all(_is_made(ctx, n) for n in subtree(node)):
         raise ctx.fail(
             "E0209",
             "initial values cannot read what changes at run time",
@@ -132,6 +133,23 @@ def _check_initial(ctx: Context, type_: Type, node: ir.Node, span: Span) -> None
             "use numbers, options, `normal(…)`, `uniform(…)`, `index[K]` and other "
             "parameters",
         )
+    if DTYPES.index(node.type.dtype) > DTYPES.index(type_.dtype):
+        raise ctx.fail(
+            "E0209",
+            f"the initial value is {node.type.dtype}, the parameter {type_.dtype}",
+            span,
+        )
+
+
+def _is_made(ctx: Context, node: ir.Node) -> bool:
+    """Whether a leaf of an initial value is known when the layer is made."""
+    match node:
+        case ir.Ref(name=name):
+            return name in ctx.params
+        case ir.Result() | ir.Training() | ir.ExternCall():
+            return False
+        case _:
+            return True
 
 
 def param_expression(

@@ -13,6 +13,7 @@ from seqdsl.diagnostics import Diagnostic, Label, SpecError
 from seqdsl.source import Source, Span
 from seqdsl.syntax import ast
 from seqdsl.syntax.parse import parse
+from seqdsl.syntax.read import read
 
 PRELUDE = "prelude"
 
@@ -117,15 +118,9 @@ def load_file(path: Path) -> Program:
 
     Raises `OSError` where it cannot be read, `SpecError` where it is wrong.
     """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        message = f"{path} is not UTF-8 text (byte {error.start})"
-        fix = "save the file as UTF-8"
-        raise SpecError([Diagnostic("E0002", message, None, (), (fix,))]) from None
     folder = path.resolve().parent
     key = str(path.resolve())
-    return Program(_load(Source(str(path), text), folder, folder, key, ()))
+    return Program(_load(read(path), folder, folder, key, ()))
 
 
 def load_std(path: str) -> Program:
@@ -251,8 +246,7 @@ def _resolve_beside(
         raise SpecError([Diagnostic("E0102", message, decl.span, (), (hint,))])
     if str(real) in chain:
         _refuse_cycle(decl, chain, str(real))
-    text = real.read_bytes().decode("utf-8-sig", errors="replace")
-    return _load(Source(str(path), text), real.parent, root, str(real), chain)
+    return _load(read(real, str(path)), real.parent, root, str(real), chain)
 
 
 def _refuse_cycle(decl: ast.Import, chain: tuple[str, ...], key: str) -> None:

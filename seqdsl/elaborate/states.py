@@ -16,7 +16,7 @@ from seqdsl.elaborate.context import (
     Site,
     Value,
 )
-from seqdsl.elaborate.order import parametric_calls
+from seqdsl.elaborate.order import names_in, nodes_in, parametric_calls
 from seqdsl.elaborate.varying import Axes, Reads
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import DTYPES
@@ -50,6 +50,8 @@ def _reads(ctx: Context, pairs: Sequence[tuple[Scope, ast.Stmt]]) -> Reads:
                     axes[target.id] = axes.get(target.id, Axes()) | set(place.axes)
             case ast.StateStmt(name=name, initial=initial) if initial is not None:
                 found[name] = (*found.get(name, ()), initial)
+                # one that starts from `k[s]` has a value for every s
+                axes[name] = axes.get(name, Axes()) | _copies(place, initial)
             case ast.ParamStmt(name=name):
                 axes[name] = frozenset(place.axes)
             case _:
@@ -61,6 +63,14 @@ def _reads(ctx: Context, pairs: Sequence[tuple[Scope, ast.Stmt]]) -> Reads:
     return reads
 
 
+def _copies(place: Scope, initial: ast.Expr) -> Axes:
+    """Copies of time along which an initial value varies: those no operator sums away."""
+    calls = [n for n in nodes_in(initial) if isinstance(n, ast.Call)]
+    summed = {n for call in calls for n in names_in(call.brackets or ())}
+    names = {n for n in names_in(initial) if place.find(n) is None}
+    return Axes(n for n in names - summed if place.is_copy(n))
+
+
 def finish_states(ctx: Context, scope: Scope, body: Sequence[ast.Stmt]) -> None:
     for place, statement in declare.statements(ctx, scope, body):
         match statement:
@@ -68,10 +78,10 @@ def finish_states(ctx: Context, scope: Scope, body: Sequence[ast.Stmt]) -> None:
                 with ctx.recover():
                     _finish_state(ctx, place, statement)
             case ast.RepeatStmt(axis=axis, condition=condition) if (
-                condition is not None
+                condition is not None and id(statement) in ctx.bodies
             ):
                 with ctx.recover():
-                    _condition(ctx, ctx.scopes[axis], axis, condition)
+                    _condition(ctx, ctx.bodies[id(statement)], axis, condition)
             case _:
                 pass
 

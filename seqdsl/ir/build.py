@@ -459,9 +459,11 @@ def conv(
     span: Span = NOWHERE,
 ) -> ir.Conv:
     """Convolution of `arg` with `weight`; new dims stand where the first summed one stood."""
-    for axis in axes:
-        if axis != TIME:
-            _require_dim(arg, axis)
+    for dim in (*axes, *reduce):
+        if dim != TIME:
+            _require_dim(arg, dim)
+    _require_distinct((*axes, *reduce))
+    _require_distinct((*axes, *weight.type.dims))
     new = [
         d
         for d in weight.type.dims

@@ -8,14 +8,14 @@ from itertools import islice
 
 from seqdsl.diagnostics import Diagnostic, SpecError
 from seqdsl.differentiate.active import Active
-from seqdsl.differentiate.broadcast import ONE, ZERO, Dims, add, spread
+from seqdsl.differentiate.broadcast import ONE, ZERO, Dims, add, shaped
 from seqdsl.differentiate.vjp import vjp
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import Type
 from seqdsl.ir.walk import children, subtree, transform
 from seqdsl.rewrite.inline import inline_calls
-from seqdsl.source import Span
+from seqdsl.source import NOWHERE, Span
 
 LONG = 16
 """A cotangent of more nodes than this gets a name where it is needed twice."""
@@ -169,6 +169,7 @@ class _Expansion:
             number += 1
             unique = f"{name}_{number}"
         self._taken.add(unique)
+        node = _placed(node, span)
         equation = ir.Equation(
             name=unique, expr=node, scope=scope, written=False, span=span
         )
@@ -199,8 +200,8 @@ class _Backward:
             expr = self.expansion.lookup(name)
             if ct is not None and expr is not None:
                 self._push(expr, self._share(ct, name))
-        whole = spread(self.result or ZERO, self.grad.type.dims)
-        return _typed(build.at_span(whole, self.grad.span), self.grad.type)
+        whole = _typed(self.result or ZERO, self.grad.type)
+        return _placed(whole, self.grad.span)
 
     def _share(self, ct: ir.Node, name: str) -> ir.Node:
         wanted = f"{self.root}_d_{name}"
@@ -244,11 +245,21 @@ class _Backward:
             raise _refusal(issue, node.span) from None
 
 
+def _placed(node: ir.Node, span: Span) -> ir.Node:
+    """`node` with `span` wherever it has no place in the spec of its own."""
+
+    def rule(sub: ir.Node) -> ir.Node:
+        return build.at_span(sub, span) if sub.span is NOWHERE else sub
+
+    return transform(node, rule)
+
+
 def _typed(node: ir.Node, type_: Type) -> ir.Node:
     """`node` with exactly this type: the order of its dims, and all of its axes.
 
     A result that happens to be constant must not change the shape of an output.
     """
+    node = shaped(node, type_.dims)
     if node.type == type_:
         return node
     if not isinstance(node, ir.Map | ir.Contract):

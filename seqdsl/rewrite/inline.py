@@ -8,6 +8,7 @@ from typing import Any
 
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sites import site_in
+from seqdsl.ir.sites import site_in
 from seqdsl.ir.sizes import Opt, Size, substitute
 from seqdsl.ir.types import BATCH, TIME, Type
 from seqdsl.ir.walk import children, transform, with_children

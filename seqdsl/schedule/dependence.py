@@ -150,7 +150,9 @@ def carried(edges: Iterable[Edge], axis: str, inside: Sequence[str]) -> tuple[st
     names = [
         e.source
         for e in edges
-        if e.source in inside and e.reader in inside and e.along(axis) not in (0, "past")
+        if e.source in inside
+        and e.reader in inside
+        and e.along(axis) not in (0, "past")
     ]
     return tuple(dict.fromkeys(names))
 

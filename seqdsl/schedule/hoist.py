@@ -50,7 +50,9 @@ class _Hoister:
     inside: frozenset[str]
     used: set[str]
     axes: tuple[str, ...] = ()
-    found: dict[ir.Node, ir.Equation] = field(default_factory=dict[ir.Node, ir.Equation])
+    found: dict[ir.Node, ir.Equation] = field(
+        default_factory=dict[ir.Node, ir.Equation]
+    )
 
     def step(self, step: Step) -> Step:
         """`step` over the temporaries."""
@@ -114,9 +116,7 @@ def _name(node: ir.Node, equation: ir.Equation) -> str:
     if isinstance(node, ir.Position):
         return node.along
     varying = [
-        sub.name
-        for sub in subtree(node)
-        if isinstance(sub, ir.Ref) and sub.type.varies
+        sub.name for sub in subtree(node) if isinstance(sub, ir.Ref) and sub.type.varies
     ]
     names = list(dict.fromkeys(varying))
     return f"{equation.name}_{names[0] if len(names) == 1 else 'in'}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from seqdsl.ir import nodes as ir
 from seqdsl.rewrite.inline import inline_calls
+from seqdsl.rewrite.name_convs import name_convs
 from seqdsl.schedule.dependence import dependences
 from seqdsl.schedule.hoist import hoist
 from seqdsl.schedule.loops import order
@@ -16,9 +17,10 @@ def plan(model: ir.Model) -> Plan:
     Calls that would stand in a loop along time are inlined, so that their state-free
     parts can leave it. Raises `SpecError` (E0310) for a circle that no loop carries.
     """
+    model = name_convs(model)
     steps = order(model, dependences(model))
     while inside := _called_in_time(steps):
-        model = inline_calls(model, inside)
+        model = name_convs(inline_calls(model, inside))
         steps = order(model, dependences(model))
     taken = frozenset(
         [

@@ -85,9 +85,7 @@ def _sums(model: ir.Model, expr: ir.Node, copy: str) -> list[_Bounds]:
                     bounds = bounds.both(_support(model, arg, copy))
                 found.append(bounds)
             case ir.Along(over=over, where=where) if copy in over:
-                found.append(
-                    _Bounds() if where is None else holds(model, where, copy)
-                )
+                found.append(_Bounds() if where is None else holds(model, where, copy))
             case _:
                 pass
     return found
@@ -144,9 +142,7 @@ def holds(model: ir.Model, node: ir.Node, copy: str) -> _Bounds:
             return _Bounds()
 
 
-def _less(
-    model: ir.Model, a: ir.Node, b: ir.Node, copy: str, strict: bool
-) -> _Bounds:
+def _less(model: ir.Model, a: ir.Node, b: ir.Node, copy: str, strict: bool) -> _Bounds:
     """Bounds from `a < b` (or `a <= b`) where both are affine in `t` and `copy`."""
     left, right = _affine(model, a, copy), _affine(model, b, copy)
     if left is None or right is None:
@@ -160,9 +156,7 @@ def _less(
     return _Bounds()
 
 
-def _affine(
-    model: ir.Model, node: ir.Node, copy: str
-) -> tuple[int, int, Size] | None:
+def _affine(model: ir.Model, node: ir.Node, copy: str) -> tuple[int, int, Size] | None:
     """`node` as a · t + b · copy + c, where it is that."""
     match node:
         case ir.Const(value=value):

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Scalar
+from seqdsl.syntax import ast
 
 _LINE = re.compile(r"#!\s*(\w+)(?:\s+(\w+))?\s*:\s*(.*)")
 _DEFAULT_RANGE = (0, 2)
@@ -26,17 +26,17 @@ class Directives:
     ranges: Mapping[str, Mapping[str, tuple[str, str]]]
     externs: tuple[str, ...]
 
-    def options_for(self, model: ir.Model) -> dict[str, Scalar]:
-        """Small values for the options of `model` that the file names."""
-        known = {o.name for o in model.options}
-        given = {**self.options.get("", {}), **self.options.get(model.name, {})}
+    def options_for(self, layer: ast.LayerDecl) -> dict[str, Scalar]:
+        """Small values for the options of `layer` that the file names."""
+        known = {o.name for o in layer.options} | {b.id for b in layer.brackets}
+        given = {**self.options.get("", {}), **self.options.get(layer.name, {})}
         return {name: value for name, value in given.items() if name in known}
 
     def range_for(
-        self, model: ir.Model, name: str, options: Mapping[str, Scalar]
+        self, layer: str, name: str, options: Mapping[str, Scalar]
     ) -> tuple[int, int]:
-        """From where to where (exclusive) an int input of `model` is drawn."""
-        given = {**self.ranges.get("", {}), **self.ranges.get(model.name, {})}
+        """From where to where (exclusive) the int input `name` of `layer` is drawn."""
+        given = {**self.ranges.get("", {}), **self.ranges.get(layer, {})}
         if name not in given:
             return _DEFAULT_RANGE
         low, high = (_end(text, options) for text in given[name])
@@ -98,5 +98,5 @@ def _scalar(text: str) -> Scalar:
 def _end(text: str, options: Mapping[str, Scalar]) -> int:
     value = options[text] if text in options else int(text)
     if not isinstance(value, int):
-        raise ValueError(f"{text} is not a whole number")
+        raise TypeError(f"{text} is not a whole number")
     return value

@@ -6,8 +6,7 @@ more. The kit is tried on it, and a user can compare with it.
 
 from __future__ import annotations
 
-from collections import namedtuple
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import cast
 
 import torch
@@ -21,17 +20,23 @@ from seqdsl.ir.types import BATCH, TIME
 from seqdsl.testing.traits import traits
 
 State = dict[str, Tensor]
+Externs = Mapping[str, Callable[..., Tensor]]
 
 
 class ReplayModule(nn.Module):
     """`model` under `options`; called as every compiled layer is."""
 
     def __init__(
-        self, model: ir.Model, options: Mapping[str, Scalar], seed: int = 0
+        self,
+        model: ir.Model,
+        options: Mapping[str, Scalar],
+        seed: int = 0,
+        externs: Externs | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.options = dict(options)
+        self.externs = dict(externs or {})
         frozen = {p.key for p in model.params if p.frozen}
         for key, value in initial_params(model, options, seed).items():
             _place(self, key, value, key not in frozen)
@@ -75,16 +80,17 @@ class ReplayModule(nn.Module):
             raise UnsupportedError(f"{self.model.name} reads later steps")
         return {}
 
-    def step(
-        self, *args: Tensor, state: State, **named: Tensor
-    ) -> tuple[object, State]:
-        """One step: inputs and outputs without the time axis."""
+    def step(self, *args: Tensor | State) -> tuple[object, State]:
+        """One step, of all inputs and a state: tensors have no time axis."""
         names = [i.name for i in self.model.inputs]
-        given = {**dict(zip(names, args, strict=False)), **named}
+        *inputs, last = args
+        state = cast(State, last)
+        given = dict(zip(names, cast("list[Tensor]", inputs), strict=True))
         moving = {i.name for i in self.model.inputs if TIME in i.type.axes}
         piece = {n: v.unsqueeze(1) if n in moving else v for n, v in given.items()}
         one = None if moving else 1
-        result = self.forward(**piece, state=state, return_state=True, time=one)
+        call = cast(Callable[..., object], self.forward)
+        result = call(state=state, return_state=True, time=one, **piece)
         outputs, after = cast("tuple[Tensor | tuple[Tensor, ...], State]", result)
         kinds = [TIME in o.expr.type.axes for o in self.model.outputs]
         values = outputs if isinstance(outputs, tuple) else (outputs,)
@@ -114,21 +120,30 @@ class ReplayModule(nn.Module):
         time: int | None,
     ) -> dict[str, Tensor]:
         params = {n: p for n, p in self.state_dict(keep_vars=True).items()}
-        return interpret(
+        dtype = self._dtype(given)
+        found = interpret(
             self.model,
             options=self.options,
             params=cast("dict[str, Tensor]", params),
             inputs=given,
             segments=segments,
             training=self.training,
+            externs=self.externs,
             batch=batch,
             time=time,
         )
+        return {
+            n: v.to(dtype) if v.is_floating_point() else v for n, v in found.items()
+        }
+
+    def _dtype(self, given: Mapping[str, Tensor]) -> torch.dtype:
+        floats = (v for v in (*given.values(), *self.parameters()))
+        return next((v.dtype for v in floats if v.is_floating_point()), torch.float64)
 
     def _pack(self, outputs: Mapping[str, Tensor]) -> object:
-        if len(outputs) == 1:
-            return next(iter(outputs.values()))
-        return namedtuple("Outputs", list(outputs))(*outputs.values())
+        """One tensor, or a tuple of several."""
+        values = tuple(outputs.values())
+        return values[0] if len(values) == 1 else values
 
 
 def _place(module: nn.Module, key: str, value: Tensor, learned: bool) -> None:

@@ -48,8 +48,8 @@ def _single(w: Writer) -> None:
     lag = at if w.chance(85) else f"{at[:2]}2"
     initial = _initial(w, dims)
     update = w.pick(UPDATES)
-    if update in _LIMITS and w.chance(50):
-        initial = _LIMITS[update]
+    if w.chance(30):
+        initial = next((text for f, text in _LIMITS if f is update), initial)
     _write(w, name, dims, initial, update(w, name, f"{name}[{lag}]", dims))
 
 
@@ -113,7 +113,12 @@ UPDATES: tuple[Update, ...] = (
     _lagged,
     _chosen,
 )
-_LIMITS = {_maximum: "-inf", _minimum: "inf", _log: "-inf"}
+_LIMITS: tuple[tuple[Update, str], ...] = (
+    (_maximum, "-inf"),
+    (_minimum, "inf"),
+    (_log, "-inf"),
+)
+"""Neutral initial values."""
 
 
 def _two(w: Writer) -> None:

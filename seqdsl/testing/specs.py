@@ -11,7 +11,7 @@ from typing import cast
 
 from hypothesis import strategies as st
 
-from seqdsl.testing.spec_expressions import expression, leaf
+from seqdsl.testing.spec_expressions import UNARY, expression, leaf
 from seqdsl.testing.spec_repeats import repeat
 from seqdsl.testing.spec_scope import SHAPES, Dims, Named, Writer, shape
 from seqdsl.testing.spec_states import state
@@ -69,7 +69,7 @@ def random_specs(
     `causal` True (False) for layers that (do not) stream, None for either; with
     `random` some draw numbers. `size` bounds the number of equations.
     """
-    w = Writer(cast("st.DrawFn", draw))
+    w = Writer(draw)
     w.causal = (not w.chance(20)) if causal is None else causal
     w.random = random and w.chance(50)
     w.layers = list(SUBLAYERS)
@@ -157,6 +157,8 @@ def equation(w: Writer) -> None:
     dims: Dims = w.pick(SHAPES)
     name = w.fresh("v")
     body = expression(w, dims, 3)
+    for _ in range(w.pick(range(3))):
+        body = w.pick([*UNARY.values()]).format(body if "(" in body else f"({body})")
     annotated = f": {shape(dims)}" if w.chance(10) else ""
     w.add(name, dims, f"{name}{annotated} = {w.pick(BOUNDS).format(body)}")
 

@@ -11,22 +11,30 @@ import torch
 from torch import Tensor, nn
 
 from seqdsl.backends.reference import initial_params, interpret
+from seqdsl.diagnostics import UnsupportedError
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.bind import Bound, bind_sizes
 from seqdsl.ir.sizes import Scalar
-from seqdsl.ir.types import TIME
+from seqdsl.ir.types import BATCH, TIME, DType
 from seqdsl.testing.ranges import int_range
 from seqdsl.testing.traits import Traits, traits
 
 Tensors = dict[str, Tensor]
 Externs = Mapping[str, Callable[..., Tensor]]
 
+DTYPES: Mapping[DType, torch.dtype] = {
+    "float": torch.float64,
+    "complex": torch.complex128,
+    "int": torch.int64,
+    "bool": torch.bool,
+}
+
 
 class Layer(Protocol):
     """What every compiled layer offers beside `torch.nn.Module`'s own."""
 
     def initial_state(self, batch: int = 1) -> object: ...
-    def step(self, *args: Tensor, state: object, **named: Tensor) -> object: ...
+    def step(self, *args: object) -> object: ...
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,28 @@ class Subject:
     def module(self) -> nn.Module:
         """One module, whose parameters every case sets anew."""
         return self.make().eval()
+
+    @cached_property
+    def refusal(self) -> str | None:
+        """Why the layer does not stream, in its own words; None where it does."""
+        caller = Caller(self, self.module)
+        try:
+            caller.piece(self._least(), None, size=(1, 1))
+        except UnsupportedError as error:
+            return str(error)
+        return None
+
+    def _least(self) -> Tensors:
+        """One step of zeros (ints: the least allowed), for one row."""
+        result: Tensors = {}
+        for declared in self.model.inputs:
+            lead = [1 for axis in (BATCH, TIME) if axis in declared.type.axes]
+            shape = [*lead, *(self.bound.dims[d] for d in declared.type.dims)]
+            zeros = torch.zeros(shape, dtype=DTYPES[declared.type.dtype])
+            whole = declared.type.dtype == "int"
+            low = self.range_of(declared.name)[0] if whole else 0
+            result[declared.name] = zeros + low if whole else zeros
+        return result
 
     def range_of(self, name: str) -> tuple[int, int]:
         """From where to where (exclusive) the int input `name` is drawn."""
@@ -164,9 +194,10 @@ class Caller:
 
     def _stepped(self, layer: Layer, inputs: Tensors, state: object) -> object:
         if self.params is None:
-            return layer.step(**inputs, state=state)
+            return layer.step(*inputs.values(), state)
         stepper = replace(self, module=_Stepper(self.module))
-        return stepper._call({**inputs, "state": state}, prefix="inner.")
+        arguments = {"inputs": tuple(inputs.values()), "state": state}
+        return stepper._call(arguments, prefix="inner.")
 
     def initial_state(self, batch: int) -> object:
         """Before the first step."""
@@ -197,5 +228,5 @@ class _Stepper(nn.Module):
         super().__init__()
         self.inner = inner
 
-    def forward(self, **arguments: object) -> object:
-        return cast(Layer, self.inner).step(**cast("dict[str, Tensor]", arguments))
+    def forward(self, inputs: tuple[Tensor, ...], state: object) -> object:
+        return cast(Layer, self.inner).step(*inputs, state)

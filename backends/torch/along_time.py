@@ -1,0 +1,127 @@
+"""Reads of other steps: shifts, windows of convolutions, copies of the time axis."""
+
+from __future__ import annotations
+
+from seqdsl.backends.torch.method import Key, Method
+from seqdsl.backends.torch.pointwise import tensor
+from seqdsl.backends.torch.python import Atom, Attribute, Expr, Item, call, one_line
+from seqdsl.backends.torch.values import Value, align, permute
+from seqdsl.diagnostics import UnsupportedError
+from seqdsl.ir import nodes as ir
+from seqdsl.ir.types import BATCH, TIME
+
+
+def timed(m: Method, value: Value) -> Value:
+    """`value` with batch and time in front, each of its full extent or 1."""
+    if TIME in value.layout:
+        if value.even:
+            code = call(m.helper("_expand_time"), value.code, m.need("time"))
+            return Value(code, value.layout, value.dtype)
+        return value
+    value = tensor(m, value)
+    rest = tuple(n for n in value.layout if n != BATCH)
+    marks = ":" if BATCH in value.layout else "None"
+    wide = value.at(Item(value.code, f"{marks}, None"), (BATCH, TIME, *rest))
+    code = call(m.helper("_expand_time"), wide.code, m.need("time"))
+    return wide.at(code)
+
+
+def earlier_or_later(
+    m: Method, key: Key, value: Value, offset: int, outside: Value | None
+) -> Value:
+    """`value` at another step of the sequence."""
+    if m.in_time:
+        raise UnsupportedError("a later step cannot be read within a step")
+    value = timed(m, value)
+    rest = tuple(n for n in value.layout if n not in (BATCH, TIME))
+    if outside is None:
+        fill: Expr = call("torch.zeros_like", Item(value.code, ":1, :1"))
+        fill = Atom(f"{one_line(value.code)}.new_zeros(())")
+    elif BATCH in outside.layout:
+        fill = Item(align(outside, (BATCH, *rest)), ":, None")
+    else:
+        fill = align(outside, rest)
+    if offset > 0:
+        m.needed["segments"] = None
+        wide = fill
+        code = call(m.helper("_later"), value.code, offset, Atom("segments"), wide)
+        return value.at(code)
+    past = m.look("past", *key)
+    m.need_position()
+    code = call(m.helper("_earlier"), value.code, past.code, -offset, Atom("t"), fill)
+    return value.at(code)
+
+
+def windows(m: Method, node: ir.Conv, value: Value, tap: str) -> Value:
+    """The last entries of `value` at every step, as the dimension `tap`."""
+    past = m.look("conv", m.current)
+    width, dilation = m.layer.extent(tap), m.size(node.dilation)
+    if m.in_time:
+        rest = tuple(n for n in value.layout if n != BATCH)
+        now = value.code if BATCH in value.layout else Item(value.code, "None")
+        name = m.names.new("window")
+        code = call(m.helper("_with_past"), past.code, Item(now, ":, None"))
+        m.write(f"{name} = ", code, "", node.span)
+        m.env["conv_next", m.current] = Value(
+            Item(Atom(name), ":, 1:"), (BATCH, TIME, *rest), value.dtype
+        )
+        step = one_line(dilation)
+        taken: Expr = Atom(name)
+        if step != "1":
+            taken = Item(taken, f":, ::{step}")
+        return Value(taken, (BATCH, tap, *rest), value.dtype)
+    value = timed(m, value)
+    name = value.code
+    if not isinstance(name, Atom):
+        local = m.names.new(f"{past_name(past)}_in")
+        m.write(f"{local} = ", name, "", node.span)
+        value = value.at(Atom(local))
+    m.env["conv_next", m.current] = value
+    m.need_position()
+    code = call(m.helper("_windows"), value.code, past.code, width, dilation, Atom("t"))
+    return value.at(code, (BATCH, TIME, tap, *value.layout[2:]))
+
+
+def past_name(past: Value) -> str:
+    """A name for what a convolution reads, after its entry of the state."""
+    text = one_line(past.code)
+    parts = [p for p in text.replace('"', " ").split() if p.isidentifier()]
+    return parts[-1] if parts else "conv"
+
+
+def copied(m: Method, key: Key, value: Value, copy: str) -> Value:
+    """All steps seen so far, and those of this call, along the copy axis `copy`."""
+    known = m.find("copy", *key)
+    if known is None:
+        past = m.find("history", *key)
+        if past is None:
+            known = _whole(m, value)
+        elif m.in_time:
+            now = value.code if BATCH in value.layout else Item(value.code, "None")
+            rest = tuple(n for n in value.layout if n != BATCH)
+            known = _seen(m, key, past, Item(now, ":, None"), rest, value)
+        else:
+            value = timed(m, value)
+            known = _seen(m, key, past, value.code, value.layout[2:], value)
+        m.env["copy", *key] = known
+    layout = tuple(copy if n == TIME else n for n in known.layout)
+    lead = [n for n in (BATCH, copy) if n in layout]
+    return permute(known.at(known.code, layout), (*lead, *layout[2:]))
+
+
+def _whole(m: Method, value: Value) -> Value:
+    if m.in_time:
+        raise UnsupportedError("a copy of time that reads later steps, within a step")
+    return timed(m, value)
+
+
+def _seen(
+    m: Method, key: Key, past: Value, now: Expr, rest: tuple[str, ...], value: Value
+) -> Value:
+    """Past and present steps of a value under a name of their own."""
+    name = m.names.new(f"{key[1]}_all")
+    m.write(f"{name} = ", call(m.helper("_with_past"), past.code, now))
+    return Value(Atom(name), (BATCH, TIME, *rest), value.dtype)
+
+
+__all__ = ["Attribute", "copied", "earlier_or_later", "timed", "windows"]

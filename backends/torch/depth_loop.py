@@ -1,0 +1,242 @@
+"""A loop along depth, with halting."""
+
+from __future__ import annotations
+
+from seqdsl.backends.torch.body import Body
+from seqdsl.backends.torch.expressions import expression, initial
+from seqdsl.backends.torch.method import Key, Method
+from seqdsl.backends.torch.parameters import path
+from seqdsl.backends.torch.pointwise import cast, tensor
+from seqdsl.backends.torch.python import Atom, Binary, Expr, call, one_line
+from seqdsl.backends.torch.reindex import canonical
+from seqdsl.backends.torch.streaming import Entry, expressions, key_of
+from seqdsl.backends.torch.values import Value
+from seqdsl.ir import nodes as ir
+from seqdsl.ir.sizes import Size
+from seqdsl.ir.types import TIME
+from seqdsl.ir.walk import subtree
+from seqdsl.schedule.plan import DepthLoop, defined
+
+
+def depth_loop(body: Body, loop: DepthLoop) -> None:
+    """`for n in range(1, N + 1)`, with what it carries and what is read after it."""
+    m = body.m
+    axis = loop.repeat.axis
+    names = [n for n in defined(loop.body)]
+    carried = _carried(m, axis, names)
+    lists = _lists(m, axis, names)
+    lasts = _lasts(m, axis, names)
+    _before(body, loop, carried, lists, lasts)
+    entries = _entries(body, axis)
+    outer = dict(m.next)
+    collected = {e.key: m.names.new(f"{e.key}_next") for e in entries}
+    for name in collected.values():
+        m.line(f"{name} = []")
+    if loop.repeat.condition is not None:
+        going = m.names.new(f"{axis}_goes_on")
+        ones = call("torch.ones", "()", dtype="torch.bool", device=m.need("device"))
+        m.write(f"{going} = ", ones)
+        m.env["going", axis] = Value(Atom(going), (), "bool")
+    mark, step = len(m.lines), m.names.new(axis)
+    m.steps[axis] = step
+    m.env["position", axis] = Value(Atom(step), (), "int", scalar=True)
+    m.indent += 4
+    m.next = {}
+    holders = _holders(m, axis)
+    _going(body, loop, entries, lists)
+    body.enter(tuple(m.steps))
+    for entry in entries:
+        _unpack(body, entry)
+    body.run(loop.body)
+    body.leave(tuple(m.steps))
+    for key, name in collected.items():
+        if key in m.next:
+            m.line(f"{name}.append({one_line(m.next[key])})")
+    for key, name in lists.items():
+        m.line(f"{name}.append({one_line(m.look(*key).code)})")
+    m.indent -= 4
+    m.next = {**outer, **{k: Atom(v) for k, v in collected.items()}}
+    m.lines.insert(mark, _header(m, loop, step, holders, mark))
+    _after(m, axis, carried, lists, lasts)
+    del m.steps[axis]
+
+
+# ---- What is carried, collected and read after the loop
+
+
+def _carried(m: Method, axis: str, names: list[str]) -> list[str]:
+    """States of the loop: each has a variable that holds its last step."""
+    return [n for n in names if n in m.model.state and axis in m.model.state[n].carried]
+
+
+def _reads(m: Method, axis: str) -> list[ir.Shift | ir.At | ir.Stack]:
+    found: list[ir.Shift | ir.At | ir.Stack] = []
+    for expr, _ in expressions(m.model):
+        for node in subtree(expr):
+            if isinstance(node, ir.Shift | ir.At | ir.Stack) and node.axis == axis:
+                found.append(node)
+    return found
+
+
+def _lists(m: Method, axis: str, names: list[str]) -> dict[Key, str]:
+    """Values of which more than the last step is read: the lists they go to."""
+    lists: dict[Key, str] = {}
+    for node in _reads(m, axis):
+        key = key_of(node.arg)
+        state = key[0] == "ref" and key[1] in m.model.state
+        if str(key[1]) not in names or key in lists:
+            continue
+        near = isinstance(node, ir.Shift) and node.offset == -1 and state
+        last = isinstance(node, ir.At) and node.index is None
+        if not near and not last:
+            lists[key] = m.names.new(f"{key[1]}_steps")
+    return lists
+
+
+def _lasts(m: Method, axis: str, names: list[str]) -> list[Key]:
+    """Values of which the last step is read after the loop."""
+    keys = [
+        key_of(node.arg)
+        for node in _reads(m, axis)
+        if isinstance(node, ir.At) and node.index is None
+    ]
+    return [k for k in dict.fromkeys(keys) if str(k[1]) in names]
+
+
+def _before(
+    body: Body,
+    loop: DepthLoop,
+    carried: list[str],
+    lists: dict[Key, str],
+    lasts: list[Key],
+) -> None:
+    """Variables as they are before the first step."""
+    m, axis = body.m, loop.repeat.axis
+    for name in carried:
+        state = m.model.state[name]
+        value = initial(m, ir.Ref(name=name, type=state.type))
+        assert value is not None
+        value = canonical(
+            m, cast(m, tensor(m, value), state.type.dtype), state.type.dims
+        )
+        timed = TIME in state.type.axes
+        local = m.local(name, timed)
+        m.env["shift", "ref", name, axis, -1] = m.bind(local, value, state.span)
+        m.env["local", name] = m.env["shift", "ref", name, axis, -1]
+        if loop.repeat.condition is not None:
+            before = m.env["shift", "ref", name, axis, -1]
+            m.env["frozen", "ref", name, axis] = before
+    for key, steps in lists.items():
+        m.line(f"{steps} = []")
+    del lasts
+
+
+def _entries(body: Body, axis: str) -> list[Entry]:
+    """Entries of the state with one part for each step of this loop."""
+    m = body.m
+    depth = len(m.steps)
+    return [
+        e
+        for e in body.memory.entries
+        if len(e.scope) > depth
+        and e.scope[depth] == axis
+        and (e.kind != "call" or body.streams or m.in_time)
+    ]
+
+
+def _unpack(body: Body, entry: Entry) -> None:
+    """In a loop along time the past of a state is a variable, here one for the step."""
+    m = body.m
+    if not m.in_time or entry.kind != "carry" or len(entry.scope) != len(m.steps):
+        return
+    local = m.names.new(f"{entry.owner}_before")
+    from seqdsl.backends.torch.time_loop import begun
+
+    whole = m.bases.get(entry.key) is not None
+    m.write(f"{local} = ", body.access(entry) if whole else begun(body, entry))
+    key = ("shift", *entry.source, TIME, -1)
+    m.env[key] = m.env[key].at(Atom(local))
+
+
+def _going(
+    body: Body, loop: DepthLoop, entries: list[Entry], lists: dict[Key, str]
+) -> None:
+    """Who still goes on; when nobody does and nothing else is needed, stop."""
+    m, repeat = body.m, loop.repeat
+    if repeat.condition is None:
+        return
+    value = tensor(m, expression(m, repeat.condition))
+    name = one_line(m.env["going", repeat.axis].code)
+    code = Binary("&", Atom(name), value.code)
+    m.write(f"{name} = ", code, "", repeat.span)
+    m.env["going", repeat.axis] = Value(Atom(name), value.layout, "bool")
+    if not entries and not lists:
+        with m.block(f"if not torch.compiler.is_compiling() and not {name}.any():"):
+            m.line("break")
+
+
+def _holders(m: Method, axis: str) -> dict[str, str]:
+    """Lists of modules with one for each step, and the local for the current one."""
+    marks = [p.key for p in m.model.params] + [i.name for i in m.model.instances]
+    holders: dict[str, str] = {}
+    for key in marks:
+        parts = key.split(".")
+        if f"{{{axis}}}" in parts:
+            prefix = ".".join(parts[: parts.index(f"{{{axis}}}")])
+            if prefix not in holders:
+                holders[prefix] = m.names.new(f"{axis}_layer")
+    m.holders |= holders
+    return holders
+
+
+def _header(
+    m: Method, loop: DepthLoop, step: str, holders: dict[str, str], mark: int
+) -> str:
+    pad = " " * m.indent
+    used = any(_mentions(line, step) for line in m.lines[mark:] if line.startswith(pad))
+    if holders:
+        prefix, local = next(iter(holders.items()))
+        where = path(m, prefix)
+        for other, name in list(holders.items())[1:]:
+            m.lines.insert(mark, f"{pad}    {name} = {path(m, other)}[{step} - 1]")
+            used = True
+        if used:
+            return f"{pad}for {step}, {local} in enumerate({where}, start=1):"
+        return f"{pad}for {local} in {where}:"
+    count = _count(m, loop.repeat)
+    return f"{pad}for {step if used else '_'} in range(1, {count} + 1):"
+
+
+def _mentions(line: str, name: str) -> bool:
+    import re
+
+    return re.search(rf"\b{re.escape(name)}\b", line.split("  # ")[0]) is not None
+
+
+def _count(m: Method, repeat: ir.Repeat) -> str:
+    count: Size | ir.Node = repeat.count
+    if isinstance(count, ir.Base):
+        return f"int({one_line(expression(m, count).code)})"
+    code: Expr = m.size(count)
+    return one_line(code, 7)
+
+
+def _after(
+    m: Method,
+    axis: str,
+    carried: list[str],
+    lists: dict[Key, str],
+    lasts: list[Key],
+) -> None:
+    """What the loop leaves: the last step, and lists of all steps."""
+    for key in lasts:
+        value = m.env[key]
+        local = m.env.get(("local", str(key[1]))) if key[1] in carried else None
+        m.env["last", *key, axis] = value if local is None else value.at(local.code)
+    for key, steps in lists.items():
+        m.env["steps", *key, axis] = m.env[key].at(Atom(steps))
+    for name in carried:
+        m.env.pop(("local", name), None)
+
+
+__all__ = ["call", "depth_loop"]

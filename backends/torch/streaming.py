@@ -1,0 +1,265 @@
+"""What a layer must remember between two pieces of a sequence, and why some cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from seqdsl.backends.torch.method import Key, where
+from seqdsl.ir import nodes as ir
+from seqdsl.ir.sizes import Lit, Opt, Size, apply
+from seqdsl.ir.types import BATCH, TIME, Type
+from seqdsl.ir.walk import subtree
+from seqdsl.schedule.visibility import Reach, reach_of_copies
+from seqdsl.source import Span
+
+Kind = Literal[
+    "position", "segment", "seed", "past_t", "past_segment",
+    "carry", "lag", "conv", "past", "call",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One entry of the streaming state.
+
+    `source` is the value remembered and `owner` the equation (input, call) that makes
+    it. `count` says how many steps are kept; None: all, or for `carry` the last alone.
+    `scope` are the loops along depth in which it stands: the entry is a list then.
+    """
+
+    key: str
+    kind: Kind
+    source: Key = ()
+    owner: str = ""
+    type: Type = Type("float")
+    count: Size | None = None
+    scope: tuple[str, ...] = ()
+    call: ir.CallSite | None = None
+
+
+@dataclass(frozen=True)
+class Streaming:
+    """The state of a layer; `reasons` (text and place) say why it cannot stream."""
+
+    entries: tuple[Entry, ...]
+    reasons: tuple[tuple[str, Span], ...]
+
+    def has(self, kind: Kind) -> bool:
+        """Whether there is an entry of this kind."""
+        return any(e.kind == kind for e in self.entries)
+
+    def without(self, kind: Kind) -> Streaming:
+        """The same with no entry of this kind."""
+        return Streaming(tuple(e for e in self.entries if e.kind != kind), self.reasons)
+
+    @property
+    def window(self) -> Size | None:
+        """How many past steps copies of time can see; None: all of them."""
+        return next((e.count for e in self.entries if e.kind == "past"), None)
+
+
+def streaming(model: ir.Model) -> Streaming:
+    """What `model` remembers."""
+    scan = _Scan(model)
+    for expr, scope in expressions(model):
+        scan.read(expr, scope)
+    scan.convs()
+    scan.calls()
+    return Streaming(tuple(scan.entries()), tuple(scan.reasons))
+
+
+def expressions(model: ir.Model) -> Iterator[tuple[ir.Node, tuple[str, ...]]]:
+    """Every expression evaluated at run time, with the loops around it."""
+    for equation in model.equations:
+        yield equation.expr, equation.scope
+    for call in model.calls:
+        for _, arg in call.args:
+            yield arg, call.scope
+    for repeat in model.repeats:
+        if repeat.condition is not None:
+            yield repeat.condition, (*repeat.scope, repeat.axis)
+        if isinstance(repeat.count, ir.Base):
+            yield repeat.count, repeat.scope
+    for state in model.states:
+        yield state.initial, ()
+    for output in model.outputs:
+        yield output.expr, ()
+
+
+class _Scan:
+    """Collects reads of other steps."""
+
+    def __init__(self, model: ir.Model) -> None:
+        self.model = model
+        self.reaches = reach_of_copies(model)
+        self.lags: dict[Key, int] = {}
+        self.copied: dict[Key, Type] = {}
+        self.types: dict[Key, Type] = {}
+        self.found: list[Entry] = []
+        self.reasons: list[tuple[str, Span]] = []
+        self.uses_t = self.uses_seed = False
+        self.timed = False
+
+    def read(self, expr: ir.Node, scope: tuple[str, ...]) -> None:
+        """Note what `expr` reads elsewhere."""
+        for node in subtree(expr):
+            match node:
+                case ir.Shift(arg=arg, axis=axis, offset=offset) if axis == TIME:
+                    self._shift(arg, offset, node.span)
+                case ir.Copy(arg=arg, copy=copy):
+                    self._copy(arg, copy, node.span)
+                case ir.Reduce(op=op, over=over) if TIME in over:
+                    self.refuse(f"`{op}` over all of time", node.span)
+                    self.timed = True
+                case ir.At(axis=axis) if axis == TIME:
+                    self.refuse("a read at one step of time", node.span)
+                    self.timed = True
+                case ir.Position(along=along) if along == TIME:
+                    self.uses_t = True
+                case ir.Sample(seed=seed, type=type_):
+                    self.uses_seed = self.uses_seed or seed is None
+                    self.uses_t = self.uses_t or TIME in type_.axes
+                case _:
+                    pass
+
+    def refuse(self, why: str, span: Span) -> None:
+        """Note why the layer cannot run step by step."""
+        self.reasons.append((why, span))
+
+    def _shift(self, arg: ir.Ref | ir.Result, offset: int, span: Span) -> None:
+        if offset > 0:
+            self.timed = True
+            self.refuse("a read of a later step", span)
+            return
+        key = key_of(arg)
+        self.types[key] = arg.type
+        self.lags[key] = max(self.lags.get(key, 0), -offset)
+
+    def _copy(self, arg: ir.Ref | ir.Result, copy: str, span: Span) -> None:
+        self.timed = True
+        if copy not in self.reaches:
+            self.refuse(f"`{copy}` runs over later steps too", span)
+        else:
+            self.copied[key_of(arg)] = arg.type
+            self.uses_t = True
+
+    def convs(self) -> None:
+        """Convolutions along time."""
+        for equation in self.model.equations:
+            expr = equation.expr
+            if isinstance(expr, ir.Conv) and TIME in expr.axes:
+                tap = expr.taps[expr.axes.index(TIME)]
+                kept = apply("*", apply("-", Opt(tap), Lit(1)), expr.dilation)
+                self.uses_t = True
+                self.found.append(
+                    Entry(
+                        key=equation.name,
+                        kind="conv",
+                        source=("conv", equation.name),
+                        owner=equation.name,
+                        type=expr.arg.type,
+                        count=kept,
+                        scope=equation.scope,
+                    )
+                )
+
+    def calls(self) -> None:
+        """Sub-layers that remember something themselves."""
+        for call in self.model.calls:
+            callee = self.model.instance[call.instance].model
+            inner = streaming(callee)
+            for why, span in inner.reasons[:1]:
+                place = where(span)
+                inside = f"`{callee.name}`" + (f" ({place})" if place else "")
+                self.refuse(f"{inside} has {why}", call.span)
+            if inner.entries and not inner.reasons:
+                self.found.append(
+                    Entry(
+                        key=call.name,
+                        kind="call",
+                        owner=call.name,
+                        scope=call.scope,
+                        call=call,
+                    )
+                )
+
+    def entries(self) -> Iterator[Entry]:
+        """All of them: what concerns time itself first."""
+        shifted = [self._shifted(key, n) for key, n in self.lags.items()]
+        kept = [self._kept(key, type_) for key, type_ in self.copied.items()]
+        own = [*shifted, *(e for e in self.found if e.kind == "conv"), *kept]
+        early = any(
+            isinstance(s.initial, ir.Base) and BATCH in s.initial.type.axes
+            for s in self.model.states
+        )
+        outside = any(e.kind == "lag" or e.count is not None for e in own) or early
+        if self.uses_t or outside or shifted or self.timed:
+            yield Entry(key="t", kind="position", type=Type("int"))
+        if own or self.uses_t or self.timed:
+            yield Entry(key="segment", kind="segment", type=Type("int"))
+        if self.uses_seed:
+            yield Entry(key="seed", kind="seed", type=Type("int"))
+        if kept:
+            count = kept[0].count
+            yield Entry(key="past_t", kind="past_t", type=Type("int"), count=count)
+            yield Entry(
+                key="past_segment", kind="past_segment", type=Type("int"), count=count
+            )
+        yield from own
+        yield from (e for e in self.found if e.kind == "call")
+
+    def _shifted(self, key: Key, count: int) -> Entry:
+        owner = str(key[1])
+        is_state = key[0] == "ref" and owner in self.model.state
+        type_ = self.model.state[owner].type if is_state else self.types[key]
+        return Entry(
+            key=owner if is_state else f"{'_'.join(map(str, key[1:]))}_lag",
+            kind="carry" if is_state and count == 1 else "lag",
+            source=key,
+            owner=owner,
+            type=type_,
+            count=Lit(count),
+            scope=self._scope(key),
+        )
+
+    def _kept(self, key: Key, type_: Type) -> Entry:
+        owner = str(key[1])
+        return Entry(
+            key=f"{'_'.join(map(str, key[1:]))}_past",
+            kind="past",
+            source=key,
+            owner=owner,
+            type=type_,
+            count=window_of(self.reaches),
+            scope=self._scope(key),
+        )
+
+    def _scope(self, key: Key) -> tuple[str, ...]:
+        name = str(key[1])
+        if name in self.model.equation:
+            return self.model.equation[name].scope
+        return self.model.call[name].scope if name in self.model.call else ()
+
+
+def window_of(reaches: dict[str, Reach] | object) -> Size | None:
+    """The largest window of all copies, None where one of them has none."""
+    assert isinstance(reaches, dict)
+    windows = [r.window for r in reaches.values() if isinstance(r, Reach)]
+    result: Size | None = None
+    for window in windows:
+        if window is None or window == Lit(float("inf")):
+            return None
+        if result is None or result == window:
+            result = window
+        else:
+            result = apply("max", result, window)
+    return result
+
+
+def key_of(arg: ir.Ref | ir.Result) -> Key:
+    """How a value is named inside methods."""
+    if isinstance(arg, ir.Ref):
+        return ("ref", arg.name)
+    return ("result", arg.call, arg.output)

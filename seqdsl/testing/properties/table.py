@@ -1,0 +1,319 @@
+"""The table of properties: names, meanings, cases, and where they do not apply."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from hypothesis import strategies as st
+
+from seqdsl.testing.cases import VALUES, Case, cases
+from seqdsl.testing.properties import gradients, modules, streaming, values
+from seqdsl.testing.subject import Subject
+from seqdsl.testing.traits import all_nodes
+
+
+@dataclass(frozen=True)
+class Property:
+    """Something that must hold of every compiled layer.
+
+    `check` raises (`Broken`, or whatever the layer raises) where it does not. `excused`
+    says why a layer need not have it, or None. `cost` divides the number of examples.
+    """
+
+    name: str
+    meaning: str
+    check: Callable[[Subject, Case], None]
+    cases: st.SearchStrategy[Case]
+    excused: Callable[[Subject], str | None]
+    cost: int = 1
+
+
+Excuse = Callable[[Subject], str | None]
+
+
+def _never(subject: Subject) -> str | None:
+    return "it draws random numbers in every call" if subject.traits.draws else None
+
+
+def _streams(subject: Subject) -> str | None:
+    return _never(subject) or subject.refusal
+
+
+def _separable(subject: Subject) -> str | None:
+    mixes = "it takes values over the whole batch"
+    return _never(subject) or (mixes if subject.traits.mixes_rows else None)
+
+
+def _packs(subject: Subject) -> str | None:
+    return _separable(subject)
+
+
+def _packs_streaming(subject: Subject) -> str | None:
+    return _separable(subject) or subject.refusal
+
+
+def _smooth(subject: Subject) -> str | None:
+    if subject.traits.stops:
+        return "it holds gradients back on purpose"
+    if subject.traits.externs:
+        return "it calls extern ops"
+    return _never(subject)
+
+
+def _continuous(subject: Subject) -> str | None:
+    if subject.traits.jumps:
+        return "it is not continuous"
+    complex_ = any(n.type.dtype == "complex" for n in all_nodes(subject.model))
+    return "it computes with complex numbers" if complex_ else _never(subject)
+
+
+def _always(subject: Subject) -> str | None:
+    del subject
+    return None
+
+
+_plain = cases()
+_small = cases(most=4, rows=2)
+_cut = cases(most=7, pieces=True)
+_small_cut = cases(most=5, pieces=True, rows=2)
+_packed = cases(most=7, segments=True)
+_small_packed = cases(most=5, segments=True, rows=2)
+_packed_cut = cases(most=7, segments=True, pieces=True)
+_empty = cases(least=0, most=0)
+_one = cases(least=1, most=1, rows=1)
+_two = cases(least=2, most=6)
+_long = cases(least=200, most=200, rows=1)
+
+PROPERTIES: tuple[Property, ...] = (
+    Property(
+        "forward_equals_reference",
+        "a whole sequence gives what the language says",
+        values.forward_equals_reference,
+        cases(values=VALUES),
+        _never,
+    ),
+    Property(
+        "one_step_is_a_sequence",
+        "a sequence of one step gives what the language says",
+        values.forward_equals_reference,
+        _one,
+        _never,
+        cost=2,
+    ),
+    Property(
+        "no_steps",
+        "a sequence without steps gives outputs without steps",
+        values.no_steps,
+        _empty,
+        _never,
+        cost=4,
+    ),
+    Property(
+        "pieces_equal_whole",
+        "a sequence in pieces, with the state passed on, gives the same",
+        streaming.pieces_equal_whole,
+        _cut,
+        _streams,
+    ),
+    Property(
+        "steps_equal_forward",
+        "step by step gives the same as at once",
+        streaming.steps_equal_forward,
+        _plain,
+        _streams,
+    ),
+    Property(
+        "prefill_then_steps",
+        "a first half at once and the rest by steps gives the same",
+        streaming.prefill_then_steps,
+        _plain,
+        _streams,
+    ),
+    Property(
+        "steps_then_a_piece",
+        "a step and then the rest at once gives the same",
+        streaming.steps_then_a_piece,
+        _plain,
+        _streams,
+    ),
+    Property(
+        "state_is_a_value",
+        "a state is not changed by use, and can be stored",
+        streaming.state_is_a_value,
+        _two,
+        _streams,
+        cost=2,
+    ),
+    Property(
+        "segments_equal_reference",
+        "packed sequences give what the language says",
+        values.segments_equal_reference,
+        _packed,
+        _packs,
+    ),
+    Property(
+        "segments_equal_separate",
+        "packed sequences give the same as each alone",
+        streaming.segments_equal_separate,
+        _packed,
+        _packs,
+    ),
+    Property(
+        "segments_in_pieces",
+        "packed sequences in pieces give the same as at once",
+        streaming.segments_in_pieces,
+        _packed_cut,
+        _packs_streaming,
+    ),
+    Property(
+        "rows_are_independent",
+        "a row of the batch gives the same alone",
+        values.rows_are_independent,
+        _plain,
+        _separable,
+    ),
+    Property(
+        "causal",
+        "outputs of a layer that streams do not depend on later inputs",
+        values.causal,
+        _two,
+        _streams,
+    ),
+    Property(
+        "a_prefix_is_a_prefix",
+        "the first steps of a layer that streams give the same alone",
+        values.a_prefix_is_a_prefix,
+        _two,
+        _streams,
+        cost=2,
+    ),
+    Property(
+        "refuses_to_stream",
+        "only a layer that reads later steps refuses to stream, and says why",
+        streaming.refuses_to_stream,
+        _one,
+        _always,
+        cost=4,
+    ),
+    Property(
+        "deterministic",
+        "the same call gives the same numbers",
+        values.deterministic,
+        _small,
+        _never,
+        cost=2,
+    ),
+    Property(
+        "arguments_are_left_alone",
+        "a call changes neither inputs nor parameters",
+        values.arguments_are_left_alone,
+        _small,
+        _never,
+        cost=2,
+    ),
+    Property(
+        "strides_do_not_matter",
+        "inputs may be views with any strides",
+        values.strides_do_not_matter,
+        _small,
+        _never,
+        cost=2,
+    ),
+    Property(
+        "bad_calls_are_refused",
+        "a wrong or missing input is a CallError that names it",
+        values.bad_calls_are_refused,
+        _one,
+        _always,
+        cost=4,
+    ),
+    Property(
+        "gradients_equal_reference",
+        "gradients of inputs and parameters are those of the language",
+        gradients.gradients_equal_reference,
+        _small,
+        _never,
+        cost=2,
+    ),
+    Property(
+        "packed_gradients_equal_reference",
+        "gradients of packed sequences are those of the language",
+        gradients.gradients_equal_reference,
+        _small_packed,
+        _packs,
+        cost=2,
+    ),
+    Property(
+        "piece_gradients_equal_whole",
+        "gradients flow through the state between pieces",
+        gradients.piece_gradients_equal_whole,
+        _small_cut,
+        _streams,
+        cost=2,
+    ),
+    Property(
+        "step_gradients_equal_whole",
+        "gradients flow through the state between steps",
+        gradients.step_gradients_equal_whole,
+        _small,
+        _streams,
+        cost=2,
+    ),
+    Property(
+        "finite_differences",
+        "gradients are the slopes of the outputs",
+        gradients.finite_differences,
+        _small,
+        _smooth,
+        cost=2,
+    ),
+    Property(
+        "double_backward_equals_reference",
+        "gradients of gradients are those of the language",
+        gradients.double_backward_equals_reference,
+        cases(most=3, rows=2),
+        _never,
+        cost=4,
+    ),
+    Property(
+        "state_dict_round_trip",
+        "the state dict has the declared keys and restores the layer",
+        modules.state_dict_round_trip,
+        _small,
+        _never,
+        cost=4,
+    ),
+    Property(
+        "copies_are_equal",
+        "pickled and deep-copied modules give the same and are their own",
+        modules.copies_are_equal,
+        _small,
+        _never,
+        cost=4,
+    ),
+    Property(
+        "single_precision",
+        "float32 errs at most 64 times as much as rounding its arguments does",
+        modules.single_precision,
+        _small,
+        _continuous,
+        cost=2,
+    ),
+    Property(
+        "half_precision",
+        "bfloat16 errs at most 64 times as much as rounding its arguments does",
+        modules.half_precision,
+        _small,
+        _continuous,
+        cost=2,
+    ),
+    Property(
+        "long_sequences_stay_finite",
+        "what is finite step by step is finite at once, over 200 steps",
+        streaming.long_sequences_stay_finite,
+        _long,
+        _streams,
+        cost=8,
+    ),
+)

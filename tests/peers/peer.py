@@ -1,0 +1,94 @@
+"""What the tests against published code share: loading a peer, and comparing with it."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from seqdsl.backends.reference import interpret
+from seqdsl.elaborate import elaborate, load_std
+from seqdsl.ir.sizes import Scalar
+
+BATCH, TIME = 2, 11
+Params = Mapping[str, Tensor]
+
+# The helpers that the plain loops of the unit tests are made of.
+sys.path.append(str(Path(__file__).parents[1] / "unit"))
+
+
+def peer(module: str, package: str) -> Any:
+    """A module of published code; the test is skipped where `package` is not installed."""
+    reason = f"`{package}` is not installed: pip install 'seqdsl[peers]'"
+    return pytest.importorskip(module, reason=reason, exc_type=ImportError)
+
+
+def fla_file(path: str) -> Any:
+    """A file of flash-linear-attention by its path; the package itself needs a GPU."""
+    found = importlib.util.find_spec("fla")
+    if found is None or not found.submodule_search_locations:
+        pytest.skip(
+            "`flash-linear-attention` is not installed: pip install 'seqdsl[peers]'"
+        )
+    pytest.importorskip("einops", reason="`einops` is not installed")
+    file = Path(found.submodule_search_locations[0]) / path
+    spec = importlib.util.spec_from_file_location(path.replace("/", "_")[:-3], file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def shaken(module: torch.nn.Module, scale: float = 0.2) -> dict[str, Tensor]:
+    """The parameters of `module`, moved so that zeros and ones hide no mistake."""
+    weights: dict[str, Tensor] = {}
+    for i, (name, value) in enumerate(sorted(module.named_parameters())):
+        move = scale * noise(*value.shape, seed=i)
+        value.data = torch.nan_to_num(value.data).to(value.dtype)
+        value.data += move.to(value.dtype)
+        weights[name] = value.data.to(
+            torch.complex128 if value.is_complex() else torch.float64
+        )
+    return weights
+
+
+def ours(
+    file: str,
+    layer: str,
+    options: Mapping[str, Scalar],
+    params: Params,
+    **inputs: Tensor,
+) -> Tensor:
+    """The first output of a layer of the standard library, by the reference interpreter."""
+    model = elaborate(load_std(file), layer, options).model
+    outputs = interpret(model, options=options, params=params, inputs=inputs)
+    return next(iter(outputs.values()))
+
+
+def agree(
+    mine: Callable[[Tensor], Tensor],
+    theirs: Callable[[Tensor], Tensor],
+    x: Tensor,
+    tolerance: float,
+) -> None:
+    """Equal outputs, and equal gradients in x of one random projection of them."""
+    results: list[tuple[Tensor, Tensor]] = []
+    for run in (mine, theirs):
+        leaf = x.clone().requires_grad_()
+        y = run(leaf).double()
+        (gradient,) = torch.autograd.grad((y * noise(*y.shape, seed=5)).sum(), leaf)
+        results.append((y.detach(), gradient))
+    (a, da), (b, db) = results
+    assert float((a - b).norm() / b.norm()) < tolerance
+    assert float((da - db).norm() / db.norm()) < 10 * tolerance

@@ -1,0 +1,79 @@
+"""Random specs: they elaborate, they use the whole language, and the torch backend
+computes what the reference does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+from seqdsl.elaborate import elaborate_text
+from seqdsl.ir import nodes as ir
+from seqdsl.ir.ops import ALONGS, MAPS, REDUCTIONS
+from seqdsl.ir.walk import subtree
+from seqdsl.testing.fuzz import fuzz
+from seqdsl.testing.specs import Drawn, random_specs
+from seqdsl.testing.traits import own_roots
+
+NODES = frozenset(ir.Node.__args__) - {ir.ExternCall}
+"""Every kind of node but the extern call, whose function no spec can give."""
+
+
+def _used(model: ir.Model) -> Iterator[object]:
+    roots = [*own_roots(model)]
+    roots += [p.init.expr for p in model.params if p.init.expr is not None]
+    for root in roots:
+        for node in subtree(root):
+            yield type(node)
+            match node:
+                case ir.Map(op=op) | ir.Reduce(op=op) | ir.Along(op=op):
+                    yield op
+                case _:
+                    pass
+    for instance in model.instances:
+        yield from _used(instance.model)
+
+
+def test_specs_elaborate_and_reach_every_operator() -> None:
+    used: Counter[object] = Counter()
+    kinds: Counter[str] = Counter()
+
+    @seed(0)
+    @settings(
+        max_examples=500,
+        phases=[Phase.generate],
+        suppress_health_check=tuple(HealthCheck),
+    )
+    @given(random_specs(random=True))
+    def run(drawn: Drawn) -> None:
+        model = elaborate_text(drawn.text)
+        used.update(set(_used(model)))
+        kinds.update(s.type.dtype for s in model.states)
+        kinds["later"] += not drawn.causal
+        kinds["halting"] += any(r.condition is not None for r in model.repeats)
+        kinds["outputs"] += len(model.outputs) > 1
+
+    run()
+    print(sorted((n, str(k)) for k, n in used.items()))
+    assert {*MAPS, *REDUCTIONS, *ALONGS} - set(used) == set()
+    assert NODES - set(used) == set()
+    wanted = {"bool", "int", "float", "complex", "later", "halting", "outputs"}
+    assert {k for k, n in kinds.items() if n > 5} >= wanted
+
+
+@pytest.mark.parametrize("start", range(4))
+def test_random_specs_run_as_the_reference_says(start: int) -> None:
+    found = fuzz(10, start)
+    assert found is None, str(found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", range(20))
+def test_many_random_specs(start: int) -> None:
+    count = int(os.environ.get("SEQDSL_EXAMPLES", "200"))
+    found = fuzz(count, 1000 + start)
+    assert found is None, str(found)

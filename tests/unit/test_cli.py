@@ -1,0 +1,340 @@
+"""The command line: what it prints, what it writes, how it exits."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from seqdsl.cli import app
+
+MINGRU = """\
+layer MinGRU(D, H = D):
+    input x: [D]
+    state h: [H] = 0
+    z = sigmoid(linear(x, H))
+    h = (1 - z) * h[t-1] + z * linear(x, H)
+    output h
+"""
+GRU = """\
+layer Cell(D):
+    input x: [D]
+    state h: [D] = 0
+    h = tanh(linear(x, D) + linear(h[t-1], D))
+    output h
+"""
+WRONG = "layer L(D):\n    input x: [D]\n    output x + y\n    output z = w\n"
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Standard output as JSON."""
+        return json.loads(self.out)
+
+
+def seqdsl(*arguments: str) -> Run:
+    """Run a command in this process."""
+    result = CliRunner().invoke(app, list(arguments))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return Run(result.exit_code, result.stdout, result.stderr)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Every test runs in a folder with three specs."""
+    monkeypatch.chdir(tmp_path)
+    for name, text in (("mingru", MINGRU), ("gru", GRU), ("wrong", WRONG)):
+        Path(f"{name}.seq").write_text(text)
+    Path("both.seq").write_text(f"{GRU}\n{MINGRU}")
+    return tmp_path
+
+
+# ---- check
+
+
+def test_check_says_the_verdict_of_each_recurrence() -> None:
+    run = seqdsl("check", "both.seq")
+    assert run.code == 0
+    first, second = run.out.splitlines()
+    assert first.startswith("both.seq: Cell: h over t: sequential")
+    assert second.startswith("both.seq: MinGRU: h over t: scannable, diagonal")
+
+
+def test_check_of_one_layer_leaves_the_others_out() -> None:
+    assert len(seqdsl("check", "both.seq:MinGRU").out.splitlines()) == 1
+
+
+def test_check_reports_all_mistakes_and_goes_on() -> None:
+    run = seqdsl("check", "wrong.seq", "mingru.seq")
+    assert run.code == 1
+    assert run.err.count("E0101") == 4  # each has a header and a `more` line
+    assert "wrong.seq:3:16" in run.err and "wrong.seq:4:16" in run.err
+    assert run.out.startswith("mingru.seq: MinGRU")
+
+
+def test_short_is_one_line_a_finding() -> None:
+    run = seqdsl("check", "--short", "wrong.seq")
+    assert [line.split(": ")[0] for line in run.err.splitlines()] == [
+        "wrong.seq:3:16",
+        "wrong.seq:4:16",
+    ]
+
+
+def test_check_json() -> None:
+    run = seqdsl("check", "--json", "wrong.seq", "gru.seq", "nowhere.seq")
+    assert run.code == 2
+    wrong, gru, nowhere = run.json["files"]
+    assert [d["code"] for d in wrong["diagnostics"]] == ["E0101", "E0101"]
+    assert (wrong["ok"], gru["ok"]) == (False, True)
+    (recurrence,) = gru["layers"][0]["recurrences"]
+    assert recurrence["verdict"] == "sequential"
+    assert recurrence["reasons"][0]["line"] == 4
+    assert nowhere["error"] == "No such file or directory"
+
+
+# ---- explain
+
+
+def test_explain_shows_the_reason_in_the_users_line() -> None:
+    run = seqdsl("explain", "gru.seq")
+    assert run.code == 0
+    assert "h = tanh(linear(x, D) + linear(h[t-1], D))" in run.out
+    assert "^^^^" in run.out
+
+
+def test_explain_json_has_the_keys_that_are_promised() -> None:
+    found = seqdsl("explain", "--json", "mingru.seq").json
+    assert found["layer"] == "MinGRU"
+    (recurrence,) = found["recurrences"]
+    expected = {
+        "states": ["h"],
+        "axis": "t",
+        "direction": "forward",
+        "verdict": "scannable",
+        "structure": "diagonal",
+        "rank": None,
+        "semiring": "real",
+        "invariant": False,
+        "chosen": "loop",
+        "reasons": [],
+    }
+    assert {key: recurrence[key] for key in expected} == expected
+    assert set(recurrence["strategies"]) >= {"loop", "scan"}
+
+
+def test_explain_of_a_code_prints_its_page() -> None:
+    run = seqdsl("explain", "e0201")
+    assert run.out.startswith("# E0201: ")
+    assert seqdsl("explain", "--json", "E0201").json["page"] == run.out
+    assert seqdsl("explain", "E9999").code == 2
+
+
+# ---- show, compile, viz
+
+
+@pytest.mark.parametrize(
+    ("stage", "part"),
+    [
+        ("ast", "StateStmt(name = 'h')"),
+        ("ir", "h: float [H] over batch t = (1 - z) * h[t-1]"),
+        ("verdict", '"structure": "diagonal"'),
+        ("schedule", "for t forward, carrying h:"),
+        ("torch", "class MinGRU("),
+    ],
+)
+def test_show_prints_a_stage(stage: str, part: str) -> None:
+    run = seqdsl("show", "mingru.seq", "--stage", stage)
+    assert run.code == 0
+    assert part in run.out
+
+
+@pytest.mark.parametrize("stage", ["adjoint", "mlir", "triton", "nonsense"])
+def test_a_stage_that_does_not_exist_is_a_wrong_call(stage: str) -> None:
+    run = seqdsl("show", "mingru.seq", "--stage", stage)
+    assert (run.code, run.out) == (2, "")
+    assert stage in run.err
+
+
+def test_compile_writes_a_module_that_stands_alone(folder: Path) -> None:
+    run = seqdsl("compile", "mingru.seq", "--set", "D=4", "-o", "m.py", "--json")
+    assert run.code == 0
+    assert run.json == {"files": ["m.py"], "diagnostics": []}
+    script = (
+        "import sys, torch, m\n"
+        "y = m.MinGRU(D=4)(torch.randn(2, 3, 4))\n"
+        "assert y.shape == (2, 3, 4)\n"
+        "assert not any(name.startswith('seqdsl') for name in sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=folder, check=True)
+
+
+def test_compile_writes_nothing_when_it_fails(folder: Path) -> None:
+    before = sorted(folder.iterdir())
+    assert seqdsl("compile", "wrong.seq", "-o", "m.py").code == 1
+    assert seqdsl("compile", "mingru.seq", "--target", "mlir", "-o", "m.py").code == 2
+    assert seqdsl("compile", "mingru.seq", "-o", "no/such/folder/m.py").code == 2
+    assert sorted(folder.iterdir()) == before
+
+
+def test_compile_keeps_an_old_file_when_it_fails() -> None:
+    Path("m.py").write_text("old")
+    assert seqdsl("compile", "wrong.seq", "-o", "m.py").code == 1
+    assert Path("m.py").read_text() == "old"
+
+
+@pytest.mark.parametrize("option", ["D", "=4", "D=", "1=2", "Q=4", "H=0", "H=1.5"])
+def test_a_wrong_option_is_a_wrong_call(option: str) -> None:
+    arguments = ("--set", option, "--set", "D=4")
+    assert seqdsl("compile", "mingru.seq", *arguments).code == 2
+
+
+def test_viz_draws_every_value() -> None:
+    assert seqdsl("viz", "mingru.seq", "-o", "m.svg").code == 0
+    from xml.etree import ElementTree
+
+    root = ElementTree.parse("m.svg").getroot()
+    texts = {element.text for element in root.iter() if element.text}
+    assert {"x", "z", "h", "output h", "[t-1]"} <= texts
+
+
+# ---- fmt, list, new
+
+
+def test_fmt_check_changes_nothing_and_fmt_does() -> None:
+    ugly = MINGRU.replace(" = sig", "=sig")
+    Path("ugly.seq").write_text(ugly)
+    run = seqdsl("fmt", "--check", "ugly.seq", "mingru.seq")
+    assert (run.code, run.out) == (1, "would reformat ugly.seq\n")
+    assert Path("ugly.seq").read_text() == ugly
+    assert seqdsl("fmt", "ugly.seq").out == "reformatted ugly.seq\n"
+    assert Path("ugly.seq").read_text() == MINGRU
+    assert seqdsl("fmt", "--check", "ugly.seq").code == 0
+
+
+def test_fmt_leaves_a_file_with_mistakes_alone() -> None:
+    Path("bad.seq").write_text("layer L(D)\n    output 1\n")
+    run = seqdsl("fmt", "bad.seq", "mingru.seq")
+    assert run.code == 1
+    assert "E0020" in run.err
+    assert Path("bad.seq").read_text() == "layer L(D)\n    output 1\n"
+
+
+def test_list_finds_by_name_and_summary() -> None:
+    everything = seqdsl("list", "--json").json
+    assert all(entry["layers"] and entry["summary"] for entry in everything)
+    first = everything[0]["name"]
+    assert seqdsl("list", first).out.startswith(first)
+    assert seqdsl("list", "no such model").code == 2
+
+
+def test_every_name_that_list_prints_can_be_checked() -> None:
+    for entry in seqdsl("list", "--json").json:
+        run = seqdsl("check", entry["name"])
+        assert (run.code, run.err) == (0, ""), entry["name"]
+
+
+def test_new_makes_a_spec_whose_test_passes(folder: Path) -> None:
+    assert seqdsl("new", "my_cell").code == 0
+    assert seqdsl("check", "my_cell.seq").code == 0
+    assert seqdsl("fmt", "--check", "my_cell.seq").code == 0
+    command = [sys.executable, "-m", "pytest", "-q", "test_my_cell.py"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    text = Path("my_cell.seq").read_text()
+    assert seqdsl("new", "my_cell").code == 2
+    assert Path("my_cell.seq").read_text() == text
+    assert seqdsl("new", "../elsewhere").code == 2
+
+
+# ---- the call
+
+
+@pytest.mark.parametrize("command", ["check", "explain", "show", "compile", "fmt"])
+def test_a_file_that_is_not_there_is_a_wrong_call(command: str) -> None:
+    run = seqdsl(command, "nowhere.seq")
+    assert run.code == 2
+    assert "nowhere.seq" in run.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("explain", "mingru.seq", "--layer", "MinGru"),
+        ("explain", "mingru.seq:MinGru"),
+        ("check", "mingru.seq:MinGru"),
+    ],
+)
+def test_an_unknown_layer_is_a_wrong_call(arguments: tuple[str, ...]) -> None:
+    run = seqdsl(*arguments)
+    assert run.code == 2
+    assert "did you mean MinGRU?" in run.err
+
+
+def test_the_layer_is_the_last_one_unless_named() -> None:
+    assert seqdsl("explain", "--json", "both.seq").json["layer"] == "MinGRU"
+    chosen = seqdsl("explain", "--json", "both.seq", "--layer", "Cell").json
+    assert chosen["layer"] == "Cell"
+    assert seqdsl("explain", "--json", "both.seq:Cell").json["layer"] == "Cell"
+
+
+def test_an_empty_file_has_nothing_to_explain() -> None:
+    Path("empty.seq").write_text("")
+    assert seqdsl("check", "empty.seq").code == 0
+    run = seqdsl("explain", "empty.seq", "--json")
+    assert run.code == 2
+    assert run.json["error"] == "empty.seq has no layer"
+
+
+def test_output_survives_a_narrow_encoding_and_a_closed_pipe(folder: Path) -> None:
+    Path("wide.seq").write_text(
+        "layer L(D):\n    input 状: [D]\n    output 態\n", "utf-8"
+    )
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "seqdsl.cli", "check", "wide.seq"]
+    run = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 1
+    assert "\\u614b" in run.stderr
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "seqdsl.cli", "show", "gru.seq", "--stage", "ast"]
+    closed = subprocess.run(
+        command, cwd=folder, stdout=writer, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writer)
+    assert closed.stderr == b""
+
+
+def test_check_starts_quickly(folder: Path) -> None:
+    command = [sys.executable, "-m", "seqdsl.cli", "check", "gru.seq"]
+    spent: list[float] = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent.append(
+            after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        )
+    assert min(spent) < 0.5  # seconds of one core, start of Python included
