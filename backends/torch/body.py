@@ -10,6 +10,7 @@ from seqdsl.backends.torch.method import Key, Method
 from seqdsl.backends.torch.pointwise import cast, tensor
 from seqdsl.backends.torch.python import (
     Atom,
+    Attribute,
     Binary,
     Expr,
     Item,
@@ -60,15 +61,19 @@ class Body:
     def assign(self, equation: ir.Equation, later: tuple[Step, ...]) -> None:
         """`name = expr`; a state keeps its shape, and stops where its loop has halted."""
         m = self.m
+        if equation.name in m.layer.fused:
+            return
         m.current = equation.name
         key: Key = ("ref", equation.name)
         value = expression(m, equation.expr)
         state = m.model.state.get(equation.name)
         if state is not None:
-            value = canonical(
-                m, cast(m, tensor(m, value), state.type.dtype), state.type.dims
-            )
+            value = cast(m, tensor(m, value), state.type.dtype)
+            value = canonical(m, value, state.type.dims)
+            value = _in_state_dtype(m, equation, value)
         value = self._halted(key, value, equation)
+        if m.env.get(("local", equation.name)) is not None or state is not None:
+            value = full(m, value, full_type(m.model, equation.name))
         local = m.env.get(("local", equation.name))
         if (
             local is None
@@ -335,6 +340,57 @@ def one_or_full(m: Method, value: Value, type_: Type) -> Expr:
     if TIME not in value.layout and BATCH in value.layout and timed:
         wide = Item(value.code, ":, None")
     return method(wide, "expand", *sizes, *(Atom("-1") for _ in type_.dims))
+
+
+def _in_state_dtype(m: Method, equation: ir.Equation, value: Value) -> Value:
+    """Keeps the precision of the state under autocast, where it would be lost."""
+    before = m.env.get(("shift", "ref", equation.name, TIME, -1))
+    if before is None or not m.in_time or value.dtype != "float":
+        return value
+    if _adds_to(equation.expr, equation.name):
+        return value
+    dtype = Attribute(before.code, "dtype")
+    return value.at(method(value.code, "to", dtype))
+
+
+def _adds_to(node: ir.Node, name: str) -> bool:
+    """Whether pointwise arithmetic with the state's past decides the precision."""
+    match node:
+        case ir.Shift(arg=ir.Ref(name=read), axis=axis):
+            return read == name and axis == TIME
+        case ir.Map(op="where", args=(_, a, b)):
+            return _adds_to(a, name) or _adds_to(b, name)
+        case ir.Map(args=args):
+            return any(_adds_to(a, name) for a in args)
+        case ir.Rename() | ir.Split() | ir.Merge():
+            return _adds_to(node.arg, name)
+        case _:
+            return False
+
+
+def full(m: Method, value: Value, type_: Type) -> Value:
+    """`value` with every dimension of its type: what a loop carries keeps its shape."""
+    layout = (*m.lead(type_.axes), *type_.dims)
+    if value.layout == layout and not value.even:
+        return value
+    return Value(one_or_full(m, value, type_), layout, value.dtype)
+
+
+def full_type(model: ir.Model, name: str) -> Type:
+    """The type of a value with all axes along which it may vary at run time."""
+    own = model.equation[name].expr.type
+    if TIME in own.axes:
+        own = replace(own, axes=own.axes | {BATCH})
+    state = model.state.get(name)
+    if state is None:
+        return own
+    axes = own.axes | state.type.axes | state.initial.type.axes
+    if TIME in state.carried:
+        axes |= {BATCH, TIME}
+    for axis in state.carried & model.repeat.keys():
+        condition = model.repeat[axis].condition
+        axes |= frozenset[str]() if condition is None else condition.type.axes
+    return replace(state.type, axes=axes)
 
 
 def _shifts(steps: tuple[Step, ...], name: str) -> list[Key]:

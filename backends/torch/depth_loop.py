@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from seqdsl.backends.torch.body import Body
+from seqdsl.backends.torch.body import Body, full, full_type
 from seqdsl.backends.torch.expressions import expression, initial
 from seqdsl.backends.torch.method import Key, Method
 from seqdsl.backends.torch.parameters import path
 from seqdsl.backends.torch.pointwise import cast, tensor
 from seqdsl.backends.torch.python import Atom, Binary, Expr, call, one_line
-from seqdsl.backends.torch.reindex import canonical
 from seqdsl.backends.torch.streaming import Entry, expressions, key_of
 from seqdsl.backends.torch.values import Value
 from seqdsl.ir import nodes as ir
@@ -116,19 +115,34 @@ def _before(
         state = m.model.state[name]
         value = initial(m, ir.Ref(name=name, type=state.type))
         assert value is not None
-        value = canonical(
-            m, cast(m, tensor(m, value), state.type.dtype), state.type.dims
-        )
-        timed = TIME in state.type.axes
-        local = m.local(name, timed)
+        type_ = full_type(m.model, name)
+        value = full(m, cast(m, tensor(m, value), type_.dtype), type_)
+        local = m.local(name, TIME in type_.axes)
         m.env["shift", "ref", name, axis, -1] = m.bind(local, value, state.span)
         m.env["local", name] = m.env["shift", "ref", name, axis, -1]
         if loop.repeat.condition is not None:
             before = m.env["shift", "ref", name, axis, -1]
             m.env["frozen", "ref", name, axis] = before
+    unsure = loop.repeat.condition is not None or isinstance(loop.repeat.count, ir.Base)
+    for key in lasts:
+        name = str(key[1])
+        if unsure and key[0] == "ref" and name not in carried:
+            m.env["local", name] = _empty(m, name)
+            m.env["frozen", *key, axis] = m.env["local", name]
     for key, steps in lists.items():
         m.line(f"{steps} = []")
-    del lasts
+        if key[0] == "ref":
+            type_ = full_type(m.model, str(key[1]))
+            layout = (*m.lead(type_.axes), *type_.dims)
+            m.env["steps", *key, axis] = Value(Atom(steps), layout, type_.dtype)
+
+
+def _empty(m: Method, name: str) -> Value:
+    """Zeros: what is read of a value of which no step was taken."""
+    type_ = full_type(m.model, name)
+    zero = Value(Atom("0"), (), type_.dtype, scalar=True)
+    value = full(m, tensor(m, zero, type_.dtype), type_)
+    return m.bind(m.local(name, TIME in type_.axes), value)
 
 
 def _entries(body: Body, axis: str) -> list[Entry]:
@@ -231,11 +245,11 @@ def _after(
     """What the loop leaves: the last step, and lists of all steps."""
     for key in lasts:
         value = m.env[key]
-        local = m.env.get(("local", str(key[1]))) if key[1] in carried else None
+        local = m.env.get(("local", str(key[1])))
         m.env["last", *key, axis] = value if local is None else value.at(local.code)
     for key, steps in lists.items():
         m.env["steps", *key, axis] = m.env[key].at(Atom(steps))
-    for name in carried:
+    for name in [*carried, *(str(k[1]) for k in lasts)]:
         m.env.pop(("local", name), None)
 
 

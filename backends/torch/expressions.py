@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from seqdsl.backends.torch.along_time import copied, earlier_or_later, windows
+from seqdsl.backends.torch.attention import attend, match
 from seqdsl.backends.torch.contraction import contract, is_linear, is_parameter
 from seqdsl.backends.torch.method import Key, Method
 from seqdsl.backends.torch.parameters import parameter
@@ -199,6 +200,11 @@ def _at_depth(m: Method, node: ir.At | ir.Stack) -> Value:
 
 
 def _contract(m: Method, node: ir.Contract) -> Value:
+    attention = match(m.model, node)
+    if attention is not None:
+        found = attend(m, attention, expression)
+        dims = node.type.dims
+        return permute(found, ordered(set(found.layout) - set(dims), dims, ()))
     args = [expression(m, a) for a in node.args]
     for copy in node.over:
         if copy in m.model.copies and not any(_masked(m, a, copy) for a in node.args):

@@ -11,7 +11,16 @@ from seqdsl.backends.torch.method import Layer, Method, where
 from seqdsl.backends.torch.names import Names
 from seqdsl.backends.torch.parameters import path
 from seqdsl.backends.torch.pointwise import cast, tensor
-from seqdsl.backends.torch.python import Atom, Expr, Item, call, layout, one_line
+from seqdsl.backends.torch.python import (
+    Atom,
+    Binary,
+    Each,
+    Expr,
+    Item,
+    call,
+    layout,
+    one_line,
+)
 from seqdsl.backends.torch.python import tuple_of
 from seqdsl.backends.torch.streaming import Entry, Streaming
 from seqdsl.backends.torch.values import Value, align
@@ -19,6 +28,20 @@ from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit, Opt, Size
 from seqdsl.ir.types import BATCH, TIME
 from seqdsl.schedule.plan import Plan
+
+
+_OPTIONAL = (
+    "state: dict[str, Any] | None = None",
+    "segments: Tensor | None = None",
+    "return_state: bool = False",
+)
+_INITIAL = (
+    "self",
+    "batch: int = 1",
+    "*",
+    "device: torch.device | None = None",
+    "dtype: torch.dtype | None = None",
+)
 
 
 def forward(
@@ -32,7 +55,7 @@ def forward(
     args = _inputs(m)
     streams = not memory.reasons
     keywords = _extents(m.model)
-    head = ["self", *args, "*", *keywords, "state=None", "segments=None"]
+    head = ["self", *(f"{a}: Tensor" for a in args), "*", *keywords, *_OPTIONAL]
     setup: list[str] = []
     body = Body(m, memory, streams)
     _positions(m, memory)
@@ -48,7 +71,7 @@ def forward(
     _prologue(checks, m, memory, streams)
     setup = [*checks.lines]
     doc = [f'{" " * 8}"""Whole sequences at once: `[batch, time, …]` in and out."""']
-    lines = [*_signature("forward", [*head, "return_state=False"]), *doc]
+    lines = [*_signature("forward", head), *doc]
     uses_t = "t" in m.needed or bool(m.model.copies)
     return [*lines, *setup, *m.lines, *tail], uses_t
 
@@ -57,7 +80,8 @@ def step(layer: Layer, plan: Plan, memory: Streaming, result: str | None) -> lis
     """`step(self, x_t, state)`: one token."""
     m = Method(layer, _names(layer), in_time=True)
     args = _inputs(m)
-    head = _signature("step", ["self", *args, "state"])
+    typed = [f"{a}: Tensor" for a in args]
+    head = _signature("step", ["self", *typed, "state: dict[str, Any]"])
     doc = [f'{" " * 8}"""One step of a stream: `(outputs, next state)`."""']
     if memory.reasons:
         return [*head, *doc, *_refusal(layer.model, memory)]
@@ -95,9 +119,7 @@ def _unparenthesized(line: str, i: int, lines: list[str]) -> str:
 def initial_state(layer: Layer, memory: Streaming) -> list[str]:
     """`initial_state(self, batch=1, *, device=None, dtype=None)`."""
     m = Method(layer, _names(layer))
-    head = _signature(
-        "initial_state", ["self", "batch=1", "*", "device=None", "dtype=None"]
-    )
+    head = _signature("initial_state", _INITIAL)
     doc = [f'{" " * 8}"""The state before the first step."""']
     m.needed["batch"] = None
     items = [
@@ -131,7 +153,7 @@ def _names(layer: Layer) -> Names:
     return Names()
 
 
-def _signature(name: str, parameters: list[str]) -> list[str]:
+def _signature(name: str, parameters: Sequence[str]) -> list[str]:
     one = f"    def {name}({', '.join(parameters)}):"
     if len(one) <= 88:
         return [one]
@@ -156,8 +178,8 @@ def _inputs(m: Method) -> list[str]:
 def _extents(model: ir.Model) -> list[str]:
     """Keywords for extents that no input tells."""
     axes = {a for i in model.inputs for a in i.type.axes}
-    batch = [] if BATCH in axes else ["batch=1"]
-    return [*batch, *([] if TIME in axes else ["time"])]
+    batch = [] if BATCH in axes else ["batch: int = 1"]
+    return [*batch, *([] if TIME in axes else ["time: int"])]
 
 
 def _checks(c: Method, args: list[str], timed: bool) -> None:
@@ -347,7 +369,6 @@ def _copy_lines(c: Method, memory: Streaming) -> None:
         c.line(f"all_ids = torch.cat([{one_line(ids)}, ids], 1)")
     else:
         c.line("all_t, all_ids = t, ids")
-    c.line("same = ids[:, :, None] == all_ids[:, None, :]")
 
 
 def _positions(m: Method, memory: Streaming) -> None:
@@ -356,9 +377,10 @@ def _positions(m: Method, memory: Streaming) -> None:
         m.env["position", TIME] = Value(Atom("t"), (BATCH, TIME), "int")
     if memory.has("seed"):
         m.env["seed",] = Value(_entry(memory, "seed"), (), "int")
+    same = Binary("==", Atom("ids[:, :, None]"), Atom("all_ids[:, None]"))
     for copy in m.model.copies:
         m.env["position", copy] = Value(Atom("all_t"), (BATCH, copy), "int")
-        m.env["same", copy] = Value(Atom("same"), (BATCH, TIME, copy), "bool")
+        m.env["same", copy] = Value(same, (BATCH, TIME, copy), "bool")
 
 
 def _step_copies(m: Method, memory: Streaming) -> None:
@@ -410,11 +432,19 @@ def _check_state(c: Method, m: Method, memory: Streaming) -> None:
                 None,
             )
             c.line(f"batch = len({rows})" if rows else f"batch = {_batch_of(memory)}")
-    c.lines += _dict_lines(f"{c.helper('_check_state')}(state, ", items, c.indent, ")")
+    helper, pad = c.helper("_check_state"), " " * c.indent
+    lines = _dict_lines(f"{helper}(state, ", items, c.indent, ")")
+    if len(lines) > 1:
+        inner = _dict_lines("", items, c.indent + 4, ",")
+        lines = [f"{pad}{helper}(", f"{pad}    state,", *inner, f"{pad})"]
+    c.lines += lines
 
 
 def _shape(c: Method, entry: Entry) -> Expr:
-    if entry.scope or entry.kind == "call":
+    if entry.scope:
+        count = c.model.repeat[entry.scope[0]].count
+        return Atom("None") if isinstance(count, ir.Base) else c.size(count)
+    if entry.kind == "call":
         return Atom("None")
     dims = c.extents(entry.type.dims)
     match entry.kind:
@@ -553,10 +583,10 @@ def _initial(m: Method, entry: Entry) -> Expr:
         prefix = _list_of(m, entry, axis)
         holder = m.holders.get(prefix) if prefix is not None else None
         if prefix is not None and holder is not None and holder in one_line(code):
-            code = Atom(f"[{one_line(code)} for {holder} in {path(m, prefix)}]")
+            code = Each(code, f"for {holder} in {path(m, prefix)}")
         else:
             count = one_line(m.size(repeat.count))
-            code = Atom(f"[{one_line(code)} for _ in range({count})]")
+            code = Each(code, f"for _ in range({count})")
     return code
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
+from seqdsl.backends.torch.attention import fused
 from seqdsl.backends.torch.construct import constructor, resetter
 from seqdsl.backends.torch.forward import forward, initial_state, step
 from seqdsl.backends.torch.helpers import helper_texts
@@ -19,6 +20,7 @@ from seqdsl.backends.torch.unsupported import check_supported
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.walk import subtree
 from seqdsl.rewrite.expand_grad import expand_grad
+from seqdsl.rewrite.fold_conditions import fold_conditions
 from seqdsl.rewrite.inline import inline_calls
 from seqdsl.schedule.make import plan, plan_step
 from seqdsl.schedule.plan import Plan
@@ -85,7 +87,7 @@ def _imports(text: str, named: bool) -> tuple[str, ...]:
 
 def prepare(model: ir.Model) -> Plan:
     """The plan of `model` as this backend runs it: gradients and sampling inlined."""
-    model = expand_grad(model)
+    model = fold_conditions(expand_grad(model))
     while sampling := _sampling_calls(model):
         model = inline_calls(model, sampling)
     check_supported(model)
@@ -180,7 +182,8 @@ def make_layer(model: ir.Model) -> Layer:
             name += "_"
         taken.add(name)
         attributes[option] = name
-    return Layer(model, attributes, {}, {f"self.{p}" for p in linear_paths(model)})
+    linears = {f"self.{p}" for p in linear_paths(model)}
+    return Layer(model, attributes, {}, linears, fused=fused(model))
 
 
 _KEYWORDS = RESERVED & {"self"}
@@ -189,7 +192,7 @@ _KEYWORDS = RESERVED & {"self"}
 def _doc(model: ir.Model, memory: Streaming) -> tuple[str, ...]:
     """What the layer is, in the words and equations of its spec."""
     first = model.doc.strip().splitlines() or [f"The layer {model.name}."]
-    lines = [line.strip() for line in first]
+    lines = [line.strip().lstrip("#").strip() for line in first]
     equations = _equations(model)
     if equations:
         lines += ["", *(f"    {line}" for line in equations)]
@@ -204,11 +207,18 @@ def _doc(model: ir.Model, memory: Streaming) -> tuple[str, ...]:
 
 
 def _equations(model: ir.Model) -> list[str]:
-    """Lines of the spec between its first and last statement, as written."""
+    """Lines of the spec from the layer's first statement to its last, as written."""
     source = model.span.source
-    if not source.text or not model.span.text.strip():
+    if not source.text:
         return []
-    lines = [source.line(i) for i in range(model.span.line, model.span.end_line + 1)]
-    body = [line.rstrip() for line in lines[1:] if line.strip()]
+    spans = [x.span for x in (*model.inputs, *model.params, *model.states)]
+    spans += [x.span for x in (*model.equations, *model.outputs, *model.repeats)]
+    own = [s for s in spans if s.source is source and s.start >= model.span.start]
+    if not own:
+        return []
+    last = max(s.end_line for s in own)
+    lines = [source.line(i) for i in range(model.span.line + 1, last + 1)]
+    body = [line.split("#")[0].rstrip() for line in lines]
+    body = [line for line in body if line.strip()]
     indent = min((len(x) - len(x.lstrip()) for x in body), default=0)
     return [x[indent:] for x in body]

@@ -29,6 +29,7 @@ class Layer:
     paths: dict[str, str]
     linears: set[str]
     helpers: set[str] = field(default_factory=set[str])
+    fused: frozenset[str] = frozenset()
 
     def option(self, name: str) -> Expr:
         """An option or dim, inside a method."""

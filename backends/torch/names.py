@@ -10,7 +10,7 @@ from collections.abc import Iterable
 _OURS = (
     "self torch math nn F Tensor NamedTuple Any Callable Sequence state segments "
     "return_state starts ends batch time dtype device result outputs window "
-    "CallError externs same past_t past_segment all_t all_ids ids t layer"
+    "CallError externs same past_t past_segment all_t all_ids ids t"
 )
 RESERVED = frozenset([*_OURS.split(), *keyword.kwlist, *dir(builtins)])
 

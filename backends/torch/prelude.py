@@ -98,8 +98,11 @@ def _check_segments(segments: Tensor, batch: int, time: int) -> None:
         raise CallError(f"segments must be whole numbers; got {segments.dtype}")
 
 
-def _check_state(state: Any, wanted: dict[str, Sequence[int | str] | None]) -> None:
-    """Refuse a state with other keys or shapes; None is not looked into."""
+def _check_state(state: Any, wanted: dict[str, Any]) -> None:
+    """Refuse a state with other keys or shapes; None is not looked into.
+
+    A number stands for a list with so many entries, one for each step along depth.
+    """
     if not isinstance(state, dict) or set(state) != set(wanted):
         came = sorted(state) if isinstance(state, dict) else type(state).__name__
         raise CallError(f"the state must have the keys {sorted(wanted)}; got {came}")
@@ -107,6 +110,10 @@ def _check_state(state: Any, wanted: dict[str, Sequence[int | str] | None]) -> N
         if shape is None:
             continue
         x = state[key]
+        if isinstance(shape, int):
+            if not isinstance(x, list) or len(x) != shape:
+                raise CallError(f"state[{key!r}] must be a list of {shape}")
+            continue
         fits = isinstance(x, Tensor) and x.dim() == len(shape)
         if not fits or any(
             a != b for a, b in zip(x.shape, shape, strict=True) if b != "past"

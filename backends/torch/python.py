@@ -66,7 +66,15 @@ class Sequence_:
     square: bool = False
 
 
-Expr = Atom | Invoke | Attribute | Item | Binary | Unary | Sequence_
+@dataclass(frozen=True, slots=True)
+class Each:
+    """`[value for … in …]`."""
+
+    value: Expr
+    loop: str
+
+
+Expr = Each | Atom | Invoke | Attribute | Item | Binary | Unary | Sequence_
 
 _LEVELS = {
     op: level
@@ -98,7 +106,7 @@ def _level(expr: Expr) -> int:
             return _LEVELS["neg" if op == "-" else op]
         case Atom(text=text):
             return _LEVELS["neg"] if text.startswith("-") else _TIGHT
-        case Invoke() | Attribute() | Item() | Sequence_():
+        case Invoke() | Attribute() | Item() | Sequence_() | Each():
             return _TIGHT
 
 
@@ -133,6 +141,8 @@ def _bare(expr: Expr) -> str:
             if square:
                 return f"[{inside}]"
             return f"({inside},)" if len(items) == 1 else f"({inside})"
+        case Each(value=value, loop=loop):
+            return f"[{one_line(value)} {loop}]"
     assert_never(expr)
 
 
@@ -177,6 +187,9 @@ def layout(
             return layout(lead, value, tail, indent, bracketed)
         case Binary() | Unary():
             return _parenthesized(head, expr, tail, indent)
+        case Each(value=value, loop=loop):
+            inner = layout("", value, "", indent + 4, bracketed=True)
+            return [f"{pad}{head}[", *inner, f"{pad}    {loop}", f"{pad}]{tail}"]
         case Atom():
             return [line]
     assert_never(expr)

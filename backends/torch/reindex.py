@@ -126,7 +126,7 @@ def gather(m: Method, node: ir.Gather, arg: Value, index: Value) -> Value:
     if index.dtype == "bool":
         index = cast(m, index, "int")
     label = index.code.text if isinstance(index.code, Atom) else node.dim
-    checked = call(m.helper("_inside"), index.code, extent, Atom(repr(label)))
+    checked = call(m.helper("_inside"), index.code, extent, Atom(f'"{label}"'))
     index = index.at(checked)
     rest = [n for n in arg.layout if n != node.dim]
     shared = [n for n in rest if n in index.layout]

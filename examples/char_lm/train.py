@@ -150,12 +150,14 @@ def write(out: Path, files: dict[str, str]) -> list[Path]:
 def main() -> None:
     """Run the whole demo."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=700)
+    parser.add_argument("--steps", type=int, default=450)
     parser.add_argument("--out", type=Path, default=Path("demo-out"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     console = Console(highlight=False)
     torch.manual_seed(0)
+    # operations of the loop are too small to be shared between cores
+    torch.set_num_threads(1)
 
     corpus = text.load()
     model, standalone = compile_model(len(corpus.alphabet))
@@ -164,7 +166,7 @@ def main() -> None:
         f"{SPEC.name}: {count:,} parameters; {len(corpus.train):,} characters"
     )
     for verdict in model.verdicts:
-        console.print(f"  {one_line(verdict)}", markup=False)
+        console.print(f"  {one_line(verdict)}", markup=False, soft_wrap=True)
 
     bigram = text.bigram_bits(corpus)
     losses = train(model, corpus, options.steps, console)

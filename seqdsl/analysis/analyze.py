@@ -14,6 +14,7 @@ from seqdsl.analysis.reasons import explain
 from seqdsl.analysis.remedies import Attempts, remedies
 from seqdsl.analysis.semiring import semiring_verdict
 from seqdsl.analysis.structure import Found, affine_of, structure_of
+from seqdsl.analysis.terms import TooLong
 from seqdsl.analysis.verdict import Analyzed, Recurrence, Strategy, Verdict
 from seqdsl.diagnostics import Diagnostic
 from seqdsl.ir import nodes as ir
@@ -40,7 +41,8 @@ def _analyze(model: ir.Model, known: dict[int, Analyzed]) -> Analyzed:
     verdicts: list[Verdict] = []
     for axis in (TIME, *(r.axis for r in model.repeats)):
         for recurrence, inside in circles(model, edges, axis):
-            verdicts.append(_verdict_of(model, recurrence, inside))
+            verdict = _verdict_of(model, recurrence, inside)
+            verdicts.append(_remembered(verdict, edges))
         verdicts = [*lags(model, edges, axis, verdicts), *verdicts]
     order = {e.name: i for i, e in enumerate(model.equations)}
     verdicts.sort(key=lambda v: min(order.get(s, -1) for s in v.recurrence.states))
@@ -50,6 +52,19 @@ def _analyze(model: ir.Model, known: dict[int, Analyzed]) -> Analyzed:
             found = known[id(instance.model)] = _analyze(instance.model, known)
         verdicts.extend(_inside(instance, found))
     return Analyzed(model, tuple(verdicts))
+
+
+def _remembered(verdict: Verdict, edges: Iterable[Edge]) -> Verdict:
+    """A state that forgets itself is a finite memory where others read its past."""
+    recurrence = verdict.recurrence
+    read = any(
+        e.kind == "shift" and e.axis == recurrence.axis
+        for e in edges
+        if e.source in recurrence.states and e.reader not in recurrence.members
+    )
+    if verdict.verdict != "none" or not read:
+        return verdict
+    return replace(verdict, verdict="fir", strategies=("loop", "convolve"))
 
 
 def _inside(instance: ir.Instance, found: Analyzed) -> Iterator[Verdict]:
@@ -74,7 +89,7 @@ def _verdict_of(
 ) -> Verdict:
     try:
         return _verdict(model, recurrence, inside)
-    except RecursionError:
+    except (RecursionError, TooLong):
         text = "the update is too long a chain of definitions to be taken apart"
         problem = Diagnostic("E0314", text, _span(model, recurrence.states))
         return _sequential(recurrence, (problem,), ())
@@ -111,11 +126,20 @@ def _impossible(
         layer = model.instance[model.call[calls[0]].instance].model.name
         text = f"the recurrence goes through the layer `{layer}`"
         return Diagnostic("E0308", text, model.call[calls[0]].span)
-    repeat = model.repeat.get(axis)
-    if repeat is not None and repeat.condition is not None:
-        text = f"how many steps of `{axis}` are taken is decided while it runs"
-        return Diagnostic("E0313", text, repeat.condition.span)
+    around = {a for m in recurrence.members for a in _scope(model, m)}
+    for repeat in model.repeats:
+        # A step not taken keeps the value of the step before it along that axis.
+        if repeat.condition is not None and repeat.axis in around:
+            text = (
+                f"how many steps of `{repeat.axis}` are taken is decided while it runs"
+            )
+            return Diagnostic("E0313", text, repeat.condition.span)
     return None
+
+
+def _scope(model: ir.Model, name: str) -> tuple[str, ...]:
+    found = model.equation.get(name) or model.call.get(name)
+    return found.scope if found is not None else ()
 
 
 def _span(model: ir.Model, states: tuple[str, ...]) -> Span | None:

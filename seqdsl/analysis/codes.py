@@ -19,4 +19,5 @@ ANALYSIS_CODES: Mapping[str, str] = {
     "E0312": "the gradient is cut inside the recurrence",
     "E0313": "whether a step is taken depends on the state",
     "E0314": "the update is too long to be put in normal form",
+    "E0315": "`grad` cannot go through this",
 }

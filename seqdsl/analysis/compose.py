@@ -1,4 +1,4 @@
-"""From the normal form of an update back to one expression, the meaning of its parts."""
+"""From the normal form of an update back to one expression."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from seqdsl.ir import nodes as ir
 
 
 def compose(update: Affine, semiring: Semiring) -> ir.Node:
-    """An expression equal to the update; it may lack dims along which it is constant."""
+    """The update as one expression, which may lack dims along which it is constant."""
     result: ir.Node | None = update.offset
     for term in update.terms:
         value = _real(term) if semiring == "real" else _other(term, semiring)

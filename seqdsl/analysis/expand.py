@@ -1,4 +1,4 @@
-"""Writes out the values that do not depend on the state, to see whether terms cancel."""
+"""Writes out what does not depend on the state, to see whether terms cancel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which value reads which, at the same or at another step, and where that is circular."""
+"""Which value reads which, at which step, and where that is circular."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from seqdsl.ir.walk import children
 
 @dataclass(frozen=True)
 class Edge:
-    """`reader` reads `source`: at its own step, `shift`ed along `axis`, or at many steps.
+    """`reader` reads `source` at its own step, `shift`ed along `axis`, or at many.
 
     `many` stands for reads at all steps of `axis` or at one that is not `reader`'s
     neighbor: a copy of time, an average over time, the last step of a repeat.
@@ -28,13 +28,15 @@ class Edge:
 
 
 def edges_of(model: ir.Model) -> tuple[Edge, ...]:
-    """All reads of equations and calls of `model`."""
+    """All reads of equations, calls and outputs (whose reader is empty) of `model`."""
     found: list[Edge] = []
     for equation in model.equations:
         found.extend(_reads(equation.name, equation.expr, None))
     for call in model.calls:
         for _, arg in call.args:
             found.extend(_reads(call.name, arg, None))
+    for output in model.outputs:
+        found.extend(_reads("", output.expr, None))
     for state in model.states:
         found.extend(_reads(state.name, state.initial, None))
     for repeat in model.repeats:
@@ -76,7 +78,7 @@ def name_of(node: ir.Ref | ir.Result) -> str:
 
 
 def components(edges: Iterable[Edge]) -> list[frozenset[str]]:
-    """Strongly connected sets of names that lie on a circle (Tarjan, without recursion)."""
+    """Strongly connected sets of names that lie on a circle."""
     edges = list(edges)
     after: dict[str, list[str]] = {}
     for edge in edges:
@@ -131,7 +133,7 @@ def circles(
     """Recurrences along `axis`, each with the edges inside it.
 
     A read at another step of a second axis counts as an input where that axis can be
-    walked outside of this one, that is, unless the circle closes through many steps of it.
+    walked outside of this one: unless the circle closes through many steps of it.
     """
     for members in components(edges):
         inside = within(edges, members)

@@ -109,20 +109,17 @@ def clamp_of(normal: Normal, node: ir.Node) -> Clamp:
         case ir.Map(op="relu", args=(a,)):
             return _applied(normal, "max", a, build.const(0.0))
         case ir.Map(op="where", args=(c, a, b)) if not normal.active(c):
-            then, otherwise = clamp_of(normal, a), clamp_of(normal, b)
-            return Clamp(
-                then.read,
-                *(
-                    build.map_("where", c, x, y)
-                    for x, y in (
-                        (then.shift, otherwise.shift),
-                        (then.low, otherwise.low),
-                        (then.high, otherwise.high),
-                    )
-                ),
-            )
+            return _either(c, clamp_of(normal, a), clamp_of(normal, b))
         case _:
             raise NoForm
+
+
+def _either(condition: ir.Node, a: Clamp, b: Clamp) -> Clamp:
+    shift, low, high = (
+        build.map_("where", condition, x, y)
+        for x, y in ((a.shift, b.shift), (a.low, b.low), (a.high, b.high))
+    )
+    return Clamp(a.read, shift, low, high)
 
 
 def _applied(normal: Normal, op: str, inner: ir.Node, other: ir.Node) -> Clamp:

@@ -151,7 +151,7 @@ class Normal:
         return max(len(a.type.dims), len(b.type.dims)) < len(expr.type.dims)
 
     def factor(self, kind: Literal["free", "mask", "state"], node: ir.Node) -> Factor:
-        """A factor indexed by its own dims; a value renamed is that value re-indexed."""
+        """A factor indexed by its dims; a renamed value is that value re-indexed."""
         names = node.type.dims
         while isinstance(node, ir.Rename):
             back = {new: old for old, new in node.pairs}
@@ -257,7 +257,7 @@ class Normal:
         return self._bad[id(poly)][1]
 
     def _surviving(self, poly: Poly) -> Poly:
-        # Terms cancel only where the same things that depend on the state are multiplied.
+        # Terms cancel only where they multiply the same things that are active.
         groups: dict[tuple[int, ...], list[Term]] = {}
         for term in poly:
             if is_bad(term):
@@ -270,7 +270,7 @@ class Normal:
         )
 
     def linear(self, name: str) -> Poly:
-        """An affine update: at most one read a term, written out where that is shorter."""
+        """An affine update, at most one read a term; written out if that is shorter."""
         good = tuple(t for t in self.value(name) if not is_bad(t))
         reads = tuple(t for t in good if t.active)
         written = expanded(self, reads)

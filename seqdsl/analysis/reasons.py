@@ -17,7 +17,7 @@ MAXIMUM = 8
 
 
 def culprits(normal: Normal, states: tuple[str, ...]) -> list[ir.Node]:
-    """The expressions that bring what is nonlinear into the updates, smallest first found.
+    """The expressions that bring what is nonlinear into the updates.
 
     A function inside the argument of another is not one of them: only the outer
     function's value enters the update.
@@ -108,7 +108,7 @@ def text_of(node: ir.Node) -> str:
 def explain(
     normal: Normal, states: tuple[str, ...], help: tuple[str, ...]
 ) -> tuple[Diagnostic, ...]:
-    """One diagnostic for every expression that stands in the way; the first has the help."""
+    """A diagnostic for every expression that is in the way; the first has the help."""
     found: dict[tuple[str, Span], Diagnostic] = {}
     for node in culprits(normal, states):
         code, message = _message(normal, node)
@@ -147,6 +147,10 @@ def _inside(a: Span, b: Span) -> bool:
     return a.source is b.source and b.start <= a.start and a.end <= b.end
 
 
+def _dims(node: ir.Node) -> set[str]:
+    return {d for c in children(node) for d in c.type.dims}
+
+
 _CUTS = ("floor", "ceil", "round", "sign", "int", "bool", "floordiv", "mod")
 _COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not")
 
@@ -162,6 +166,10 @@ def _message(normal: Normal, node: ir.Node) -> tuple[str, str]:
             name in normal.model.copies for name in over
         ):
             return "E0306", f"`{read}` reads all earlier steps of the recurrence"
+        case ir.Contract(over=over) if not _dims(node) >= set(over):
+            return "E0305", f"`{read}` goes through a sum over other steps here"
+        case ir.Conv(axes=axes) if normal.axis in axes:
+            return "E0306", f"`{read}` is read at several steps by a convolution"
         case ir.Contract():
             return "E0302", f"values that both depend on `{read}` are contracted"
         case ir.Copy():
@@ -175,6 +183,12 @@ def _message(normal: Normal, node: ir.Node) -> tuple[str, str]:
         case ir.Result(call=call):
             layer = normal.model.instance[normal.model.call[call].instance].model.name
             return "E0308", f"the state goes through the layer `{layer}`"
+        case _:
+            return _loop_message(node, read)
+
+
+def _loop_message(node: ir.Node, read: str) -> tuple[str, str]:
+    match node:
         case ir.At() | ir.Stack():
             return "E0309", f"`{read}` is the result of a whole repeat"
         case ir.Shift(axis=axis):

@@ -1,4 +1,4 @@
-"""The smallest edits that would make a recurrence affine, each tried before it is told."""
+"""The smallest edits that would make a recurrence affine, each tried first."""
 
 from __future__ import annotations
 

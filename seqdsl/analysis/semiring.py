@@ -10,7 +10,7 @@ from seqdsl.analysis.graph import name_of
 from seqdsl.analysis.lattice import Clamp, Meet, clamp_of, join_of
 from seqdsl.analysis.normal import Normal
 from seqdsl.analysis.rebuild import poly_node
-from seqdsl.analysis.terms import Factor, Poly
+from seqdsl.analysis.terms import Factor, Poly, TooLong
 from seqdsl.analysis.tropical import PLUS, Element, Name, NoForm, Tropical, split
 from seqdsl.analysis.verdict import Recurrence, Semiring, Structure, Verdict
 from seqdsl.ir import build
@@ -20,7 +20,7 @@ from seqdsl.ir.types import TIME
 
 @dataclass(frozen=True)
 class Piece:
-    """One summand of an update: a read with a weight, either of which may be missing."""
+    """A summand of an update: a read with a weight, either of which may be missing."""
 
     read: ir.Shift | None
     names: tuple[str, ...]
@@ -54,7 +54,7 @@ def _tropical(
             s: [_piece(normal, e) for e in tropical.form(expr)]
             for s, expr in exprs.items()
         }
-    except (NoForm, build.Issue):
+    except (NoForm, TooLong, build.Issue):
         return None
     return _verdict(normal, recurrence, name, pieces)
 
@@ -92,7 +92,7 @@ def _lattice(
             s: [_meet_piece(m, bools) for m in join_of(normal, expr, bools)]
             for s, expr in exprs.items()
         }
-    except (NoForm, build.Issue):
+    except (NoForm, TooLong, build.Issue):
         return None
     return _verdict(normal, recurrence, "boolean" if bools else "max_min", pieces)
 
@@ -214,7 +214,7 @@ def _clamps(
     ((state, expr),) = exprs.items()
     try:
         clamp = clamp_of(normal, expr)
-    except (NoForm, build.Issue):
+    except (NoForm, TooLong, build.Issue):
         return None
     return _clamp_verdict(recurrence, state, expr, clamp)
 

@@ -209,7 +209,7 @@ def _base(dims: tuple[str, ...], poly: Poly, update: Poly) -> int:
 
 
 def _shared(dims: tuple[str, ...], update: Poly) -> set[str]:
-    """State dims that only count independent copies, as `heads`: all factors have them."""
+    """State dims that count independent copies, as `heads`: all factors have them."""
     shared = set(dims)
     for term in update:
         for factor in term.factors:

@@ -29,7 +29,7 @@ class TooLong(Exception):
 class Factor:
     """A value in a product; `names[i]` is the index along `node.type.dims[i]`.
 
-    `free` values do not depend on the recurrence, a `mask` is a free bool read as 0 or 1,
+    `free` values do not depend on the recurrence, a `mask` is a free bool as 0 or 1,
     a `state` is a linear function of one read of the state, and `nonlinear` is the
     rest, with what it was applied to in `args` (over `own`, its own index names).
     """

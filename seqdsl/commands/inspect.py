@@ -77,8 +77,9 @@ def layer_json(layer: str, verdicts: tuple[Verdict, ...]) -> dict[str, object]:
 
 
 def _recurrence(verdict: Verdict) -> dict[str, object]:
-    # The torch backend runs every recurrence as a loop, and finite lags without one.
-    chosen = "loop" if "loop" in verdict.strategies else None
+    # The torch backend reads finite lags of whole sequences at once; the rest is a loop.
+    wanted = "convolve" if verdict.verdict == "fir" else "loop"
+    chosen = wanted if wanted in verdict.strategies else None
     return {**verdict.to_json(), "chosen": chosen}
 
 

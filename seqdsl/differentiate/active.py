@@ -68,7 +68,7 @@ class Active:
         """A loop over another axis cannot be differentiated within one of its steps."""
         if any(node == self.wrt for node in _upstream(self.model, arg)):
             raise build.Issue(
-                "E0216",
+                "E0315",
                 "`grad` cannot go through a `repeat`",
                 "write its steps out, or take the gradient inside it",
             )

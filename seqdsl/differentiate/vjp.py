@@ -35,7 +35,7 @@ def vjp(
     variable. Complex cotangents follow torch: the derivative of a real loss with
     respect to the real part plus i times that to the imaginary part.
 
-    Raises `build.Issue` (E0216) where an operator cannot be differentiated.
+    Raises `build.Issue` (E0315) where an operator cannot be differentiated.
     """
     result: list[ir.Node | None] = []
     for i, child in enumerate(children(node)):
@@ -81,16 +81,20 @@ def _pull(node: ir.Node, index: int, ct: ir.Node, dims: Dims) -> ir.Node | None:
             return pull_gather(node, ct, dims) if index == 0 else None
         case ir.Conv():
             return pull_conv(node, index, ct, dims)
-        case ir.ExternCall(name=name):
-            raise build.Issue(
-                "E0216",
-                f"`grad` cannot go through the extern op `{name}`",
-                "an extern op is opaque; write it as equations, or use `stopgrad`",
-            )
-        case ir.Grad():
-            raise build.Issue("E0216", "this `grad` must be expanded first")
+        case ir.ExternCall() | ir.Grad():
+            raise _refusal(node)
         case _:
             return None
+
+
+def _refusal(node: ir.ExternCall | ir.Grad) -> build.Issue:
+    if isinstance(node, ir.Grad):
+        return build.Issue("E0315", "this `grad` must be expanded first")
+    return build.Issue(
+        "E0315",
+        f"`grad` cannot go through the extern op `{node.name}`",
+        "an extern op is opaque; write it as equations, or use `stopgrad`",
+    )
 
 
 def _conjugate(node: ir.Node) -> ir.Node:

@@ -35,7 +35,7 @@ def pull_along(node: ir.Along, ct: ir.Node, dims: Dims) -> ir.Node:
         case "top":
             return select(_kept(node), ct, ZERO)
         case _ if node.over[0] not in node.arg.type.dims:
-            raise build.Issue("E0216", f"`grad` cannot go through this `{node.op}`")
+            raise build.Issue("E0315", f"`grad` cannot go through this `{node.op}`")
         case "logcumsumexp":
             return _logcumsumexp(node, ct, dims)
         case _:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from seqdsl.diagnostics import Diagnostic, Label
 from seqdsl.elaborate.program import Binding, File, suggest
+from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import (
     Constraint,
@@ -261,6 +262,21 @@ class Context:
     ) -> Poisoned:
         """Report an unknown name with the nearest known one."""
         return self.fail(code, f"unknown {what} `{name}`", span, suggest(name, known))
+
+    def hold(self, scope: Scope, about: str, node: ir.Node) -> ir.Ref:
+        """A new equation that holds `node`, called about `about`, and a reference to it.
+
+        It stands in as few repeats as it can: a value that is the same for every step
+        must not wait for the steps.
+        """
+        axes = scope.axes
+        while axes and axes[-1] not in node.type.axes:
+            axes = axes[:-1]
+        name = self.fresh(about)
+        self.equations[name] = ir.Equation(
+            name=name, expr=node, scope=axes, written=False, span=node.span
+        )
+        return build.ref(name, node.type, node.span)
 
     # ---- names and sizes
 

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from seqdsl.diagnostics import Label
 from seqdsl.elaborate import (
     dims,
     equations,
-    expressions,
     parametric,
+    repeats,
 )
 from seqdsl.elaborate.context import (
-    Axis,
     Context,
+    Poisoned,
     Scope,
-    Site,
     Static,
     Value,
 )
-from seqdsl.elaborate.order import dependency_order
+from seqdsl.elaborate.order import dependency_order, names_in, read_order
 from seqdsl.elaborate.program import File
-from seqdsl.ir import build
-from seqdsl.ir import nodes as ir
-from seqdsl.ir.sizes import Lit, Opt, Size
+from seqdsl.ir.sizes import Opt
 from seqdsl.ir.types import BATCH, TIME, Type
 from seqdsl.source import Span
 from seqdsl.syntax import ast
@@ -51,23 +48,34 @@ def collect_copies(body: Sequence[ast.Stmt], file: File) -> frozenset[str]:
 
 def declare_all(ctx: Context, scope: Scope, body: Sequence[ast.Stmt]) -> None:
     """Enter the names of all statements, dims first, since order does not matter."""
-    for statement in body:
-        if isinstance(statement, ast.DimStmt):
-            with ctx.recover():
-                _declare_dim(ctx, scope, statement)
+    for statement in _dims_in_order(body):
+        with ctx.recover():
+            _declare_dim(ctx, scope, statement)
     # A state's equation may stand above the state.
     for statement in sorted(body, key=lambda s: not isinstance(s, _EARLY)):
         with ctx.recover():
             _declare_one(ctx, scope, statement)
 
 
+def _dims_in_order(body: Sequence[ast.Stmt]) -> list[ast.DimStmt]:
+    """The `dim` lines, each after those that it reads; a second one of a name last."""
+    lines = [s for s in body if isinstance(s, ast.DimStmt)]
+    first = {s.name: s for s in reversed(lines)}
+    order = read_order({name: names_in(s.value) for name, s in first.items()})
+    return [first[n] for n in order] + [s for s in lines if first[s.name] is not s]
+
+
 _EARLY = (ast.InputStmt, ast.StateStmt)
 
 
 def _declare_dim(ctx: Context, scope: Scope, statement: ast.DimStmt) -> None:
-    _check_free(ctx, scope, statement.name, statement.span)
-    size = dims.require_static(ctx, scope, statement.value, "the extent of a dim")
-    dims.note_integral(ctx, size)
+    check_free(ctx, scope, statement.name, statement.span)
+    try:
+        size = dims.require_static(ctx, scope, statement.value, "the extent of a dim")
+        dims.check_extent(ctx, size, statement.value.span)
+    except Poisoned:
+        # the name is known from here on, so that its uses are no further mistakes
+        size = Opt(statement.name)
     dim = ctx.fresh_dim(statement.name, size)
     scope.names[statement.name] = Static(size, statement.span, dim)
 
@@ -82,15 +90,15 @@ def _declare_one(ctx: Context, scope: Scope, statement: ast.Stmt) -> None:
                 "move the line to the top of the layer",
             )
         case ast.InputStmt(name=name):
-            _enter(ctx, scope, name, "input", _name_span(statement, name))
+            _enter(ctx, scope, name, "input", name_span(statement, name))
         case ast.ParamStmt(name=name):
             _declare_param(ctx, scope, statement)
         case ast.StateStmt(name=name):
-            _enter(ctx, scope, name, "state", _name_span(statement, name))
+            _enter(ctx, scope, name, "state", name_span(statement, name))
         case ast.Equation():
             _declare_equation(ctx, scope, statement, "")
         case ast.RepeatStmt():
-            _declare_repeat(ctx, scope, statement)
+            repeats.declare_repeat(ctx, scope, statement)
         case ast.OutputStmt() if scope.axes:
             raise ctx.fail(
                 "E0117",
@@ -109,7 +117,7 @@ def _declare_one(ctx: Context, scope: Scope, statement: ast.Stmt) -> None:
             pass
 
 
-def _name_span(statement: ast.Stmt, name: str) -> Span:
+def name_span(statement: ast.Stmt, name: str) -> Span:
     """Where the declared name stands in its statement."""
     span = statement.span
     text = span.source.text
@@ -120,7 +128,7 @@ def _name_span(statement: ast.Stmt, name: str) -> Span:
     return Span(span.source, found, found + len(name))
 
 
-def _check_free(ctx: Context, scope: Scope, name: str, span: Span) -> None:
+def check_free(ctx: Context, scope: Scope, name: str, span: Span) -> None:
     if name in _RESERVED:
         raise ctx.fail(
             "E0116", f"`{name}` is the name of an axis", span, "choose another name"
@@ -145,7 +153,7 @@ def _enter(
     statement: ast.Equation | None = None,
     prefix: str = "",
 ) -> Value:
-    _check_free(ctx, scope, name, span)
+    check_free(ctx, scope, name, span)
     unique = ctx.fresh(f"{prefix}{name}")
     value = Value(unique, kind, span, scope.axes, None, statement, scope)
     scope.names[name] = value
@@ -155,16 +163,14 @@ def _enter(
 
 
 def _declare_param(ctx: Context, scope: Scope, statement: ast.ParamStmt) -> None:
-    span = _name_span(statement, statement.name)
-    _check_free(ctx, scope, statement.name, span)
-    type_ = dims.type_of(ctx, scope, statement.type)
-    if type_.dtype in ("int", "bool") and not statement.frozen:
-        raise ctx.fail(
-            "E0205",
-            f"a learned parameter cannot be {type_.dtype}",
-            statement.type.span,
-            "make it `frozen`, or leave the dtype away",
-        )
+    span = name_span(statement, statement.name)
+    check_free(ctx, scope, statement.name, span)
+    try:
+        type_ = _param_type(ctx, scope, statement)
+    except Poisoned:
+        name = statement.name
+        scope.names[name] = Value(name, "param", span, scope.axes, status="failed")
+        raise
     value = Value(statement.name, "param", span, scope.axes, type_, None, scope, "done")
     scope.names[statement.name] = value
     if scope.axes:
@@ -177,9 +183,21 @@ def _declare_param(ctx: Context, scope: Scope, statement: ast.ParamStmt) -> None
     value.name, value.type = ref.name, ref.type
 
 
+def _param_type(ctx: Context, scope: Scope, statement: ast.ParamStmt) -> Type:
+    type_ = dims.type_of(ctx, scope, statement.type)
+    if type_.dtype in ("int", "bool") and not statement.frozen:
+        raise ctx.fail(
+            "E0205",
+            f"a learned parameter cannot be {type_.dtype}",
+            statement.type.span,
+            "make it `frozen`, or leave the dtype away",
+        )
+    return type_
+
+
 def param_initials(ctx: Context, scope: Scope, body: Sequence[ast.Stmt]) -> None:
     """Initial values of declared parameters, which may read parameters further down."""
-    for place, statement in statements(ctx, scope, body):
+    for place, statement in repeats.statements(ctx, scope, body):
         if not isinstance(statement, ast.ParamStmt) or statement.initial is None:
             continue
         value = place.names.get(statement.name)
@@ -225,101 +243,6 @@ def _declare_equation(
                 labels=(Label(outer.span, "declared here"),),
             )
         _enter(ctx, scope, target.id, "equation", target.span, statement, prefix)
-
-
-def _declare_repeat(ctx: Context, scope: Scope, statement: ast.RepeatStmt) -> None:
-    span = _name_span(statement, statement.axis)
-    _check_free(ctx, scope, statement.axis, span)
-    if statement.axis in ctx.repeats:
-        raise ctx.fail(
-            "E0105",
-            f"the axis `{statement.axis}` is already used by another repeat",
-            span,
-            "choose another letter",
-            labels=(Label(ctx.repeats[statement.axis].span, "first used here"),),
-        )
-    ctx.repeats[statement.axis] = ir.Repeat(
-        axis=statement.axis, count=Lit(1), condition=None, scope=scope.axes, span=span
-    )
-    inner = Scope(
-        scope.file,
-        parent=scope,
-        axes=(*scope.axes, statement.axis),
-        copies=scope.copies,
-    )
-    inner.names[statement.axis] = Axis(statement.axis, span)
-    ctx.scopes[statement.axis] = inner
-    ctx.bodies[id(statement)] = inner
-    # Counts decide whether parameters may stand inside, so they come first.
-    _count(ctx, scope, statement)
-    declare_all(ctx, inner, statement.body)
-
-
-def _count(ctx: Context, scope: Scope, statement: ast.RepeatStmt) -> None:
-    old = ctx.repeats[statement.axis]
-    size = dims.static(ctx, scope, statement.count)
-    if size is not None:
-        value = ctx.value_of(size)
-        if value is not None and (
-            isinstance(value, bool) or not isinstance(value, int) or value < 0
-        ):
-            raise ctx.fail(
-                "E0426",
-                f"the count of a repeat is a whole number, not {value}",
-                statement.count.span,
-            )
-        ctx.integral.update(o for o in _options_of(size))
-        ctx.repeats[statement.axis] = replace(old, count=size)
-        return
-    # a run-time count; its type is checked once inputs have types
-    ctx.repeats[statement.axis] = replace(
-        old,
-        count=build.ref(expr_name(statement.count), Type("int"), statement.count.span),
-    )
-
-
-def expr_name(expr: ast.Expr) -> str:
-    """The name that an expression is, or an empty text."""
-    return expr.id if isinstance(expr, ast.Name) else ""
-
-
-def _options_of(size: Size) -> Iterator[str]:
-    if isinstance(size, Opt):
-        yield size.name
-
-
-def repeat_counts(ctx: Context, scope: Scope, body: Sequence[ast.Stmt]) -> None:
-    """Check counts that are layer.values: whole numbers that are the same for the whole call."""
-    for statement in body:
-        if not isinstance(statement, ast.RepeatStmt):
-            continue
-        repeat = ctx.repeats.get(statement.axis)
-        inner = ctx.bodies.get(id(statement))
-        if repeat is None or inner is None:
-            continue
-        with ctx.recover():
-            if isinstance(repeat.count, ir.Base):
-                site = Site(statement.axis, 0, statement.count.span)
-                node = expressions.value(ctx, scope, site, statement.count)
-                if node.type.dtype != "int" or node.type.dims or node.type.axes:
-                    raise ctx.fail(
-                        "E0426",
-                        "the count of a repeat is one whole number for the whole call",
-                        statement.count.span,
-                        "use an option, or `input steps: int per call`",
-                    )
-                ctx.repeats[statement.axis] = replace(repeat, count=node)
-        repeat_counts(ctx, inner, statement.body)
-
-
-def statements(
-    ctx: Context, scope: Scope, body: Sequence[ast.Stmt]
-) -> Iterator[tuple[Scope, ast.Stmt]]:
-    """Every statement with its scope, repeats entered."""
-    for statement in body:
-        yield scope, statement
-        if isinstance(statement, ast.RepeatStmt) and id(statement) in ctx.bodies:
-            yield from statements(ctx, ctx.bodies[id(statement)], statement.body)
 
 
 def declare_equations(

@@ -6,7 +6,6 @@ from seqdsl.elaborate import arguments, declare, dims, expressions, late
 from seqdsl.elaborate.context import Axis, Bound, Context, Scope, Site, Static
 from seqdsl.elaborate.program import Binding, suggest
 from seqdsl.elaborate.unify import fit, item_name, shape_text
-from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import TIME, DType, Type
 from seqdsl.source import Span
@@ -179,11 +178,7 @@ def _shared(
     """`node` if it is a leaf, else a reference to a new equation, so that it stands once."""
     if isinstance(node, ir.Ref | ir.Result | ir.Const | ir.Position):
         return node
-    unique = ctx.fresh(f"{site.name}_{name}")
-    ctx.equations[unique] = ir.Equation(
-        name=unique, expr=node, scope=scope.axes, written=False, span=node.span
-    )
-    return build.ref(unique, node.type, node.span)
+    return ctx.hold(scope, f"{site.name}_{name}", node)
 
 
 # ---- extern ops

@@ -171,9 +171,24 @@ def note_integral(ctx: Context, size: Size) -> None:
         ctx.integral.update(options_of(size))
 
 
+def check_extent(ctx: Context, size: Size, span: Span) -> None:
+    """E0204 where a known size is not an extent; its options are whole numbers."""
+    note_integral(ctx, size)
+    value = ctx.value_of(size)
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ctx.fail(
+            "E0204",
+            f"a dim cannot have the extent {value}",
+            span,
+            "extents are whole numbers from 1",
+        )
+
+
 def declare_dim(ctx: Context, scope: Scope, name: str, size: Size, span: Span) -> str:
     """The dim `name` with extent `size`: new here, or an old one that must agree."""
-    note_integral(ctx, size)
+    check_extent(ctx, size, span)
     match scope.find(name):
         case Static() as old:
             dim = _named_dim(ctx, scope, name, span)

@@ -21,7 +21,7 @@ from seqdsl.elaborate.context import (
 from seqdsl.elaborate.program import Binding
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
-from seqdsl.ir.sizes import Lit
+from seqdsl.ir.sizes import Lit, SizeError
 from seqdsl.source import Span
 from seqdsl.syntax import ast
 
@@ -51,6 +51,8 @@ def value(ctx: Context, scope: Scope, site: Site, expr: ast.Expr) -> ir.Node:
         return build.at_span(_value(ctx, scope, site, expr), expr.span)
     except build.Issue as issue:
         raise ctx.fail(issue.code, issue.message, expr.span, *issue.help) from None
+    except SizeError as error:
+        raise ctx.fail("E0217", f"{error}", expr.span) from None
 
 
 def _value(ctx: Context, scope: Scope, site: Site, expr: ast.Expr) -> ir.Node:
@@ -133,6 +135,8 @@ def _unbound(ctx: Context, scope: Scope, name: str, span: Span) -> ir.Node:
         ctx.copies[name] = None
         return build.position(name, axis=True, span=span)
     inner = _hidden_in_repeat(ctx, name)
+    if inner is not None and inner.status == "failed":
+        raise Poisoned
     if inner is not None:
         axis = inner.scope[-1]
         raise ctx.fail(

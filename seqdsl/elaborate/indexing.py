@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from seqdsl.elaborate import dims, expressions
-from seqdsl.elaborate.context import Axis, Context, Scope, Site, Static, Value
+from seqdsl.elaborate.context import Axis, Context, Poisoned, Scope, Site, Static, Value
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit, Size, apply
@@ -35,14 +35,18 @@ def _position(ctx: Context, scope: Scope, expr: ast.Index) -> ir.Node:
 
 def _indexed_value(ctx: Context, scope: Scope, site: Site, expr: ast.Index) -> ir.Node:
     """The value before the brackets; a value of a repeat may be read from outside."""
-    if isinstance(expr.value, ast.Name):
-        name, span = expr.value.id, expr.value.span
-        entity = scope.find(name) or ctx.inner.get(name)
-        if isinstance(entity, Value):
-            left = [a for a in entity.scope if a not in scope.axes]
-            fixed = {item.axis for item in expr.items}
-            if all(a in fixed for a in left):
-                return expressions.reference(ctx, entity, span)
+    fixed = {item.axis for item in expr.items}
+    match expr.value:
+        case ast.Name(id=name) | ast.Member(value=ast.Name(id=name)):
+            entity = scope.find(name) or ctx.inner.get(name)
+        case _:
+            entity = None
+    if isinstance(entity, Value) and entity.status == "failed":
+        raise Poisoned
+    if isinstance(entity, Value) and entity.place is not None:
+        left = [a for a in entity.scope if a not in scope.axes]
+        if left and all(a in fixed for a in left):
+            return expressions.value(ctx, entity.place, site, expr.value)
     return expressions.value(ctx, scope, site, expr.value)
 
 
@@ -94,12 +98,7 @@ def named(ctx: Context, site: Site, scope: Scope, node: ir.Node) -> ir.Ref | ir.
     """`node` itself if it is a reference, else one to a new equation that holds it."""
     if isinstance(node, ir.Ref | ir.Result):
         return node
-    name = ctx.fresh(f"{site.name}_part")
-    equation = ir.Equation(
-        name=name, expr=node, scope=scope.axes, written=False, span=node.span
-    )
-    ctx.equations[name] = equation
-    return build.ref(name, node.type, node.span)
+    return ctx.hold(scope, f"{site.name}_part", node)
 
 
 def _require_axis(ctx: Context, node: ir.Node, axis: str, span: Span) -> None:

@@ -14,6 +14,7 @@ from seqdsl.elaborate import (
     expressions,
     inputs,
     late,
+    repeats,
     states,
     whole,
 )
@@ -86,7 +87,7 @@ def elaborate_layer(request: Request, models: Models) -> Context:
     _options(ctx, scope, request, known)
     declare.declare_all(ctx, scope, decl.body)
     inputs.input_types(ctx, scope, request)
-    declare.repeat_counts(ctx, scope, decl.body)
+    repeats.repeat_counts(ctx, scope, decl.body)
     states.state_types(ctx, scope, decl.body)
     values = [*scope.values(), *(v for v in ctx.inner.values())]
     for value in dependency_order(values):

@@ -198,8 +198,8 @@ def _concat(ctx: Context, scope: Scope, site: Site, expr: ast.Call) -> ir.Node:
     """`concat[K](a, b)` along one dim; `concat[1, K, J as P](one, a, b)` each by its own."""
     usage = "concat[K](a, b)  or  concat[1, K, J as P](one, a, b)"
     check_keywords(ctx, expr, ())
-    if len(expr.brackets or ()) > 1:
-        return _concat_own(ctx, scope, site, expr, usage)
+    if expr.brackets and len(expr.brackets) > 1:
+        return _concat_own(ctx, scope, site, expr, expr.brackets)
     item = _one_item(ctx, expr, usage)
     if not expr.args:
         check_count(ctx, expr, 1, 64, usage)
@@ -216,10 +216,14 @@ def _concat(ctx: Context, scope: Scope, site: Site, expr: ast.Call) -> ir.Node:
 
 
 def _concat_own(
-    ctx: Context, scope: Scope, site: Site, expr: ast.Call, usage: str
+    ctx: Context,
+    scope: Scope,
+    site: Site,
+    expr: ast.Call,
+    items: tuple[ast.Item, ...],
 ) -> ir.Node:
     """Each argument along a dim of its own; 1 stands for one entry without a dim."""
-    items = expr.brackets or ()
+    usage = "concat[1, K, J as P](one, a, b)"
     check_count(ctx, expr, len(items), len(items), usage)
     into, names = items[-1].rename, list[str]()
     extent: Size = Lit(0)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from seqdsl.elaborate import (
-    declare,
     dims,
     expressions,
+    repeats,
 )
 from seqdsl.elaborate.context import (
     Context,
@@ -24,7 +24,7 @@ from seqdsl.syntax import ast
 
 
 def state_types(ctx: Context, scope: Scope, body: Sequence[ast.Stmt]) -> None:
-    pairs = list(declare.statements(ctx, scope, body))
+    pairs = list(repeats.statements(ctx, scope, body))
     states = [(s, p) for p, s in pairs if isinstance(s, ast.StateStmt)]
     if not states:
         return
@@ -72,7 +72,7 @@ def _copies(place: Scope, initial: ast.Expr) -> Axes:
 
 
 def finish_states(ctx: Context, scope: Scope, body: Sequence[ast.Stmt]) -> None:
-    for place, statement in declare.statements(ctx, scope, body):
+    for place, statement in repeats.statements(ctx, scope, body):
         match statement:
             case ast.StateStmt():
                 with ctx.recover():

@@ -26,37 +26,11 @@ def expand_grad(model: ir.Model) -> ir.Model:
 
     Cotangents that are long and needed more than once become equations of their own,
     named like `loss_d_e`; sub-layers that a gradient goes through are inlined. Raises
-    `SpecError` (E0216) where something on the way cannot be differentiated.
+    `SpecError` (E0315) where something on the way cannot be differentiated.
     """
     if not any(isinstance(n, ir.Grad) for n in _everything(model)):
         return model
-    model = _inline_needed(model)
-    expansion = _Expansion(model)
-    equations = tuple(map(expansion.equation, model.equations))
-    outputs = tuple(
-        replace(o, expr=expansion.expand(o.expr, o.name, ())) for o in model.outputs
-    )
-    calls = tuple(
-        replace(
-            c,
-            args=tuple((n, expansion.expand(a, c.name, c.scope)) for n, a in c.args),
-        )
-        for c in model.calls
-    )
-    states = tuple(
-        replace(s, initial=expansion.expand(s.initial, s.name, ()))
-        for s in model.states
-    )
-    repeats = tuple(map(expansion.repeat, model.repeats))
-    return replace(
-        model,
-        equations=(*equations, *expansion.added),
-        outputs=outputs,
-        calls=calls,
-        states=states,
-        repeats=repeats,
-        dims={**model.dims, **expansion.dims.added},
-    )
+    return _Expansion(_inline_needed(model)).run()
 
 
 def _everything(model: ir.Model) -> Iterator[ir.Node]:
@@ -117,6 +91,36 @@ class _Expansion:
             *model.call,
             *model.copies,
         }
+
+    def run(self) -> ir.Model:
+        """The whole model without gradients."""
+        model = self.model
+        equations = tuple(map(self.equation, model.equations))
+        outputs = (
+            replace(o, expr=self.expand(o.expr, o.name, ())) for o in model.outputs
+        )
+        calls = tuple(map(self.call, model.calls))
+        states = (
+            replace(s, initial=self.expand(s.initial, s.name, ())) for s in model.states
+        )
+        expanded = replace(
+            model,
+            outputs=tuple(outputs),
+            calls=calls,
+            states=tuple(states),
+            repeats=tuple(map(self.repeat, model.repeats)),
+        )
+        # Last, when everything that is shared has its name.
+        return replace(
+            expanded,
+            equations=(*equations, *self.added),
+            dims={**model.dims, **self.dims.added},
+        )
+
+    def call(self, call: ir.CallSite) -> ir.CallSite:
+        """`call` without gradients in its arguments."""
+        args = ((n, self.expand(a, call.name, call.scope)) for n, a in call.args)
+        return replace(call, args=tuple(args))
 
     @property
     def added(self) -> tuple[ir.Equation, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sites import site_in
 from seqdsl.ir.sites import site_in
@@ -57,7 +58,7 @@ def _inline(model: ir.Model, call: ir.CallSite) -> ir.Model:
             ),
         ),
     )
-    results = {o.name: moved.node(o.expr) for o in callee.outputs}
+    results = {o.name: moved.leaving(moved.node(o.expr)) for o in callee.outputs}
     return _Results(call, results, {}).applied(merged)
 
 
@@ -113,8 +114,13 @@ class _Move:
             params[param.name] = present.get(key) or _fresh(
                 f"{prefix}_{param.name}", taken
             )
-        given = dict(call.dims)
-        dims = {d: given.get(d) or _fresh(f"{prefix}_{d}", taken) for d in callee.dims}
+        dims: dict[str, str] = {}
+        for theirs in callee.dims:
+            ours = dict(call.dims).get(theirs)
+            # two dims of the callee that are one of ours must stay apart inside
+            if ours is None or ours in dims.values():
+                ours = _fresh(f"{prefix}_{theirs}", taken)
+            dims[theirs] = ours
         args = [a.type.axes for _, a in call.args]
         extra = frozenset[str](call.scope).union(*args) - {BATCH, TIME}
         options = _options(instance)
@@ -137,12 +143,33 @@ class _Move:
     def new_dims(self) -> dict[str, Size]:
         """Dims that only the callee has."""
         given = dict(self.call.dims)
-        callee = self.instance.model
-        return {
-            self.dims[d]: self.size(size)
-            for d, size in callee.dims.items()
-            if d not in given
-        }
+        sizes: dict[str, Size] = {}
+        for theirs, size in self.instance.model.dims.items():
+            ours = given.get(theirs)
+            if ours is None:
+                sizes[self.dims[theirs]] = self.size(size)
+            elif ours != self.dims[theirs]:
+                sizes[self.dims[theirs]] = Opt(ours)
+        return sizes
+
+    def renamed(self) -> tuple[tuple[str, str], ...]:
+        """Dims of ours that have another name inside: pairs (ours, inside)."""
+        return tuple(
+            (ours, self.dims[theirs])
+            for theirs, ours in self.call.dims
+            if self.dims.get(theirs, ours) != ours
+        )
+
+    def entering(self, arg: ir.Node, wanted: ir.Input) -> ir.Node:
+        """An argument with the dims that the callee's input has inside."""
+        inside = [self.dims[d] for d in wanted.type.dims]
+        pairs = [p for p in self.renamed() if p[0] in arg.type.dims and p[1] in inside]
+        return build.rename(arg, pairs, arg.span)
+
+    def leaving(self, result: ir.Node) -> ir.Node:
+        """A result of the callee with our dims."""
+        pairs = [(b, a) for a, b in self.renamed() if b in result.type.dims]
+        return build.rename(result, pairs, result.span)
 
     def axis(self, axis: str) -> str:
         """An axis or dim under its new name."""
@@ -249,7 +276,7 @@ class _Move:
         for name, arg in self.call.args:
             yield ir.Equation(
                 name=self.names[name],
-                expr=arg,
+                expr=self.entering(arg, self.instance.model.input[name]),
                 scope=self.call.scope,
                 written=False,
                 span=arg.span,

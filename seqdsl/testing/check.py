@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import shlex
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import hypothesis
 import torch
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
+from torch import nn
 
+from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit, Scalar
 from seqdsl.testing.cases import Case
+from seqdsl.testing.layers import stand_ins, subject
 from seqdsl.testing.properties import PROPERTIES, Property
 from seqdsl.testing.properties.compare import Broken
-from seqdsl.testing.subject import Subject
-
+from seqdsl.testing.subject import Externs, Subject
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -117,21 +120,24 @@ def check_model(
 
 def check_module(
     module: nn.Module,
-    layer: Layer,
+    model: ir.Model,
     *,
     options: Mapping[str, Scalar] | None = None,
+    externs: Externs | None = None,
     examples: int = 20,
     seed: int = 0,
     names: Sequence[str] | None = None,
 ) -> tuple[Outcome, ...]:
-    """Every property of a module that a layer of a spec made: `spec.GLA`, and `gla`.
+    """Every property of a module that is meant to compute `model`.
 
-    The module itself is left as it is. Raises as `check_model` does.
+    `model` is `spec.GLA.elaborate().model` for a module made by `spec.GLA`. Options not
+    given are read off the module. The module itself is left as it is. Raises as
+    `check_model` does.
     """
-    given = dict(options or {})
-    model = layer.elaborate(**given).model
+    own = [o.name for o in model.options if hasattr(module, o.name)]
+    given = {**{n: getattr(module, n) for n in own}, **(options or {})}
     made = replace(
-        subject(model, given, externs=layer.externs),
+        subject(model, given, externs=externs or stand_ins(model)),
         make=lambda: copy.deepcopy(module).double(),
     )
     return _all(made, examples, seed, names)
@@ -156,10 +162,11 @@ def check_property(
     case: Case | None = None,
 ) -> Outcome:
     """One property in random cases, or in the one given."""
+    # Whatever a layer raises when it is called rightly is a failure to report.
     try:
         subject.module.eval()
         excuse = row.excused(subject)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         reason = f"making the layer: {_explained(error)}"
         return Outcome(row, subject, failure=Failure(row, subject, Case(), reason))
     if excuse is not None:
@@ -175,7 +182,7 @@ def _tried(row: Property, subject: Subject, case: Case) -> Failure | None:
     """The failure of one case. Any exception is one: no case here is a wrong call."""
     try:
         row.check(subject, case)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         return Failure(row, subject, case, _explained(error))
     return None
 
@@ -191,6 +198,15 @@ def _explained(error: Exception) -> str:
 def _search(row: Property, subject: Subject, count: int, seed: int) -> Failure | None:
     """The smallest failure among `count` random cases."""
     return search(row.cases, lambda case: _tried(row, subject, case), count, seed)
+
+
+UNHEALTHY = (
+    HealthCheck.too_slow,
+    HealthCheck.data_too_large,
+    HealthCheck.filter_too_much,
+    HealthCheck.large_base_example,
+)
+"""What hypothesis may not complain of: modules are slow to run, specs are long."""
 
 
 class _Found(Exception):
@@ -215,7 +231,7 @@ def search(
         database=None,
         derandomize=False,
         report_multiple_bugs=False,
-        suppress_health_check=tuple(HealthCheck),
+        suppress_health_check=UNHEALTHY,
         phases=[Phase.generate, Phase.shrink],
         print_blob=False,
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice, product
 
+from hypothesis import strategies as st
+
 from seqdsl.diagnostics import SpecError
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.bind import bind_sizes
@@ -44,6 +46,13 @@ def option_sets(
     if not found and problem is not None:
         raise problem
     return tuple(found)
+
+
+def option_values(
+    elaborate: Elaborate, given: Mapping[str, Scalar] | None = None, count: int = 8
+) -> st.SearchStrategy[dict[str, Scalar]]:
+    """Options for which a layer can be made; see `option_sets`."""
+    return st.sampled_from(option_sets(elaborate, given or {}, count))
 
 
 def _candidates(

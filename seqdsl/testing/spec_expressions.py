@@ -69,6 +69,7 @@ BINARY: Mapping[str, str] = {
     "or": "where({0} != {1} + 0.5 or {0} == {1} + 0.7, {0}, {1})",
     "xor": "float(({0} > 0.1371) == ({1} > 0.1371)) * {0}",
     "complex": "real(complex({0}, {1}) * complex(0.3, -0.5))",
+    "conj": "real(conj(complex({0}, {1})) * complex(0.4, -0.2))",
     "imag": "imag(conj(complex({0}, {1})) * complex(0.3, -0.5))",
     "modulus": "abs(complex({0}, 1.5 + sigmoid({1})))",
     "phase": "real(exp(complex(-abs({0}), {1})))",
@@ -126,7 +127,7 @@ def expression(w: Writer, dims: Dims, depth: int) -> str:
 
 def leaf(w: Writer, dims: Dims) -> str:
     """A value as it stands, at another step, or projected."""
-    same = w.readable(dims, now=False)
+    same = w.readable(dims)
     if not same or w.chance(20):
         return projected(w, dims)
     return read(w, w.pick(same))
@@ -136,11 +137,10 @@ def read(w: Writer, value: Named) -> str:
     """`v` or `v` at an earlier step (a later one where that is allowed)."""
     if not value.varies:
         return value.text
-    if value.before:
-        return f"{value.text}[t-{value.before + int(w.chance(20))}]"
     if w.chance(20):
         later = not w.causal and w.chance(50)
-        return f"{value.text}[t{'+' if later else '-'}{w.pick((1, 2))}]"
+        sign = value.sign or ("+" if later else "-")
+        return f"{value.text}[t{sign}{w.pick((1, 2))}]"
     return value.text
 
 
@@ -366,6 +366,7 @@ FORMS: tuple[Form, ...] = (
     _outer,
     _reduction,
     _contraction,
+    _keeping,
     _keeping,
     _second_name,
     _split,

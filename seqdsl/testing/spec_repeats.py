@@ -39,7 +39,7 @@ def repeat(w: Writer) -> None:
 
 def _count(w: Writer, kind: str) -> str:
     if kind != "dynamic":
-        return w.pick(("N", "2", "3"))
+        return w.pick(("2", "N", "3"))
     if "input steps: int per call" not in w.lines:
         w.lines.append("input steps: int per call")
     return "steps"
@@ -81,7 +81,7 @@ def _afterwards(w: Writer, kind: str, axis: str, name: str, count: str) -> str:
     if kind == "untied" and count != "N":
         steps = w.fresh("P")
         w.declare(f"dim {steps} = {count}")
-        reads.append(f"mean[{steps}](stack[{axis} as {steps}]({name}))")
+        reads.insert(0, f"mean[{steps}](stack[{axis} as {steps}]({name}))")
         reads.append(f"{name}[{axis} = 1]")
     if kind != "halting":
         reads.append(f"{name}[{axis} = 0]")

@@ -31,15 +31,15 @@ SHAPES: tuple[Dims, ...] = (
 class Named:
     """A value that expressions may read by `text`.
 
-    `varies`: along time, so that it may be shifted; `before`: how far back a state may
-    be read at this place (0: any value, 1: its own update, only earlier).
+    `varies`: along time, so that it may be shifted; `sign`: only to earlier (`-`) or
+    later (`+`) steps, as a state whose recurrence runs one way; empty for others.
     """
 
     text: str
     dims: Dims = ()
     dtype: DType = "float"
     varies: bool = True
-    before: int = 0
+    sign: str = ""
 
 
 @dataclass
@@ -98,16 +98,14 @@ class Writer:
         dims: Dims | None = None,
         dtype: DType = "float",
         varies: bool = False,
-        now: bool = True,
     ) -> list[Named]:
-        """Names of that dtype, in declared order; `now` leaves out unfinished states."""
+        """Names of that dtype (and those dims), in declared order."""
         return [
             v
             for v in self.names
             if v.dtype == dtype
             and (dims is None or set(v.dims) == set(dims))
             and (v.varies or not varies)
-            and not (now and v.before)
         ]
 
     def any_float(self, varies: bool = False) -> Named:

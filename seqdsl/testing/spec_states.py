@@ -32,14 +32,16 @@ def _initial(w: Writer, dims: Dims) -> str:
     return w.pick(["0", "0.5", *learned, *found, *sampled])
 
 
-def _write(w: Writer, name: str, dims: Dims, initial: str, update: str) -> None:
+def _write(
+    w: Writer, name: str, dims: Dims, at: str, initial: str, update: str
+) -> None:
     """A float state and its update, which from now on can be read."""
     if initial == "param" and "param(" in update:
         # the update's own parameter has the key that the initial value would go under
         initial = f"param({shape(dims)}, 0.2) as {name}start"
     w.lines.append(f"{w.indent}state {name}: {shape(dims)} = {initial}")
     w.lines.append(f"{w.indent}{name} = {update}")
-    w.names.append(Named(name, dims))
+    w.names.append(Named(name, dims, sign=at[1]))
 
 
 def _single(w: Writer) -> None:
@@ -50,7 +52,7 @@ def _single(w: Writer) -> None:
     update = w.pick(UPDATES)
     if w.chance(30):
         initial = next((text for f, text in _LIMITS if f is update), initial)
-    _write(w, name, dims, initial, update(w, name, f"{name}[{lag}]", dims))
+    _write(w, name, dims, at, initial, update(w, name, f"{name}[{lag}]", dims))
 
 
 def _affine(w: Writer, name: str, before: str, dims: Dims) -> str:
@@ -132,8 +134,8 @@ def _two(w: Writer) -> None:
     second = mix.format(f"{b}[{at}]", now)
     first = f"{first} + tanh({expression(w, dims, 2)})"
     second = f"{second} + 0.2 * {leaf(w, dims)}"
-    _write(w, a, dims, _initial(w, dims), first)
-    _write(w, b, dims, _initial(w, dims), second)
+    _write(w, a, dims, at, _initial(w, dims), first)
+    _write(w, b, dims, at, _initial(w, dims), second)
 
 
 def _delta(w: Writer) -> None:
@@ -151,7 +153,7 @@ def _delta(w: Writer) -> None:
     else:
         step = f"+ {rate} * {k} * ({v} - dot[K]({k}, {old}))"
     initial = _initial(w, ("K", "D"))
-    _write(w, name, ("K", "D"), initial, f"{decay}{old} {step}")
+    _write(w, name, ("K", "D"), at, initial, f"{decay}{old} {step}")
 
 
 def _integer(w: Writer) -> None:
@@ -159,7 +161,10 @@ def _integer(w: Writer) -> None:
     w.lines.append(f"{w.indent}state {name}: int [] = {w.pick(('0', '2'))}")
     step = f"int(2.5 * sigmoid({expression(w, (), 2)}))"
     w.lines.append(f"{w.indent}{name} = ({name}[{at}] + {step}) % 5")
-    w.names += [Named(name, (), "int"), Named(f"float({name})", (), varies=False)]
+    w.names += [
+        Named(name, (), "int", sign=at[1]),
+        Named(f"float({name})", (), varies=False),
+    ]
 
 
 def _boolean(w: Writer) -> None:
@@ -176,7 +181,10 @@ def _boolean(w: Writer) -> None:
         )
     )
     w.lines.append(f"{w.indent}{name} = {form.format(f'{name}[{at}]', a, b)}")
-    w.names += [Named(name, dims, "bool"), Named(f"float({name})", dims, varies=False)]
+    w.names += [
+        Named(name, dims, "bool", sign=at[1]),
+        Named(f"float({name})", dims, varies=False),
+    ]
 
 
 def _complex(w: Writer) -> None:
@@ -188,6 +196,6 @@ def _complex(w: Writer) -> None:
     turn = w.pick(("0.9 * exp(complex(0, {0}))", "complex(0.6 * cos({0}), 0.3)"))
     text = f"{turn.format(f'({angle})')} * {name}[{at}] + 0.3 * {into}"
     w.lines.append(f"{w.indent}{name} = {text}")
-    w.names.append(Named(name, dims, "complex"))
+    w.names.append(Named(name, dims, "complex", sign=at[1]))
     for part in ("real", "imag"):
         w.names.append(Named(f"{part}({name})", dims, varies=False))

@@ -20,10 +20,13 @@ __all__ = ["Drawn", "random_specs"]
 
 HEADER = "layer Random(D = {D}, H = {H}, K = {K}, V = 5, N = {N}):"
 
-HELPERS = """\
+HELPERS = {
+    "squash": """\
 def squash(a, scale = 0.5):
     tanh(scale * a)
 
+""",
+    "Smooth": """\
 layer Smooth(A):
     input u: [A]
     state m: [A] = 0
@@ -31,6 +34,8 @@ layer Smooth(A):
     m = g * m[t-1] + (1 - g) * u
     output m
 
+""",
+    "Pair": """\
 layer Pair(A):
     input u: [A]
     state c: [A] = param
@@ -38,7 +43,9 @@ layer Pair(A):
     output first = c
     output second = c[t-1] - u
 
-"""
+""",
+}
+"""What the layer may call, by name."""
 
 SUBLAYERS = (
     "Smooth({0})",
@@ -82,7 +89,8 @@ def random_specs(
     sizes = {d: w.pick((2, 1, 3)) for d in ("D", "H", "K")}
     header = HEADER.format(N=w.pick((2, 3, 0)), **sizes)
     text = "\n".join([header, *(f"    {line}" for line in lines), ""])
-    return Drawn(HELPERS + text, w.causal, w.random)
+    helpers = "".join(h for name, h in HELPERS.items() if f"{name}(" in text)
+    return Drawn(helpers + text, w.causal, w.random)
 
 
 def _shuffled(w: Writer) -> list[str]:

@@ -167,8 +167,10 @@ class Caller:
         size: tuple[int, int] | None = None,
     ) -> Tensors:
         """A whole sequence."""
-        extra = {} if segments is None else {"segments": segments}
-        return self._named(self._call({**inputs, **self._sizes(size), **extra}))
+        extra: dict[str, object] = {**self._sizes(size)}
+        if segments is not None:
+            extra["segments"] = segments
+        return self._named(self._call(inputs, extra))
 
     def piece(
         self,
@@ -179,9 +181,10 @@ class Caller:
     ) -> tuple[Tensors, object]:
         """Part of a sequence, after `state` (None: from the start)."""
         extra: dict[str, object] = {"state": state, "return_state": True}
+        extra.update(self._sizes(size))
         if segments is not None:
             extra["segments"] = segments
-        result = self._call({**inputs, **self._sizes(size), **extra})
+        result = self._call(inputs, extra)
         outputs, after = cast(tuple[object, object], result)
         return self._named(outputs), after
 
@@ -196,19 +199,22 @@ class Caller:
         if self.params is None:
             return layer.step(*inputs.values(), state)
         stepper = replace(self, module=_Stepper(self.module))
-        arguments = {"inputs": tuple(inputs.values()), "state": state}
-        return stepper._call(arguments, prefix="inner.")
+        return stepper._call(inputs, {"state": state}, prefix="inner.")
 
     def initial_state(self, batch: int) -> object:
         """Before the first step."""
         return cast(Layer, self.module).initial_state(batch=batch)
 
-    def _call(self, arguments: Mapping[str, object], prefix: str = "") -> object:
+    def _call(
+        self, inputs: Tensors, extra: Mapping[str, object], prefix: str = ""
+    ) -> object:
+        """Inputs go in declared order: a name may be one that Python has taken."""
         if self.params is None:
-            return self.module(**arguments)
+            return self.module(*inputs.values(), **extra)
         params = {f"{prefix}{n}": p for n, p in self.params.items()}
+        arguments = tuple(inputs.values())
         call = torch.func.functional_call
-        return call(self.module, params, (), dict(arguments))  # pyright: ignore[reportUnknownVariableType]
+        return call(self.module, params, arguments, dict(extra))  # pyright: ignore[reportUnknownVariableType]
 
     def _sizes(self, size: tuple[int, int] | None) -> dict[str, int]:
         if size is None or not self.subject.needs_sizes:
@@ -228,5 +234,5 @@ class _Stepper(nn.Module):
         super().__init__()
         self.inner = inner
 
-    def forward(self, inputs: tuple[Tensor, ...], state: object) -> object:
+    def forward(self, *inputs: Tensor, state: object) -> object:
         return cast(Layer, self.inner).step(*inputs, state)

@@ -20,7 +20,8 @@ class Traits:
     """Facts about a model and its sub-layers.
 
     `must_stream`: nothing in it can read a later step. `whole_sequence`: some value is
-    taken over all of time. `mixes_rows`: over the batch. `jumps`: it is not continuous.
+    taken over all of time. `mixes_rows`: over the batch. `numbers_rows`: rows draw
+    numbers of their own. `jumps`: it is not continuous.
     `stops`: gradients are held back somewhere. `draws`: it needs random numbers that
     differ between calls; `trains`: it differs in training.
     """
@@ -29,15 +30,16 @@ class Traits:
     whole_sequence: bool
     mixes_rows: bool
     jumps: bool
+    numbers_rows: bool
     stops: bool
     draws: bool
     trains: bool
     externs: bool
 
 
-_JUMPS = frozenset(
-    "lt le gt ge eq ne floordiv mod sign floor ceil round int bool".split()
-)
+_COMPARE = ("lt", "le", "gt", "ge", "eq", "ne")
+_ROUND = ("floordiv", "mod", "sign", "floor", "ceil", "round", "int", "bool")
+_JUMPS = frozenset((*_COMPARE, *_ROUND))
 
 
 def traits(model: ir.Model) -> Traits:
@@ -49,6 +51,9 @@ def traits(model: ir.Model) -> Traits:
         whole_sequence=any(axis == TIME for axis, _ in over),
         mixes_rows=any(axis == BATCH for axis, _ in over),
         jumps=any(map(_jumps, nodes)) or any(r.condition for r in _repeats(model)),
+        numbers_rows=any(
+            isinstance(n, ir.Sample) and BATCH in n.type.axes for n in nodes
+        ),
         stops=any(isinstance(n, ir.Map) and n.op == "stopgrad" for n in nodes),
         draws=any(isinstance(n, ir.Sample) and n.seed is None for n in nodes),
         trains=any(isinstance(n, ir.Training) for n in nodes),

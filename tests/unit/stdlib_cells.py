@@ -6,7 +6,7 @@ import math
 
 import torch
 import torch.nn.functional as F
-from stdlib_plain import Params, merge, project, scan, short, standard
+from stdlib_plain import Params, headwise, merge, project, scan, short, standard
 from torch import Tensor, nn
 
 # ---- xLSTM
@@ -37,13 +37,13 @@ def mlstm_block(p: Params, x: Tensor) -> Tensor:
     u, z = y @ p["u.weight"].T, y @ p["z.weight"].T
     c = F.silu(short(u, p["c.weight"], p["c.bias"]))
     q, k, v = (
-        value @ torch.block_diag(*p[f"{name}.weight"]).T
+        headwise(value, p[f"{name}.weight"])
         for name, value in (("q", c), ("k", c), ("v", u))
     )
     s = torch.cat([q, k, v], -1)
     i = s @ p["i.weight"].T + p["i_bias"]
     f = s @ p["f.weight"].T + p["f_bias"]
-    q, k, v = (value.unflatten(2, p["norm"].shape) for value in (q, k, v))
+    q, k, v = (y.reshape(*x.shape[:2], *p["norm"].shape) for y in (q, k, v))
     h = standard(mlstm_memory(q, k / math.sqrt(q.shape[-1]), v, i, f)) * p["norm"]
     return x + ((h.flatten(2) + p["skip"] * c) * F.silu(z)) @ p["out.weight"].T
 
@@ -54,14 +54,15 @@ def slstm(p: Params, x: Tensor) -> Tensor:
     u = F.silu(short(x, p["u.weight"], p["u.bias"]))
     given = {"i": u, "f": u, "z": x, "o": x}
     names = list(given)
-    fed = [given[n] @ torch.block_diag(*p[f"{n}_headwise.weight"]).T for n in names]
-    back = [torch.block_diag(*p[f"{n}_headwise_2.weight"]) for n in names]
+    fed = [headwise(given[n], p[f"{n}_headwise.weight"]) for n in names]
+    back = [p[f"{n}_headwise_2.weight"] for n in names]
     bias = {n: p.get(f"{n}_headwise_2.bias", p["f_bias"]).flatten() for n in names}
 
     def step(S: Tensor, *now: Tensor) -> tuple[Tensor, Tensor]:
         h, c, n = S.unbind(1)
         i, f, z, o = (
-            w + h @ r.T + bias[m] for m, w, r in zip(names, now, back, strict=True)
+            w + headwise(h, r) + bias[m]
+            for m, w, r in zip(names, now, back, strict=True)
         )
         c = f.sigmoid() * c + i.exp() * torch.tanh(z)
         n = f.sigmoid() * n + i.exp()
@@ -69,7 +70,7 @@ def slstm(p: Params, x: Tensor) -> Tensor:
         return torch.stack([h, c, n], 1), h
 
     start = torch.zeros(len(x), 3, heads * K, dtype=x.dtype)
-    h = scan(step, start, *fed).unflatten(2, (heads, K))
+    h = scan(step, start, *fed).reshape(*x.shape[:2], heads, K)
     return (p["norm"] * standard(h)).flatten(2)
 
 
@@ -84,20 +85,20 @@ def ttt(p: Params, x: Tensor, minibatch: int) -> Tensor:
     def normed(z: Tensor) -> Tensor:
         return p["gamma"] * standard(z) + p["beta"]
 
-    W = p["W_start"].expand(len(x), *p["W_start"].shape)
+    weights = p["W_start"].expand(len(x), *p["W_start"].shape)
     b = p["b_start"].expand(len(x), *p["b_start"].shape)
     outs: list[Tensor] = []
     for at in range(0, x.shape[1], minibatch):
         Q, K, V, step = (y[:, at : at + minibatch] for y in (q, k, v, eta))
-        z = (torch.einsum("bthk,bhkv->bthv", K, W) + b[:, None]).requires_grad_()
+        z = (torch.einsum("bthk,bhkv->bthv", K, weights) + b[:, None]).requires_grad_()
         loss = (normed(z) - (V - K)).square().sum() / 2
         (error,) = torch.autograd.grad(loss, z)
         moves = step[..., None] * error
         scores = torch.einsum("bthk,bshk->bhts", Q, K).tril()
-        o = torch.einsum("bthk,bhkv->bthv", Q, W) + b[:, None]
+        o = torch.einsum("bthk,bhkv->bthv", Q, weights) + b[:, None]
         o = o - torch.einsum("bhts,bshv->bthv", scores, moves) - moves.cumsum(1)
         outs.append(Q + normed(o))
-        W = W - torch.einsum("bthk,bthv->bhkv", K, moves)
+        weights = weights - torch.einsum("bthk,bthv->bhkv", K, moves)
         b = b - moves.sum(1)
     o = standard(torch.cat(outs, 1).flatten(2))
     o = o * p["out_layernorm.weight"] + p["out_layernorm.bias"]

@@ -100,10 +100,10 @@ def mamba2(p: Params, x: Tensor) -> Tensor:
     )
     dt = F.softplus(project(x, p["dt.weight"]) + p["dt_bias"])
     per = dt.shape[-1]
-    B, C = (y[:, :, :, None].expand(-1, -1, -1, per, -1).flatten(2, 3) for y in (B, C))
+    k, q = (y[:, :, :, None].expand(-1, -1, -1, per, -1).flatten(2, 3) for y in (B, C))
     flat = dt.flatten(2)[..., None]
     decay = torch.exp(-flat * p["A_log"].exp().flatten()[:, None])
-    o = memory(C, flat * B, u.flatten(2, 3), decay).reshape(u.shape)
+    o = memory(q, flat * k, u.flatten(2, 3), decay).reshape(u.shape)
     y = (o + p["skip"][..., None] * u) * F.silu(project(x, p["z.weight"]))
     norm = y.square().mean((-2, -1), keepdim=True)
     return merge(p["norm"] * y / torch.sqrt(norm + 1e-5), p["out.weight"])
@@ -238,7 +238,7 @@ def rwkv7(p: Params, x: Tensor, first: Tensor) -> Tensor:
     r, k = project(r, p["r.weight"]), project(k, p["k0.weight"])
     own = v @ p["own.weight"].T
     mixed = own + (first - own) * low_rank(v, "mix").sigmoid()
-    v = mixed.unflatten(2, shape)
+    v = mixed.reshape(*mixed.shape[:2], *shape)
     a = low_rank(a, "a").sigmoid()
     g = project((g @ p["gate.weight"].T).sigmoid(), p["g.weight"])
     kk = F.normalize(k * p["k_k"], dim=-1)
@@ -248,8 +248,8 @@ def rwkv7(p: Params, x: Tensor, first: Tensor) -> Tensor:
         S: Tensor, r: Tensor, w: Tensor, k: Tensor, v: Tensor, a: Tensor, kk: Tensor
     ) -> tuple[Tensor, Tensor]:
         move = torch.diag_embed(w) - (a * kk)[..., None] * kk[..., None, :]
-        S = move @ S + k[..., None] * v[..., None, :]
-        return S, torch.einsum("bhk,bhkv->bhv", r, S)
+        new = move @ S + k[..., None] * v[..., None, :]
+        return new, torch.einsum("bhk,bhkv->bhv", r, new)
 
     start = torch.zeros(*k[:, 0].shape, v.shape[-1], dtype=x.dtype)
     o = head_norm(p, scan(step, start, r, decay, k, v, a, kk), "o", 64e-5)

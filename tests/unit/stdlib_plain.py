@@ -20,8 +20,16 @@ Params = Mapping[str, Tensor]
 
 def project(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`[batch, time, D]` to `[batch, time, dims]`."""
-    y = torch.tensordot(x, weight, dims=([-1], [-1]))
+    y = F.linear(x, weight.reshape(-1, x.shape[-1]))
+    y = y.reshape(*x.shape[:-1], *weight.shape[:-1])
     return y if bias is None else y + bias
+
+
+def headwise(x: Tensor, weight: Tensor) -> Tensor:
+    """The last dim cut into heads, each times its own matrix `[out, in]`."""
+    parts = x.reshape(*x.shape[:-1], len(weight), -1)
+    rows = [parts[..., h, :] @ weight[h].T for h in range(len(weight))]
+    return torch.cat(rows, -1)
 
 
 def merge(o: Tensor, weight: Tensor) -> Tensor:
@@ -86,8 +94,8 @@ def memory(q: Tensor, k: Tensor, v: Tensor, decay: Tensor) -> Tensor:
     def step(
         S: Tensor, q: Tensor, k: Tensor, v: Tensor, w: Tensor
     ) -> tuple[Tensor, Tensor]:
-        S = w[..., None] * S + k[..., None] * v[..., None, :]
-        return S, torch.einsum("bhk,bhkv->bhv", q, S)
+        new = w[..., None] * S + k[..., None] * v[..., None, :]
+        return new, torch.einsum("bhk,bhkv->bhv", q, new)
 
     start = torch.zeros(q.shape[0], *k.shape[2:], v.shape[-1], dtype=q.dtype)
     return scan(step, start, q, k, v, decay.expand(k.shape))
@@ -102,9 +110,9 @@ def delta(q: Tensor, k: Tensor, v: Tensor, beta: Tensor, decay: Tensor) -> Tenso
         S: Tensor, q: Tensor, k: Tensor, v: Tensor, b: Tensor, w: Tensor
     ) -> tuple[Tensor, Tensor]:
         erase = eye - b[..., None, None] * k[..., None] * k[..., None, :]
-        S = erase @ torch.diag_embed(w) @ S
-        S = S + b[..., None, None] * k[..., None] * v[..., None, :]
-        return S, torch.einsum("bhk,bhkv->bhv", q, S)
+        write = b[..., None, None] * k[..., None] * v[..., None, :]
+        new = erase @ torch.diag_embed(w) @ S + write
+        return new, torch.einsum("bhk,bhkv->bhv", q, new)
 
     start = torch.zeros(q.shape[0], *k.shape[2:], v.shape[-1], dtype=q.dtype)
     return scan(step, start, q, k, v, beta, decay.expand(k.shape))
@@ -169,9 +177,9 @@ def s4d(p: Params, x: Tensor) -> Tensor:
     kernel = (
         2 * (modes[..., None] * torch.exp((step * A)[..., None] * lags)).sum(1).real
     )
-    n = 2 * x.shape[1]
-    product = torch.fft.rfft(x, n, dim=1) * torch.fft.rfft(kernel.T, n, dim=0)
-    y = torch.fft.irfft(product, n, dim=1)[:, : x.shape[1]]
+    y = torch.zeros_like(x)
+    for lag in range(x.shape[1]):
+        y[:, lag:] += kernel[:, lag] * x[:, : x.shape[1] - lag]
     y = F.gelu(y + p["skip"] * x)
     gate = project(y, p["gate.weight"], p["gate.bias"]).sigmoid()
     return project(y, p["value.weight"], p["value.bias"]) * gate
@@ -190,9 +198,10 @@ def s5(p: Params, x: Tensor) -> Tensor:
 
 
 def rglru(p: Params, x: Tensor) -> Tensor:
-    blocks = {n: torch.block_diag(*p[f"{n}.weight"]) for n in ("r", "i")}
-    r = (x @ blocks["r"].T + p["r.bias"].flatten()).sigmoid()
-    i = (x @ blocks["i"].T + p["i.bias"].flatten()).sigmoid()
+    r, i = (
+        (headwise(x, p[f"{n}.weight"]) + p[f"{n}.bias"].flatten()).sigmoid()
+        for n in ("r", "i")
+    )
     a = torch.exp(-p["Lambda"].exp().log1p()) ** (8 * r)
     b = torch.sqrt(1 - a**2) * i * x
     b[:, 0] = (i * x)[:, 0]
@@ -245,8 +254,8 @@ def longhorn(p: Params, x: Tensor, exact: bool) -> Tensor:
     ) -> tuple[Tensor, Tensor]:
         outer = k[:, :, None] * k[:, None, :]
         matrix = outer if exact else torch.diag_embed(k * k)
-        S = S - d[..., None] * (S @ matrix) + (d * u)[..., None] * k[:, None]
-        return S, (S * q[:, None]).sum(-1)
+        new = S - d[..., None] * (S @ matrix) + (d * u)[..., None] * k[:, None]
+        return new, (new * q[:, None]).sum(-1)
 
     start = torch.zeros(*u.shape[::2], k.shape[-1], dtype=x.dtype)
     y = scan(advance, start, q, k, u, step) + p["skip"] * u

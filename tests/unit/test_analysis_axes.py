@@ -1,194 +1,14 @@
-"""Verdicts per axis, component and layer; reasons, remedies and what is printed."""
+"""Verdicts per axis: depth, space and time, repeats and what is inside."""
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
+from verdicts import by_name, lines
 
-from seqdsl.analysis import Verdict, analyze, one_line
 from seqdsl.backends.reference import interpret
 from seqdsl.elaborate import elaborate_text
 from seqdsl.ir.sizes import Scalar
-from seqdsl.testing.normal_forms import check_normal_forms
-
-
-def lines(text: str) -> list[str]:
-    """One line per verdict."""
-    return [one_line(v) for v in analyze(elaborate_text(text)).verdicts]
-
-
-def by_name(text: str) -> dict[tuple[str, ...], Verdict]:
-    return {
-        (v.recurrence.layer, *v.recurrence.states, v.recurrence.axis): v
-        for v in analyze(elaborate_text(text)).verdicts
-    }
-
-
-CELL = """
-layer Cell(D):
-    input x: [D]
-    state h: [D] = 0
-    h = sigmoid(linear(x, D)) * h[t-1] + x
-    output h
-"""
-GRU = """
-layer GRU(D, H):
-    input x: [D]
-    state h: [H] = 0
-    r = sigmoid(linear(x, H) + linear(h[t-1], H))
-    z = sigmoid(linear(x, H) + linear(h[t-1], H))
-    n = tanh(linear(x, H) + r * linear(h[t-1], H))
-    h = (1 - z) * n + z * h[t-1]
-    output h
-"""
-LSTM = """
-layer LSTM(D, H):
-    input x: [D]
-    state c: [H] = 0
-    state h: [H] = 0
-    i = sigmoid(linear(x, H) + linear(h[t-1], H))
-    f = sigmoid(linear(x, H) + linear(h[t-1], H))
-    o = sigmoid(linear(x, H) + linear(h[t-1], H))
-    g = tanh(linear(x, H) + linear(h[t-1], H))
-    c = f * c[t-1] + i * g
-    h = o * tanh(c)
-    output h
-"""
-TITANS = """
-layer NeuralMemory(D, K, V):
-    input x: [D]
-    k = l2norm[K](linear(x, K))
-    v = linear(x, V)
-    state M: [K, V] = param
-    state P: [K, V] = 0
-    loss = sum[V](square(dot[K](k, M[t-1]) - v))
-    P = sigmoid(linear(x, [])) * P[t-1] - softplus(linear(x, [])) * grad(loss, M[t-1])
-    M = (1 - sigmoid(linear(x, []))) * M[t-1] + P
-    output M
-"""
-
-
-# ---- Components
-
-
-def test_softmax_with_a_running_maximum_splits_into_two_scans() -> None:
-    text = """
-layer Aaren(D, heads, K):
-    input x: [D]
-    param q: [heads, K]
-    k = linear(x, [heads, K])
-    v = linear(x, [heads, K])
-    s = dot[K](q, k) / sqrt(K)
-    state c: [heads] = -inf
-    state o: [heads, K] = 0
-    c = logaddexp(c[t-1], s)
-    o = exp(c[t-1] - c) * o[t-1] + exp(s - c) * v
-    output o
-"""
-    assert lines(text) == [
-        "c over t: scannable, identity (log), time-invariant: loop, scan",
-        "o over t: scannable, scalar (real), data-dependent: loop, scan, chunk",
-    ]
-
-
-def test_mlstm_is_three_scans() -> None:
-    text = """
-layer mLSTM(D, heads, K, V):
-    input x: [D]
-    state C: [heads, K, V] = 0
-    state n: [heads, K] = 0
-    state m: [heads] = 0
-    k = linear(x, [heads, K])
-    i = linear(x, [heads])
-    f = logsigmoid(linear(x, [heads]))
-    m = max(f + m[t-1], i)
-    C = exp(f + m[t-1] - m) * C[t-1] + exp(i - m) * k * linear(x, [heads, V])
-    n = exp(f + m[t-1] - m) * n[t-1] + exp(i - m) * k
-    output C
-"""
-    found = by_name(text)
-    assert found["", "m", "t"].semiring == "max_plus"
-    assert found["", "C", "t"].structure == found["", "n", "t"].structure == "scalar"
-
-
-def test_coupled_memory_and_momentum_are_jointly_affine() -> None:
-    model = elaborate_text(TITANS)
-    analyzed = analyze(model)
-    (found,) = analyzed.verdicts
-    assert set(found.recurrence.states) == {"M", "P"}
-    assert (found.structure, found.rank) == ("scalar_plus_low_rank", 1)
-    assert check_normal_forms(analyzed, {"D": 3, "K": 2, "V": 2}) == 2
-
-
-def test_a_lagged_read_of_another_component_is_a_stream() -> None:
-    text = """
-layer L(D):
-    input x: [D]
-    state c: [D] = 0
-    state h: [D] = 0
-    c = tanh(c[t-1] + x)
-    h = sigmoid(c[t-1]) * h[t-1] + c
-    output h
-"""
-    found = by_name(text)
-    assert found["", "c", "t"].verdict == "sequential"
-    assert found["", "h", "t"].structure == "diagonal"
-
-
-def test_directions() -> None:
-    text = """
-layer L(D):
-    input x: [D]
-    state f: [D] = 0
-    state b: [D] = 0
-    f = x * f[t-1] + x
-    b = x * b[t+1] + f
-    output b
-"""
-    found = by_name(text)
-    assert found["", "f", "t"].streams and not found["", "b", "t"].streams
-    assert found["", "b", "t"].recurrence.direction == "backward"
-
-
-def test_a_state_that_forgets_itself_is_no_recurrence() -> None:
-    text = """
-layer L(D):
-    input x: [D]
-    state c: [D] = 0
-    c = c[t-1] - c[t-1] + x
-    output c
-"""
-    assert lines(text) == ["c over t: none"]
-
-
-def test_finite_memory() -> None:
-    text = """
-layer L(D):
-    input x: [D]
-    y = 0.5 * x + 0.5 * x[t-1]
-    z = silu(conv(y, width = 3))
-    output z
-"""
-    found = by_name(text)
-    assert found["", "x", "t"].verdict == found["", "z", "t"].verdict == "fir"
-
-
-def test_attention_to_its_own_past_reads_all_steps() -> None:
-    text = """
-layer L(D):
-    input x: [D]
-    state h: [D] = 0
-    h = x + dot[s](softmax[s < t](dot[D](x, x[s])), h[s])
-    output h
-"""
-    (found,) = by_name(text).values()
-    assert found.verdict == "sequential"
-    assert [r.code for r in found.reasons] == ["E0306"]
-
-
-# ---- Axes
 
 
 def test_two_axes_are_two_recurrences() -> None:
@@ -299,119 +119,63 @@ layer L(D, N):
     assert [r.code for r in found.reasons] == ["E0313"]
 
 
-# ---- Layers
-
-
-def test_a_sub_layer_is_analyzed_once_and_listed_under_its_name() -> None:
-    text = (
-        CELL
-        + """
-layer LM(D, L):
+def test_a_time_state_inside_a_halting_repeat_is_not_called_a_scan() -> None:
+    text = """
+layer L(D, N):
     input x: [D]
-    repeat l in L:
-        state y: [D] = x
-        y = y[l-1] + Cell(y[l-1])
-    output y[l = L]
+    repeat n in N while q[n-1] < 0.99:
+        state s: [D] = 0
+        state q: [] = 0
+        s = 0.9 * s[t-1] + x
+        q = q[n-1] + sigmoid(linear(s, []))
+    output s[n = N]
 """
-    )
-    found = by_name(text)
-    inner = [v for k, v in found.items() if k[1:] == ("h", "t")]
-    assert len(inner) == 1 and inner[0].structure == "diagonal"
-    assert inner[0].recurrence.layer
+    assert {v.verdict for v in by_name(text).values()} == {"sequential"}
 
 
-def test_a_sub_layer_in_the_circle_is_inlined() -> None:
-    text = (
-        CELL
-        + """
+def test_a_convolution_of_its_own_past() -> None:
+    text = """
 layer L(D):
     input x: [D]
-    state y: [D] = 0
-    y = 0.5 * y[t-1] + Cell(x)
-    output y
-
-layer F(D):
-    input x: [D]
-    state y: [D] = 0
-    y = Cell(y[t-1] + x)
-    output y
+    state h: [D] = 0
+    h = x + conv(h[t-1], width = 3)
+    output h
 """
+    found = by_name(text)["", "h", "t"]
+    assert [r.code for r in found.reasons] == ["E0306"]
+
+
+def test_attention_that_asks_with_the_state() -> None:
+    text = """
+layer L(D):
+    input x: [D]
+    state h: [D] = 0
+    h = x + dot[s](softmax[s <= t](dot[D](h[t-1], x[s])), x[s])
+    output h
+"""
+    found = by_name(text)["", "h", "t"]
+    assert found.verdict == "sequential" and found.reasons
+
+
+def test_a_state_that_forgets_itself_but_is_read_later_is_a_lag() -> None:
+    text = """
+layer L(D):
+    input x: [D]
+    state c: [D] = 0
+    c = c[t-1] - c[t-1] + x
+    output c[t-1] + x
+"""
+    assert [v.verdict for v in by_name(text).values()] == ["fir"]
+
+
+def test_a_very_long_chain_is_given_up() -> None:
+    steps = "".join(
+        f"    y{i} = y{i - 1} + k{i} * sum[D](k{i} * y{i - 1})\n" for i in range(1, 12)
+    )
+    inputs = "".join(f"    input k{i}: [D]\n" for i in range(1, 12))
+    text = (
+        f"layer L(D):\n{inputs}    state h: [D] = 0\n    y0 = 0.5 * h[t-1]\n{steps}"
+        "    h = y11 + k1\n    output h\n"
     )
     (found,) = by_name(text).values()
-    assert found.verdict == "sequential" and len(found.recurrence.states) == 2
-    outer = analyze(elaborate_text(text, layer="L")).verdicts
-    assert {v.verdict for v in outer} == {"scannable"}
-
-
-# ---- Reasons
-
-
-def test_a_gru_is_told_which_lines_and_what_would_help() -> None:
-    (found,) = by_name(GRU).values()
-    assert [r.span.text.split("(")[0] for r in found.reasons if r.span] == [
-        "sigmoid",
-        "tanh",
-    ]
-    first = found.reasons[0]
-    assert first.help[0] == (
-        "this would scan (diagonal) if `z` and `n` did not read `h[t-1]`"
-    )
-    assert any("not affine in `h`" in label.text for label in first.labels)
-    assert found.strategies == ("loop", "newton")
-
-
-def test_an_lstm_would_scan_without_its_output_gate_feeding_back() -> None:
-    (found,) = by_name(LSTM).values()
-    assert found.reasons[0].help[0] == "`c` would scan if nothing read `h[t-1]`"
-    assert {r.code for r in found.reasons} == {"E0301"}
-
-
-def test_every_remedy_that_names_definitions_is_true() -> None:
-    edited = GRU.replace(
-        "z = sigmoid(linear(x, H) + linear(h[t-1], H))", "z = x"
-    ).replace("n = tanh(linear(x, H) + r * linear(h[t-1], H))", "n = x")
-    (found,) = by_name(
-        edited.replace("layer GRU(D, H)", "layer GRU(H)").replace("[D]", "[H]")
-    ).values()
-    assert found.structure == "diagonal"
-
-
-# ---- What is printed
-
-
-def test_the_object_that_explain_prints() -> None:
-    text = CELL.replace("sigmoid(linear(x, D))", "tanh(h[t-1])")
-    (found,) = by_name(text).values()
-    shown = json.loads(json.dumps(found.to_json()))
-    (reason,) = shown.pop("reasons")
-    assert shown == {
-        "states": ["h"],
-        "axis": "t",
-        "direction": "forward",
-        "verdict": "sequential",
-        "structure": None,
-        "rank": None,
-        "semiring": None,
-        "invariant": False,
-        "streams": True,
-        "strategies": ["loop", "newton"],
-    }
-    assert reason.keys() == {
-        "code",
-        "file",
-        "line",
-        "column",
-        "end_column",
-        "message",
-        "help",
-    }
-    assert (reason["line"], reason["column"], reason["end_column"]) == (5, 9, 21)
-
-
-def test_one_line_each() -> None:
-    assert lines(CELL) == [
-        "h over t: scannable, diagonal (real), data-dependent: loop, scan, chunk"
-    ]
-    assert lines(GRU) == [
-        "h over t: sequential, `h[t-1]` goes through sigmoid here: loop, newton"
-    ]
+    assert {r.code for r in found.reasons} == {"E0314"}

@@ -182,3 +182,74 @@ layer L(K, V):
 def test_random_matrix_updates(u: str, p: str, update: str) -> None:
     model = elaborate_text(MATRIX_LAYER.format(u, p, update))
     check_normal_forms(analyze(model), {"K": 3, "V": 2})
+
+
+# ---- Semirings: maxima, minima, log-sum-exp, bools
+
+LATTICE = (
+    "max({}, {})",
+    "min({}, {})",
+    "logaddexp({}, {})",
+    "({} + {})",
+    "({} - {})",
+    "relu({} - {})",
+    "where(on, {}, {})",
+    "log(exp({}) + exp({}))",
+    "log(exp({}) * 2 + sigmoid({}))",
+    "max[J](U + max({}, {} + 0 * x).(D -> J))",
+    "logsumexp[J](U + max({}, {} + 0 * x).(D -> J))",
+)
+BOOLS = (
+    "({} and {})",
+    "({} or {})",
+    "(({} or {}) and keep)",
+    "(not {} or {})",
+    "where(on, {}, {})",
+    "({} != {})",
+    "where(keep, {}, {} or c[t-1])",
+)
+
+
+def nests(
+    forms: tuple[str, ...], leaves: tuple[str, ...], depth: int
+) -> st.SearchStrategy[str]:
+    """Texts that combine `leaves` by the two-place `forms`."""
+    atoms = st.sampled_from(leaves)
+    if depth == 0:
+        return atoms
+    below = nests(forms, leaves, depth - 1)
+    both = st.tuples(st.sampled_from(forms), below, below).map(_filled)
+    return st.one_of(atoms, both, both)
+
+
+NESTED = """
+layer L(D):
+    input x: [D]
+    input f: [D]
+    input a: []
+    input on: bool
+    input keep: bool [D]
+    input h0: [D] per batch
+    dim J = D
+    param U: [D, J]
+    state h: [D] = h0
+    state c: bool [D] = h0 > 0
+    h = max({}, -30 + 0 * x)
+    c = ({}) or (x > 9)
+    output h
+    output c
+"""
+
+
+@settings(
+    max_examples=200,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(
+    nests(LATTICE, ("h[t-1]", "h[t-1]", "x", "f", "a", "0"), 3),
+    nests(BOOLS, ("c[t-1]", "keep", "on", "x > 0", "true"), 3),
+)
+def test_random_nests_of_other_semirings(update: str, bools: str) -> None:
+    model = elaborate_text(NESTED.format(update, bools))
+    check_normal_forms(analyze(model), {"D": 4})

@@ -130,7 +130,11 @@ def test_an_extern_op_is_bound_when_the_spec_is_loaded() -> None:
         "extern twice(x: [D]) -> [D]\n\n"
         "layer Use(D):\n    input x: [D]\n    output twice(x) + 1\n"
     )
-    spec = seqdsl.loads(text, externs={"twice": lambda x: 2 * x})
+
+    def twice(x: torch.Tensor) -> torch.Tensor:
+        return 2 * x
+
+    spec = seqdsl.loads(text, externs={"twice": twice})
     torch.testing.assert_close(
         spec.Use(D=2)(torch.ones(1, 1, 2)), torch.full((1, 1, 2), 3.0)
     )

@@ -14,7 +14,9 @@ from seqdsl.diagnostics import Diagnostic
 from seqdsl.report import plain
 
 PAGES = Path(__file__).parents[2] / "docs" / "errors"
-BLOCK = re.compile(r"^```seq( wrong)?(?: set ([^\n]*))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(
+    r"^```seq( wrong)?(?: set ([^\n]*))?\n(.*?)^```$", re.MULTILINE | re.DOTALL
+)
 
 
 def test_every_code_has_a_page_and_every_page_a_code() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from seqdsl.backends.reference import initial_params, interpret
@@ -223,6 +225,67 @@ layer M(D, N):
     z = z[t-1] - grad(sum[D](u[n = N]), z[t-1])
     output z
 """
-    with pytest.raises(SpecError, match="E0216") as caught:
+    with pytest.raises(SpecError, match="E0315") as caught:
         expand_grad(elaborate_text(text))
     assert caught.value.diagnostics[0].span is not None
+
+
+# ---- Random losses
+
+UNARY = (
+    "square({})",
+    "tanh({})",
+    "exp(0.2 * {})",
+    "sigmoid({})",
+    "abs({})",
+    "-{}",
+    "softmax[D]({} + 0 * x)",
+    "cumsum[D]({} + 0 * x)",
+    "logsumexp[D]({} + 0 * x)",
+    "roll[D]({} + 0 * x, 1)",
+    "dot[J](U, ({} + 0 * x).(D -> J))",
+)
+BINARY = (
+    "({} + {})",
+    "({} - {})",
+    "({} * {})",
+    "({} / (2 + square({})))",
+    "max({}, {})",
+    "where(x > 0, {}, {})",
+)
+
+
+def losses(depth: int, *names: str) -> st.SearchStrategy[str]:
+    atoms = st.sampled_from(("z[t-1]", "z[t-1]", "x", "a", "2", *names))
+    if depth == 0:
+        return atoms
+    below = losses(depth - 1, *names)
+    one = st.tuples(st.sampled_from(UNARY), below).map(_filled)
+    two = st.tuples(st.sampled_from(BINARY), below, below).map(_filled)
+    return st.one_of(one, two, atoms)
+
+
+def _filled(parts: tuple[str, ...]) -> str:
+    form, *args = parts
+    return form.format(*args)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(losses(2), losses(2, "u"), losses(2, "u", "g"))
+def test_random_losses(u: str, first: str, second: str) -> None:
+    agrees(
+        f"""
+layer M(D):
+    input x: [D]
+    input a: []
+    dim J = D
+    param U: [D, J]
+    state z: [D] = 0.1
+    u = {u} + 0 * x
+    g = tanh(grad(sum[D]({first} + 0 * x), z[t-1]))
+    z = 0.5 * z[t-1] - 0.1 * tanh(grad(sum[D]({second} + 0 * x), z[t-1]))
+    output z
+    output g
+""",
+        {"D": 3},
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -10,35 +10,17 @@ import stdlib_cells as cells
 import stdlib_matrix as matrix
 import stdlib_plain as plain
 import torch
+from stdlib_case import BATCH, TIME, model_of, moved, noise
 from torch import Tensor
 
 from seqdsl.backends.reference import initial_params, interpret
 from seqdsl.elaborate import elaborate, load_std, unused_imports
 from seqdsl.elaborate.program import std_names
-from seqdsl.ir import nodes as ir
 from seqdsl.ir.bind import bind_sizes
 from seqdsl.ir.sizes import Scalar
 from seqdsl.syntax.format import format_spec
 
-BATCH, TIME = 2, 7
 Plain = Callable[..., Tensor]
-
-
-def noise(*shape: int, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float64)
-
-
-def moved(params: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Initial values a little off, so that zeros and ones hide no mistake."""
-    return {
-        name: value + 0.1 * noise(*value.shape, seed=i)
-        for i, (name, value) in enumerate(sorted(params.items()))
-    }
-
-
-def model_of(file: str, layer: str, options: Mapping[str, Scalar]) -> ir.Model:
-    return elaborate(load_std(file), layer, options).model
 
 
 # ---- Every file

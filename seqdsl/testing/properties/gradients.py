@@ -51,10 +51,13 @@ def _slopes(total: Tensor, leaves: Tensors, create_graph: bool = False) -> Tenso
     if not total.requires_grad:
         return {n: torch.zeros_like(v) for n, v in leaves.items()}
     found = torch.autograd.grad(
-        total, list(leaves.values()), create_graph=create_graph, allow_unused=True
+        total,
+        list(leaves.values()),
+        create_graph=create_graph,
+        allow_unused=True,
+        materialize_grads=True,
     )
-    pairs = zip(leaves.items(), found, strict=True)
-    return {n: torch.zeros_like(v) if g is None else g for (n, v), g in pairs}
+    return dict(zip(leaves, found, strict=True))
 
 
 def _gradients(subject: Subject, case: Case, run: Run) -> Tensors:

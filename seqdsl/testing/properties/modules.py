@@ -113,11 +113,11 @@ def _bounds(
             return {n: _moved(v, eps, generator) for n, v in values.items()}
 
         other = _run(subject, subject.module, moved(inputs), moved(params), case)
-        for name in largest:
+        for name, before in largest.items():
             change = (other[name] - exact[name]).abs()
             finite = change[change.isfinite()]
             if finite.numel():
-                largest[name] = max(largest[name], float(finite.max()))
+                largest[name] = max(before, float(finite.max()))
     return {n: SLACK * v for n, v in largest.items()}
 
 

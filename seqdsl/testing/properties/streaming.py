@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import pickle
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -89,44 +91,39 @@ def steps_then_a_piece(subject: Subject, case: Case) -> None:
 
 
 def state_is_a_value(subject: Subject, case: Case) -> None:
-    """A state used twice gives the same twice; it survives pickling."""
+    """A state used twice gives the same twice; it survives storing."""
     caller, inputs = prepared(subject, case)
     first = part(subject, inputs, 0, 1)
     _, state = caller.piece(first, None, size=(case.batch, 1))
-    before = pickle.dumps(_numbers(state))
+    before = [v.detach().clone() for v in _tensors(state)]
     rest = part(subject, inputs, 1, case.time)
     size = (case.batch, case.time - 1)
     once, _ = caller.piece(rest, state, size=size)
-    require(pickle.dumps(_numbers(state)) == before, "the state given is changed")
-    with torch.no_grad():
-        stored: object = pickle.loads(pickle.dumps(_detached(state)))
+    kept = all(map(torch.equal, before, _tensors(state)))
+    require(kept, "the state given is changed by the call")
+    stored: object = torch.load(io.BytesIO(_stored(state)), weights_only=True)
     names = subject.moving_outputs
     again, _ = caller.piece(rest, stored, size=size)
     same(again, once, "from the same state, stored and read", EXACT, names)
 
 
-def _numbers(state: object) -> object:
-    match state:
-        case Tensor():
-            return state.detach().flatten().tolist(), list(state.shape)
-        case dict():
-            return {k: _numbers(v) for k, v in state.items()}  # pyright: ignore[reportUnknownVariableType]
-        case tuple() | list():
-            return [_numbers(v) for v in state]  # pyright: ignore[reportUnknownVariableType]
-        case _:
-            return state
+def _tensors(state: object) -> Iterator[Tensor]:
+    """Every tensor of a state, in order."""
+    if isinstance(state, Tensor):
+        yield state
+    elif isinstance(state, Mapping):
+        for value in cast("Mapping[str, object]", state).values():
+            yield from _tensors(value)
+    elif isinstance(state, Sequence):
+        for value in cast("Sequence[object]", state):
+            yield from _tensors(value)
 
 
-def _detached(state: object) -> object:
-    match state:
-        case Tensor():
-            return state.detach()
-        case dict():
-            return {k: _detached(v) for k, v in state.items()}  # pyright: ignore[reportUnknownVariableType]
-        case tuple() | list():
-            return type(state)(_detached(v) for v in state)  # pyright: ignore[reportUnknownVariableType]
-        case _:
-            return state
+def _stored(state: object) -> bytes:
+    """A state as `torch.save` writes it."""
+    file = io.BytesIO()
+    torch.save(state, file)
+    return file.getvalue()
 
 
 def segments_equal_separate(subject: Subject, case: Case) -> None:

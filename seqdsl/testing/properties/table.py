@@ -8,9 +8,14 @@ from dataclasses import dataclass
 from hypothesis import strategies as st
 
 from seqdsl.testing.cases import VALUES, Case, cases
-from seqdsl.testing.properties import gradients, modules, streaming, values
+from seqdsl.testing.properties import (
+    excuses,
+    gradients,
+    modules,
+    streaming,
+    values,
+)
 from seqdsl.testing.subject import Subject
-from seqdsl.testing.traits import all_nodes
 
 
 @dataclass(frozen=True)
@@ -27,50 +32,6 @@ class Property:
     cases: st.SearchStrategy[Case]
     excused: Callable[[Subject], str | None]
     cost: int = 1
-
-
-Excuse = Callable[[Subject], str | None]
-
-
-def _never(subject: Subject) -> str | None:
-    return "it draws random numbers in every call" if subject.traits.draws else None
-
-
-def _streams(subject: Subject) -> str | None:
-    return _never(subject) or subject.refusal
-
-
-def _separable(subject: Subject) -> str | None:
-    mixes = "it takes values over the whole batch"
-    return _never(subject) or (mixes if subject.traits.mixes_rows else None)
-
-
-def _packs(subject: Subject) -> str | None:
-    return _separable(subject)
-
-
-def _packs_streaming(subject: Subject) -> str | None:
-    return _separable(subject) or subject.refusal
-
-
-def _smooth(subject: Subject) -> str | None:
-    if subject.traits.stops:
-        return "it holds gradients back on purpose"
-    if subject.traits.externs:
-        return "it calls extern ops"
-    return _never(subject)
-
-
-def _continuous(subject: Subject) -> str | None:
-    if subject.traits.jumps:
-        return "it is not continuous"
-    complex_ = any(n.type.dtype == "complex" for n in all_nodes(subject.model))
-    return "it computes with complex numbers" if complex_ else _never(subject)
-
-
-def _always(subject: Subject) -> str | None:
-    del subject
-    return None
 
 
 _plain = cases()
@@ -91,14 +52,14 @@ PROPERTIES: tuple[Property, ...] = (
         "a whole sequence gives what the language says",
         values.forward_equals_reference,
         cases(values=VALUES),
-        _never,
+        excuses.never,
     ),
     Property(
         "one_step_is_a_sequence",
         "a sequence of one step gives what the language says",
         values.forward_equals_reference,
         _one,
-        _never,
+        excuses.never,
         cost=2,
     ),
     Property(
@@ -106,7 +67,7 @@ PROPERTIES: tuple[Property, ...] = (
         "a sequence without steps gives outputs without steps",
         values.no_steps,
         _empty,
-        _never,
+        excuses.never,
         cost=4,
     ),
     Property(
@@ -114,35 +75,35 @@ PROPERTIES: tuple[Property, ...] = (
         "a sequence in pieces, with the state passed on, gives the same",
         streaming.pieces_equal_whole,
         _cut,
-        _streams,
+        excuses.streams,
     ),
     Property(
         "steps_equal_forward",
         "step by step gives the same as at once",
         streaming.steps_equal_forward,
         _plain,
-        _streams,
+        excuses.streams,
     ),
     Property(
         "prefill_then_steps",
         "a first half at once and the rest by steps gives the same",
         streaming.prefill_then_steps,
         _plain,
-        _streams,
+        excuses.streams,
     ),
     Property(
         "steps_then_a_piece",
         "a step and then the rest at once gives the same",
         streaming.steps_then_a_piece,
         _plain,
-        _streams,
+        excuses.streams,
     ),
     Property(
         "state_is_a_value",
         "a state is not changed by use, and can be stored",
         streaming.state_is_a_value,
         _two,
-        _streams,
+        excuses.streams,
         cost=2,
     ),
     Property(
@@ -150,42 +111,42 @@ PROPERTIES: tuple[Property, ...] = (
         "packed sequences give what the language says",
         values.segments_equal_reference,
         _packed,
-        _packs,
+        excuses.packs,
     ),
     Property(
         "segments_equal_separate",
         "packed sequences give the same as each alone",
         streaming.segments_equal_separate,
         _packed,
-        _packs,
+        excuses.separable,
     ),
     Property(
         "segments_in_pieces",
         "packed sequences in pieces give the same as at once",
         streaming.segments_in_pieces,
         _packed_cut,
-        _packs_streaming,
+        excuses.packs_streaming,
     ),
     Property(
         "rows_are_independent",
         "a row of the batch gives the same alone",
         values.rows_are_independent,
         _plain,
-        _separable,
+        excuses.separable,
     ),
     Property(
         "causal",
         "outputs of a layer that streams do not depend on later inputs",
         values.causal,
         _two,
-        _streams,
+        excuses.streams,
     ),
     Property(
         "a_prefix_is_a_prefix",
         "the first steps of a layer that streams give the same alone",
         values.a_prefix_is_a_prefix,
         _two,
-        _streams,
+        excuses.streams,
         cost=2,
     ),
     Property(
@@ -193,7 +154,7 @@ PROPERTIES: tuple[Property, ...] = (
         "only a layer that reads later steps refuses to stream, and says why",
         streaming.refuses_to_stream,
         _one,
-        _always,
+        excuses.always,
         cost=4,
     ),
     Property(
@@ -201,7 +162,7 @@ PROPERTIES: tuple[Property, ...] = (
         "the same call gives the same numbers",
         values.deterministic,
         _small,
-        _never,
+        excuses.never,
         cost=2,
     ),
     Property(
@@ -209,7 +170,7 @@ PROPERTIES: tuple[Property, ...] = (
         "a call changes neither inputs nor parameters",
         values.arguments_are_left_alone,
         _small,
-        _never,
+        excuses.never,
         cost=2,
     ),
     Property(
@@ -217,7 +178,7 @@ PROPERTIES: tuple[Property, ...] = (
         "inputs may be views with any strides",
         values.strides_do_not_matter,
         _small,
-        _never,
+        excuses.never,
         cost=2,
     ),
     Property(
@@ -225,7 +186,7 @@ PROPERTIES: tuple[Property, ...] = (
         "a wrong or missing input is a CallError that names it",
         values.bad_calls_are_refused,
         _one,
-        _always,
+        excuses.always,
         cost=4,
     ),
     Property(
@@ -233,7 +194,7 @@ PROPERTIES: tuple[Property, ...] = (
         "gradients of inputs and parameters are those of the language",
         gradients.gradients_equal_reference,
         _small,
-        _never,
+        excuses.never,
         cost=2,
     ),
     Property(
@@ -241,7 +202,7 @@ PROPERTIES: tuple[Property, ...] = (
         "gradients of packed sequences are those of the language",
         gradients.gradients_equal_reference,
         _small_packed,
-        _packs,
+        excuses.packs,
         cost=2,
     ),
     Property(
@@ -249,7 +210,7 @@ PROPERTIES: tuple[Property, ...] = (
         "gradients flow through the state between pieces",
         gradients.piece_gradients_equal_whole,
         _small_cut,
-        _streams,
+        excuses.streams,
         cost=2,
     ),
     Property(
@@ -257,7 +218,7 @@ PROPERTIES: tuple[Property, ...] = (
         "gradients flow through the state between steps",
         gradients.step_gradients_equal_whole,
         _small,
-        _streams,
+        excuses.streams,
         cost=2,
     ),
     Property(
@@ -265,7 +226,7 @@ PROPERTIES: tuple[Property, ...] = (
         "gradients are the slopes of the outputs",
         gradients.finite_differences,
         _small,
-        _smooth,
+        excuses.smooth,
         cost=2,
     ),
     Property(
@@ -273,7 +234,7 @@ PROPERTIES: tuple[Property, ...] = (
         "gradients of gradients are those of the language",
         gradients.double_backward_equals_reference,
         cases(most=3, rows=2),
-        _never,
+        excuses.never,
         cost=4,
     ),
     Property(
@@ -281,7 +242,7 @@ PROPERTIES: tuple[Property, ...] = (
         "the state dict has the declared keys and restores the layer",
         modules.state_dict_round_trip,
         _small,
-        _never,
+        excuses.never,
         cost=4,
     ),
     Property(
@@ -289,7 +250,7 @@ PROPERTIES: tuple[Property, ...] = (
         "pickled and deep-copied modules give the same and are their own",
         modules.copies_are_equal,
         _small,
-        _never,
+        excuses.never,
         cost=4,
     ),
     Property(
@@ -297,7 +258,7 @@ PROPERTIES: tuple[Property, ...] = (
         "float32 errs at most 64 times as much as rounding its arguments does",
         modules.single_precision,
         _small,
-        _continuous,
+        excuses.continuous,
         cost=2,
     ),
     Property(
@@ -305,7 +266,7 @@ PROPERTIES: tuple[Property, ...] = (
         "bfloat16 errs at most 64 times as much as rounding its arguments does",
         modules.half_precision,
         _small,
-        _continuous,
+        excuses.continuous,
         cost=2,
     ),
     Property(
@@ -313,7 +274,7 @@ PROPERTIES: tuple[Property, ...] = (
         "what is finite step by step is finite at once, over 200 steps",
         streaming.long_sequences_stay_finite,
         _long,
-        _streams,
+        excuses.streams,
         cost=8,
     ),
 )

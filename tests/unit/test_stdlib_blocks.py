@@ -1,0 +1,188 @@
+"""The standard library: blocks and shells, and layers that are special cases of others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import stdlib_cells as cells
+import stdlib_matrix as matrix
+import stdlib_plain as plain
+import torch
+from stdlib_case import BATCH, TIME, model_of, moved, noise, run
+from torch import Tensor
+
+from seqdsl.backends.reference import initial_params, interpret
+from seqdsl.ir.sizes import Scalar
+
+# ---- Blocks: residuals and norms around layers that are tested above
+
+
+def below(params: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): value
+        for name, value in params.items()
+        if name.startswith(prefix)
+    }
+
+
+def layernorm(p: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
+    return plain.standard(x) * p[f"{name}.weight"] + p[f"{name}.bias"]
+
+
+def test_the_lru_block() -> None:
+    options: dict[str, Scalar] = {"D": 3, "N": 4}
+    params = moved(initial_params(model_of("lru", "LRUBlock", options), options, 1))
+    x = noise(BATCH, TIME, 3)
+    y = plain.lru(below(params, "y_lru."), layernorm(params, "y_layernorm", x))
+    y = torch.nn.functional.gelu(y)
+    value = y @ params["value.weight"].T + params["value.bias"]
+    gate = (y @ params["gate.weight"].T + params["gate.bias"]).sigmoid()
+    ours = run("lru", "LRUBlock", options, params, x)
+    torch.testing.assert_close(ours, x + value * gate, atol=1e-10, rtol=1e-10)
+
+
+def test_the_s5_block() -> None:
+    options: dict[str, Scalar] = {"D": 3, "P": 4}
+    params = moved(initial_params(model_of("s5", "S5Block", options), options, 1))
+    x = noise(BATCH, TIME, 3)
+    y = plain.s5(below(params, "y_s5."), layernorm(params, "y_layernorm", x))
+    y = torch.nn.functional.gelu(y)
+    gate = (y @ params["gate.weight"].T + params["gate.bias"]).sigmoid()
+    ours = run("s5", "S5Block", options, params, x)
+    torch.testing.assert_close(ours, x + y * gate, atol=1e-10, rtol=1e-10)
+
+
+def test_the_slstm_block() -> None:
+    options: dict[str, Scalar] = {"D": 6, "heads": 2}
+    params = moved(initial_params(model_of("slstm", "SLSTMBlock", options), options, 1))
+    x = noise(BATCH, TIME, 6)
+    u = x + cells.slstm(below(params, "u_slstm."), layernorm(params, "u_layernorm", x))
+    y = layernorm(params, "y", u)
+    h = torch.nn.functional.gelu(y @ params["gate.weight"].T) * (
+        y @ params["up.weight"].T
+    )
+    ours = run("slstm", "SLSTMBlock", options, params, x)
+    expected = u + h @ params["out.weight"].T
+    torch.testing.assert_close(ours, expected, atol=1e-10, rtol=1e-10)
+
+
+def test_griffin_is_two_hawk_blocks_and_attention() -> None:
+    options: dict[str, Scalar] = {"D": 8, "heads": 2, "window": 3}
+    params = moved(initial_params(model_of("rglru", "Griffin", options), options, 1))
+    x = y = noise(BATCH, TIME, 8)
+    for name in ("first.", "second."):
+        y = run("rglru", "Hawk", {"D": 8, "heads": 2}, below(params, name), y)
+    inner = plain.rms(y, params["u_rmsnorm.weight"])
+    mixer = below(params, "u_local_attention.")
+    u = y + matrix.attention(mixer, inner, window=3, rotary=True)
+    feed = below(params, "out_ge_glu.")
+    inner = plain.rms(u, params["out_rmsnorm.weight"])
+    gate = inner @ feed["gate.weight"].T + feed["gate.bias"]
+    gate = torch.nn.functional.gelu(gate, approximate="tanh")
+    h = gate * (inner @ feed["up.weight"].T + feed["up.bias"])
+    expected = u + h @ feed["down.weight"].T + feed["down.bias"]
+    ours = run("rglru", "Griffin", options, params, x)
+    torch.testing.assert_close(ours, expected, atol=1e-10, rtol=1e-10)
+
+
+def test_floors_of_hgrn_rise_from_zero() -> None:
+    options: dict[str, Scalar] = {"D": 4, "L": 3}
+    params = moved(initial_params(model_of("hgrn", "HGRNStack", options), options, 1))
+    share = params["bounds"].softmax(0)
+    x = y = noise(BATCH, TIME, 4)
+    for l in range(3):
+        low = share[1 : l + 1].sum(0)
+        own = below(params, f"l.{l}.")
+        inner = plain.rms(y, own["u_rmsnorm.weight"])
+        y = y + plain.hgrn(below(own, "u_hgrn."), inner, low)
+        inner, feed = plain.rms(y, own["y_rmsnorm.weight"]), below(own, "y_swi_glu.")
+        gate = torch.nn.functional.silu(inner @ feed["gate.weight"].T)
+        y = y + (gate * (inner @ feed["up.weight"].T)) @ feed["down.weight"].T
+    ours = run("hgrn", "HGRNStack", options, params, x)
+    torch.testing.assert_close(ours, y, atol=1e-10, rtol=1e-10)
+
+
+# ---- Members of the family that are special cases of others
+
+
+def test_one_step_of_deltaproduct_is_gated_deltanet() -> None:
+    options: dict[str, Scalar] = {"D": 6, "heads": 2, "steps": 1}
+    model = model_of("gated_deltaproduct", "GatedDeltaProduct", options)
+    params = moved(initial_params(model, options, 1))
+    x = noise(BATCH, TIME, 6)
+    same = {name.removeprefix("j.0."): value for name, value in params.items()}
+    same |= {name: same[name][:, None] for name in ("A_log", "dt_bias")}
+    for name in ("a", "b", "v_x", "v_shortconv.filter", "y_x"):
+        same[f"{name}.weight"] = same[f"{name}.weight"][:, None]
+    same["out.weight"] = same["out.weight"][:, :, None]
+    torch.testing.assert_close(
+        run("gated_deltaproduct", "GatedDeltaProduct", options, params, x),
+        run(
+            "gated_deltanet", "GatedDeltaNet", {"D": 6, "heads": 2, "most": 2}, same, x
+        ),
+    )
+
+
+def test_path_without_reflections_is_attention() -> None:
+    options: dict[str, Scalar] = {"D": 6, "heads": 2}
+    params = moved(initial_params(model_of("path", "PaTH", options), options, 1))
+    params["beta.weight"] *= 0
+    params["beta.bias"] = torch.full((2,), -1000.0, dtype=torch.float64)
+    x = noise(BATCH, TIME, 6)
+    same = {f"{n}.weight": params[f"{n}.weight"] for n in ("q", "k", "v", "out")}
+    same |= {f"{n}.bias": torch.zeros(2, 3) for n in ("q", "k", "v")}
+    same["out.bias"] = torch.zeros(6)
+    torch.testing.assert_close(
+        run("path", "PaTH", options, params, x),
+        run("attention", "MHA", options, same, x),
+    )
+
+
+def test_mlstm_stays_finite_with_extreme_gates() -> None:
+    model = model_of("mlstm", "MLSTMCell", {"heads": 1, "K": 2})
+    gates = 80 * noise(BATCH, TIME, 1).sign()
+    inputs = {name: noise(BATCH, TIME, 1, 2, seed=ord(name)) for name in "qkv"}
+    inputs |= {"i": gates, "f": -gates}
+    outputs = interpret(model, options={"heads": 1, "K": 2}, params={}, inputs=inputs)
+    assert torch.isfinite(next(iter(outputs.values()))).all()
+
+
+# ---- Shells
+
+
+def test_the_language_model_is_causal() -> None:
+    options: dict[str, Scalar] = {"vocab": 5, "D": 8, "L": 2, "heads": 2}
+    model = model_of("language_model", "LanguageModel", options)
+    params = initial_params(model, options, 1)
+    tokens = torch.tensor([[0, 1, 2, 3, 4]])
+    other = torch.tensor([[0, 1, 2, 0, 0]])
+    a, b = (
+        run("language_model", "LanguageModel", options, params, x)
+        for x in (tokens, other)
+    )
+    torch.testing.assert_close(a[:, :3], b[:, :3])
+    assert a.shape == (1, 5, 5)
+    assert not torch.allclose(a[:, 3], b[:, 3])
+
+
+def test_the_classifier_reads_the_whole_sequence() -> None:
+    options: dict[str, Scalar] = {"F": 2, "classes": 3, "D": 8, "L": 1}
+    model = model_of("classifier", "Classifier", options)
+    params = initial_params(model, options, 1)
+    x = noise(BATCH, TIME, 2)
+    scores = run("classifier", "Classifier", options, params, x)
+    x[:, 0] += 1
+    assert scores.shape == (BATCH, 3)
+    changed = run("classifier", "Classifier", options, params, x)
+    assert (changed != scores).all()
+
+
+def test_the_forecaster_follows_the_units_of_its_window() -> None:
+    options: dict[str, Scalar] = {"C": 2, "horizon": 3, "D": 8, "L": 1}
+    model = model_of("forecaster", "Forecaster", options)
+    params = initial_params(model, options, 1)
+    x = 100 * noise(BATCH, TIME, 2)
+    forecast = run("forecaster", "Forecaster", options, params, x)
+    assert forecast.shape == (BATCH, 3, 2)
+    moved_ = run("forecaster", "Forecaster", options, params, 2 * x + 7)
+    torch.testing.assert_close(moved_, 2 * forecast + 7, atol=1e-5, rtol=1e-5)
