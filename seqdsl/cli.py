@@ -105,6 +105,37 @@ def compile_(
     raise typer.Exit(code)
 
 
+@app.command(name="test")
+def test_(
+    file: File,
+    layer: LayerName = None,
+    sets: Sets = None,
+    target: Target = "torch",
+    strategy: Strategy = "auto",
+    seed: Annotated[int, typer.Option(help="of the random examples")] = 0,
+    examples: Annotated[int, typer.Option(help="a property, at most")] = 20,
+    names: Annotated[
+        list[str] | None,
+        typer.Option("--property", metavar="NAME", help="only this; may be repeated"),
+    ] = None,
+    case: Annotated[
+        str | None,
+        typer.Option(metavar="CASE", help="one case, as a failure prints it"),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Check a layer's properties against its meaning."""
+
+    def run() -> int:
+        from seqdsl.commands.properties import test
+
+        chosen = tuple(names or ())
+        return test(request, target, seed, examples, chosen, case, json)
+
+    request = outcome.Request(file, layer, tuple(sets or ()), strategy)
+    raise typer.Exit(outcome.guard(run, outcome.style(json)))
+
+
 @app.command()
 def viz(
     file: File,
@@ -117,34 +148,6 @@ def viz(
 
     request = outcome.Request(file, layer, tuple(sets or ()))
     raise typer.Exit(outcome.guard(lambda: viz(request, out)))
-
-
-@app.command(name="test")
-def test_(
-    file: File,
-    layer: LayerName = None,
-    sets: Sets = None,
-    seed: Annotated[int, typer.Option(help="of the random examples")] = 0,
-    examples: Annotated[int, typer.Option(help="a property, at most")] = 20,
-    names: Annotated[
-        list[str] | None,
-        typer.Option("--property", metavar="NAME", help="only this; may be repeated"),
-    ] = None,
-    case: Annotated[
-        str | None, typer.Option(metavar="CASE", help="one case, as a failure prints it")
-    ] = None,
-    json: Json = False,
-) -> None:
-    """Check a layer's properties against its meaning."""
-    from seqdsl.commands.properties import test
-
-    style = outcome.style(json)
-    request = outcome.Request(file, layer, tuple(sets or ()))
-    chosen = tuple(names or ())
-    code = outcome.guard(
-        lambda: test(request, seed, examples, chosen, case, json), style
-    )
-    raise typer.Exit(code)
 
 
 @app.command()

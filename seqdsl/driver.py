@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seqdsl.analysis import Analyzed, analyze
@@ -17,29 +16,17 @@ from seqdsl.elaborate import (
     Elaborated,
     Program,
     elaborate,
-    load_file,
-    load_std,
     unused_imports,
 )
 from seqdsl.ir.bind import bind_sizes
 from seqdsl.ir.sizes import Scalar
+from seqdsl.locate import locate
 
 if TYPE_CHECKING:
     from seqdsl.backends.torch import Artifact
 
 
-def load(name: str) -> tuple[Program, str | None]:
-    """The program that `FILE`, `FILE:Layer`, `std.gla` or `std.gla:GLA` names.
-
-    The second value is the layer that was named. Raises `OSError` where the file cannot
-    be read, `SpecError` where it is wrong.
-    """
-    path, layer = name, None
-    if ":" in name and not Path(name).exists():
-        path, _, layer = name.rpartition(":")
-    if path.startswith("std.") and not Path(path).exists():
-        return load_std(path.removeprefix("std.")), layer
-    return load_file(Path(path)), layer
+load = locate
 
 
 @dataclass(frozen=True)
@@ -73,13 +60,18 @@ def check(program: Program, given: Mapping[str, Scalar] | None = None) -> Checke
     return Checked(tuple(found), layers)
 
 
+def require_target(target: str) -> None:
+    """Raise `UnsupportedError` for a target that nothing is built for."""
+    if target not in ("auto", "torch"):
+        raise UnsupportedError(f"there is no target `{target}`; there is `torch`")
+
+
 def artifact(elaborated: Elaborated, target: str, strategy: str) -> Artifact:
     """A standalone module for `target` as text, nothing left to decide.
 
     Raises `UnsupportedError` where the target cannot host the layer.
     """
-    if target not in ("auto", "torch"):
-        raise UnsupportedError(f"there is no target `{target}`; there is `torch`")
+    require_target(target)
     from seqdsl.backends.torch import compile_model
 
     return compile_model(elaborated.model, strategy=strategy)

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from shutil import get_terminal_size
 from typing import Literal, TextIO
 
 from seqdsl.diagnostics import Diagnostic, Label
 from seqdsl.source import BUILTIN, Source, Span
+from seqdsl.terminal import cells, expand, visible, window
 
 Piece = tuple[str, str]
 """Text and the name of its style in `STYLES`."""
@@ -32,81 +33,13 @@ STYLES = {
     "caret": "bold red",
     "dash": "bold blue",
     "word": "bold green",
+    "none": "dim",
+    "fir": "cyan",
+    "scannable": "green",
+    "sequential": "yellow",
+    "opaque": "magenta",
 }
 WIDTH = 80
-TAB = 4
-
-
-# ---- Characters and columns
-
-
-def visible(text: str) -> str:
-    """`text` on one line, with control characters made visible and tabs kept."""
-    return "".join(map(_visible_char, text))
-
-
-def _visible_char(char: str) -> str:
-    code = ord(char)
-    if char == "\t" or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Zl", "Zp"):
-        return char
-    if code < 32:
-        return chr(0x2400 + code)
-    return "␡" if code == 127 else f"<U+{code:04X}>"
-
-
-def cells(text: str) -> int:
-    """Columns of a terminal that `text` (without tabs) takes."""
-    return sum(
-        0
-        if unicodedata.combining(char)
-        else 2
-        if unicodedata.east_asian_width(char) in "WF"
-        else 1
-        for char in text
-    )
-
-
-def _expand(text: str) -> tuple[str, list[int]]:
-    """Printable form of a source line, and the column at which each character begins."""
-    shown: list[str] = []
-    columns: list[int] = []
-    at = 0
-    for char in text:
-        columns.append(at)
-        new = " " * (TAB - at % TAB) if char == "\t" else _visible_char(char)
-        shown.append(new)
-        at += cells(new)
-    columns.append(at)
-    return "".join(shown), columns
-
-
-def _window(text: str, first: int, last: int, width: int) -> tuple[str, int]:
-    """The part of a long `text` that holds columns first … last, and its offset."""
-    if cells(text) <= width:
-        return text, 0
-    room = width - 2
-    # the marked part in view, with as much of what stands before it as fits
-    start = max(0, min(first - room // 4, max(first, last) - room + room // 4))
-    if start <= 1:
-        return _cut(text, 0, width - 1) + "…", 0
-    part = _cut(text, start, start + room)
-    more = "…" if cells(text) > start + room else ""
-    return f"…{part}{more}", start - 1
-
-
-def _cut(text: str, start: int, stop: int) -> str:
-    """Columns start … stop of `text`; a wide character cut in half becomes spaces."""
-    out: list[str] = []
-    at = 0
-    for char in text:
-        wide = cells(char)
-        inside = max(0, min(at + wide, stop) - max(at, start))
-        if wide == 0:
-            out.append(char if start <= at <= stop else "")
-        else:
-            out.append(char if inside == wide else " " * inside)
-        at += wide
-    return "".join(out)
 
 
 # ---- Layout
@@ -182,10 +115,10 @@ def _snippet(
     number: int, marks: list[_Mark], margin: int, width: int
 ) -> Iterator[Line]:
     source: Source = marks[0].span.source
-    text, columns = _expand(source.line(number))
+    text, columns = expand(source.line(number))
     places = [_columns(mark, columns) for mark in marks]
     first, last = places[0] if len(places) == 1 else (min(places)[0], max(places)[1])
-    part, offset = _window(text, first, last, max(20, width - margin - 3))
+    part, offset = window(text, first, last, max(20, width - margin - 3))
     yield [(f"{number:>{margin}} | ", "margin"), (part, "")]
     order = sorted(
         zip(marks, places, strict=True), key=lambda p: (p[0].sign == "-", p[1])
@@ -257,6 +190,19 @@ def colors(file: TextIO) -> bool:
     return file.isatty()
 
 
+def say(line: Line, file: TextIO | None = None) -> None:
+    """Write one styled line to `file` (standard output), in color on a terminal."""
+    out = file or sys.stdout
+    if not colors(out):
+        print("".join(text for text, _ in line).rstrip(), file=out)
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    text = Text.assemble(*((piece, STYLES[style]) for piece, style in line))
+    Console(file=out, highlight=False).print(text, soft_wrap=True)
+
+
 def show(
     diagnostics: Iterable[Diagnostic], style: Style = "full", file: TextIO | None = None
 ) -> None:
@@ -269,11 +215,17 @@ def show(
             for d in diagnostics:
                 print(visible(d.short), file=out)
         case "full":
-            if colors(out):
-                _show_rich(diagnostics, out)
-                return
             for d in diagnostics:
-                print(plain(d), end="\n\n", file=out)
+                for line in layout(d, _width(out)):
+                    say(line, out)
+                print(file=out)
+
+
+def _width(file: TextIO) -> int:
+    """How wide drawings may be: a terminal's own width, within reason."""
+    if not colors(file):
+        return WIDTH
+    return max(40, min(get_terminal_size((WIDTH, 24)).columns, 120))
 
 
 def show_page(page: str) -> None:
@@ -285,15 +237,3 @@ def show_page(page: str) -> None:
     from rich.markdown import Markdown
 
     Console().print(Markdown(page))
-
-
-def _show_rich(diagnostics: Iterable[Diagnostic], file: TextIO) -> None:
-    from rich.console import Console
-    from rich.text import Text
-
-    console = Console(file=file, highlight=False)
-    for d in diagnostics:
-        for line in layout(d, max(40, min(console.width, 120))):
-            text = Text.assemble(*((piece, STYLES[style]) for piece, style in line))
-            console.print(text, soft_wrap=True)
-        console.print()

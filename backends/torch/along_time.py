@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from seqdsl.backends.torch.method import Key, Method
 from seqdsl.backends.torch.pointwise import tensor
-from seqdsl.backends.torch.python import Atom, Attribute, Expr, Item, call, one_line
+from seqdsl.backends.torch.python import Atom, Expr, Item, call, one_line
 from seqdsl.backends.torch.values import Value, align, permute
 from seqdsl.diagnostics import UnsupportedError
 from seqdsl.ir import nodes as ir
@@ -122,6 +122,3 @@ def _seen(
     name = m.names.new(f"{key[1]}_all")
     m.write(f"{name} = ", call(m.helper("_with_past"), past.code, now))
     return Value(Atom(name), (BATCH, TIME, *rest), value.dtype)
-
-
-__all__ = ["Attribute", "copied", "earlier_or_later", "timed", "windows"]

@@ -17,7 +17,6 @@ from seqdsl.backends.torch.reductions import with_segments
 from seqdsl.backends.torch.streaming import expressions
 from seqdsl.backends.torch.values import Value, align, permute
 from seqdsl.ir import nodes as ir
-from seqdsl.ir.sizes import Lit
 from seqdsl.ir.types import BATCH, TIME
 from seqdsl.ir.walk import references, subtree
 
@@ -207,6 +206,3 @@ def _is_causal(model: ir.Model, found: Attention) -> bool:
             return (b, a) == (found.copy, TIME)
         case _:
             return False
-
-
-__all__ = ["Attention", "Lit", "attend", "fused", "match"]

@@ -8,10 +8,8 @@ from seqdsl.backends.torch.method import Method
 from seqdsl.backends.torch.pointwise import cast, joint_layout, tensor
 from seqdsl.backends.torch.python import (
     Atom,
-    Attribute,
     Binary,
     Expr,
-    Item,
     call,
     method,
     tuple_of,
@@ -31,6 +29,8 @@ def contract(
         x, weight = args[1 - found], args[found]
         if set(over) <= set(x.layout):
             return _linear(m, node, x, weight, bias)
+    if (product := _matmul(node, args)) is not None:
+        return product
     target = joint_layout(m, node, args)
     target = tuple(n for n in target if n not in over)
     if len(args) == 1:
@@ -40,15 +40,28 @@ def contract(
     return Value(_einsum(args, target), target, node.type.dtype, even=_even(args))
 
 
+def _matmul(node: ir.Contract, args: Sequence[Value]) -> Value | None:
+    """`x @ W` for a weight `[in, out]`."""
+    if len(args) != 2 or len(node.over) != 1 or not is_parameter(node.args[1]):
+        return None
+    x, weight = args
+    if len(weight.layout) != 2 or weight.layout[0] != node.over[0]:
+        return None
+    if not x.layout or x.layout[-1] != node.over[0] or weight.layout[1] in x.layout:
+        return None
+    layout = (*x.layout[:-1], weight.layout[1])
+    if layout[len(layout) - len(node.type.dims) :] != node.type.dims:
+        return None
+    code = Binary("@", x.code, weight.code)
+    return Value(code, layout, node.type.dtype, even=x.even)
+
+
 def is_linear(node: ir.Contract) -> int | None:
     """Which of two arguments is a weight `[out…, in…]` (or `[in…]`) for `F.linear`."""
     if len(node.args) != 2:
         return None
     for i in (1, 0):
         weight, x = node.args[i], node.args[1 - i]
-        if not isinstance(weight, ir.Ref) or weight.type.axes - _LOOPED:
-            if not isinstance(weight, ir.Ref):
-                continue
         dims, count = weight.type.dims, len(node.over)
         out = dims[: len(dims) - count]
         if (
@@ -60,9 +73,6 @@ def is_linear(node: ir.Contract) -> int | None:
         ):
             return i
     return None
-
-
-_LOOPED: frozenset[str] = frozenset()
 
 
 def is_parameter(node: ir.Node) -> bool:
@@ -155,6 +165,3 @@ def _letter(name: str, taken: set[str]) -> str:
     tries = [*(c.lower() for c in own), *(c.upper() for c in own)]
     every = [*tries, *alphabet, *alphabet.upper()]
     return next(c for c in every if c not in taken)
-
-
-__all__ = ["Attribute", "Item", "contract", "is_linear", "is_parameter"]

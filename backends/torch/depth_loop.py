@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from seqdsl.backends.torch.body import Body, full, full_type
+import re
+
 from seqdsl.backends.torch.expressions import expression, initial
+from seqdsl.backends.torch.memory import Body, full, full_type
 from seqdsl.backends.torch.method import Key, Method
 from seqdsl.backends.torch.parameters import path
 from seqdsl.backends.torch.pointwise import cast, tensor
 from seqdsl.backends.torch.python import Atom, Binary, Expr, call, one_line
 from seqdsl.backends.torch.streaming import Entry, expressions, key_of
+from seqdsl.backends.torch.time_loop import Run, begun
 from seqdsl.backends.torch.values import Value
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Size
@@ -17,7 +20,7 @@ from seqdsl.ir.walk import subtree
 from seqdsl.schedule.plan import DepthLoop, defined
 
 
-def depth_loop(body: Body, loop: DepthLoop) -> None:
+def depth_loop(body: Body, loop: DepthLoop, run: Run) -> None:
     """`for n in range(1, N + 1)`, with what it carries and what is read after it."""
     m = body.m
     axis = loop.repeat.axis
@@ -46,7 +49,7 @@ def depth_loop(body: Body, loop: DepthLoop) -> None:
     body.enter(tuple(m.steps))
     for entry in entries:
         _unpack(body, entry)
-    body.run(loop.body)
+    run(body, loop.body)
     body.leave(tuple(m.steps))
     for key, name in collected.items():
         if key in m.next:
@@ -164,8 +167,6 @@ def _unpack(body: Body, entry: Entry) -> None:
     if not m.in_time or entry.kind != "carry" or len(entry.scope) != len(m.steps):
         return
     local = m.names.new(f"{entry.owner}_before")
-    from seqdsl.backends.torch.time_loop import begun
-
     whole = m.bases.get(entry.key) is not None
     m.write(f"{local} = ", body.access(entry) if whole else begun(body, entry))
     key = ("shift", *entry.source, TIME, -1)
@@ -222,8 +223,6 @@ def _header(
 
 
 def _mentions(line: str, name: str) -> bool:
-    import re
-
     return re.search(rf"\b{re.escape(name)}\b", line.split("  # ")[0]) is not None
 
 
@@ -251,6 +250,3 @@ def _after(
         m.env["steps", *key, axis] = m.env[key].at(Atom(steps))
     for name in [*carried, *(str(k[1]) for k in lasts)]:
         m.env.pop(("local", name), None)
-
-
-__all__ = ["call", "depth_loop"]

@@ -7,6 +7,7 @@ from typing import assert_never
 from seqdsl.backends.torch.along_time import copied, earlier_or_later, windows
 from seqdsl.backends.torch.attention import attend, match
 from seqdsl.backends.torch.contraction import contract, is_linear, is_parameter
+from seqdsl.backends.torch.dispatch import dispatch, match_experts
 from seqdsl.backends.torch.method import Key, Method
 from seqdsl.backends.torch.parameters import parameter
 from seqdsl.backends.torch.pointwise import pointwise, tensor
@@ -22,8 +23,8 @@ from seqdsl.backends.torch.reindex import (
 )
 from seqdsl.backends.torch.values import Value, align, from_end, ordered, permute
 from seqdsl.diagnostics import UnsupportedError
-from seqdsl.ir import nodes as ir
 from seqdsl.ir import build
+from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit
 from seqdsl.ir.types import TIME
 
@@ -49,8 +50,10 @@ def expression(m: Method, node: ir.Node) -> Value:
         case ir.Contract(args=args):
             return _contract(m, node)
         case ir.Reduce(arg=arg, where=where):
-            mask = None if where is None else expression(m, where)
-            return reduce(m, node, expression(m, arg), mask)
+            experts = match_experts(m.model, node)
+            if experts is not None:
+                return dispatch(m, node, experts, expression, lambda: _reduce(m, node))
+            return _reduce(m, node)
         case ir.Along(arg=arg, where=where):
             mask = None if where is None else expression(m, where)
             return along(m, node, expression(m, arg), mask)
@@ -199,12 +202,24 @@ def _at_depth(m: Method, node: ir.At | ir.Stack) -> Value:
 # ---- Contractions, convolutions, externs
 
 
+def _reduce(m: Method, node: ir.Reduce) -> Value:
+    mask = None if node.where is None else expression(m, node.where)
+    return reduce(m, node, expression(m, node.arg), mask)
+
+
 def _contract(m: Method, node: ir.Contract) -> Value:
+    experts = match_experts(m.model, node)
+    if experts is not None:
+        return dispatch(m, node, experts, expression, lambda: _product(m, node))
     attention = match(m.model, node)
     if attention is not None:
         found = attend(m, attention, expression)
         dims = node.type.dims
         return permute(found, ordered(set(found.layout) - set(dims), dims, ()))
+    return _product(m, node)
+
+
+def _product(m: Method, node: ir.Contract) -> Value:
     args = [expression(m, a) for a in node.args]
     for copy in node.over:
         if copy in m.model.copies and not any(_masked(m, a, copy) for a in node.args):

@@ -1,4 +1,4 @@
-"""Text of the functions in `prelude.py` (and of random numbers) that a file needs."""
+"""Text of the functions in `carried/` (and of random numbers) that a file needs."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-_SOURCES = (
-    Path(__file__).with_name("prelude.py"),
-    Path(__file__).parents[2] / "seqdsl" / "runtime" / "random.py",
-)
+import seqdsl.runtime
+
+_FOLDER = Path(__file__).with_name("carried")
+_FILES = ("calling", "along_time", "masked", "dims")
 
 
 @cache
@@ -29,17 +29,15 @@ def _definitions() -> Mapping[str, tuple[str, frozenset[str]]]:
 
 
 def _sources() -> tuple[Path, ...]:
-    import seqdsl.runtime
-
-    folder = Path(next(iter(seqdsl.runtime.__path__)))
-    return _SOURCES[0], folder / "random.py"
+    runtime = Path(next(iter(seqdsl.runtime.__path__)))
+    return (*(_FOLDER / f"{name}.py" for name in _FILES), runtime / "random.py")
 
 
 def _defined(node: ast.stmt) -> list[str]:
     match node:
         case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
             return [name]
-        case ast.Assign(targets=[ast.Name(id=name)]):
+        case ast.Assign(targets=[ast.Name(id=name)]) if name != "__all__":
             return [name]
         case _:
             return []

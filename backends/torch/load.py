@@ -56,7 +56,7 @@ def _picklable(cls: type[torch.nn.Module], text: str) -> None:
         state = self.__getstate__() if hasattr(self, "__getstate__") else self.__dict__
         return _restore, (text, cls.__name__), state
 
-    setattr(cls, "__reduce_ex__", reduce)
+    cls.__reduce_ex__ = reduce
 
 
 def _restore(text: str, name: str) -> torch.nn.Module:

@@ -8,13 +8,16 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from seqdsl.backends.torch.attention import fused
-from seqdsl.backends.torch.construct import constructor, resetter
-from seqdsl.backends.torch.forward import forward, initial_state, step
+from seqdsl.backends.torch.construct import constructor
+from seqdsl.backends.torch.dispatch import fused_experts
+from seqdsl.backends.torch.forward import forward, step
+from seqdsl.backends.torch.fresh import initial_state
 from seqdsl.backends.torch.helpers import helper_texts
 from seqdsl.backends.torch.method import Layer, where
 from seqdsl.backends.torch.module import TorchClass, TorchModule, TorchResult
 from seqdsl.backends.torch.names import RESERVED, Names, identifier
 from seqdsl.backends.torch.parameters import linear_paths
+from seqdsl.backends.torch.resets import resetter
 from seqdsl.backends.torch.streaming import Streaming, streaming
 from seqdsl.backends.torch.unsupported import check_supported
 from seqdsl.ir import nodes as ir
@@ -25,7 +28,9 @@ from seqdsl.rewrite.inline import inline_calls
 from seqdsl.schedule.make import plan, plan_step
 from seqdsl.schedule.plan import Plan
 
-_METHODS = frozenset("forward step initial_state reset_parameters externs".split())
+_METHODS = frozenset(
+    ["forward", "step", "initial_state", "reset_parameters", "externs"]
+)
 
 
 def lower(model: ir.Model) -> TorchModule:
@@ -183,7 +188,9 @@ def make_layer(model: ir.Model) -> Layer:
         taken.add(name)
         attributes[option] = name
     linears = {f"self.{p}" for p in linear_paths(model)}
-    return Layer(model, attributes, {}, linears, fused=fused(model))
+    return Layer(
+        model, attributes, {}, linears, fused=fused(model) | fused_experts(model)
+    )
 
 
 _KEYWORDS = RESERVED & {"self"}

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from seqdsl.backends.torch.names import Names
@@ -18,6 +17,10 @@ from seqdsl.source import NOWHERE, Span
 
 Key = tuple[str | int, ...]
 """What a value is: ("ref", name), ("shift", name, axis, offset), ("position", axis)."""
+
+
+_WHOLE = frozenset(("conv", "conv_next", "history", "copy", "past"))
+"""Keys of values whose time dimension is a stretch of the past, not the sequence."""
 
 
 @dataclass
@@ -112,6 +115,8 @@ class Method:
             self.needed["t"] = None
         if value is None or not self.looping or TIME not in value.layout:
             return value
+        if key[0] in _WHOLE:
+            return value
         return self._stepped(key, value)
 
     def look(self, *key: str | int) -> Value:
@@ -153,13 +158,10 @@ class Method:
         """A line as it stands."""
         self.lines.append(f"{' ' * self.indent}{text}" if text else "")
 
-    @contextmanager
-    def block(self, opening: str) -> Iterator[None]:
+    def block(self, opening: str) -> Block:
         """Lines under `opening:`."""
         self.line(opening)
-        self.indent += 4
-        yield
-        self.indent -= 4
+        return Block(self)
 
     def local(self, name: str, varies: bool) -> str:
         """A new local for `name`; one step of what varies along time is `name_t`."""
@@ -178,6 +180,19 @@ class Method:
     def extents(self, dims: Sequence[str]) -> list[Expr]:
         """Extents of `dims`."""
         return [self.layer.extent(d) for d in dims]
+
+
+@dataclass
+class Block:
+    """Indents what is written inside a `with`."""
+
+    method: Method
+
+    def __enter__(self) -> None:
+        self.method.indent += 4
+
+    def __exit__(self, *_: object) -> None:
+        self.method.indent -= 4
 
 
 def where(span: Span) -> str:

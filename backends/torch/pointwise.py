@@ -39,10 +39,35 @@ _ON_NUMBERS: Mapping[str, str] = {"and": "and", "or": "or"}
 _FUNCTIONS: Mapping[str, str] = {
     **{
         name: f"torch.{name}"
-        for name in (
-            "exp log log1p expm1 sqrt rsqrt square sin cos tan atan sinh cosh tanh "
-            "atanh sigmoid relu erf sign floor ceil round abs atan2 complex real where"
-        ).split()
+        for name in [
+            "exp",
+            "log",
+            "log1p",
+            "expm1",
+            "sqrt",
+            "rsqrt",
+            "square",
+            "sin",
+            "cos",
+            "tan",
+            "atan",
+            "sinh",
+            "cosh",
+            "tanh",
+            "atanh",
+            "sigmoid",
+            "relu",
+            "erf",
+            "sign",
+            "floor",
+            "ceil",
+            "round",
+            "abs",
+            "atan2",
+            "complex",
+            "real",
+            "where",
+        ]
     },
     "logsigmoid": "F.logsigmoid",
     "silu": "F.silu",
@@ -53,7 +78,20 @@ _FUNCTIONS: Mapping[str, str] = {
 _OF_NUMBERS: Mapping[str, str] = {
     **{
         name: f"math.{name}"
-        for name in "exp log log1p expm1 sqrt sin cos tan atan tanh floor ceil".split()
+        for name in [
+            "exp",
+            "log",
+            "log1p",
+            "expm1",
+            "sqrt",
+            "sin",
+            "cos",
+            "tan",
+            "atan",
+            "tanh",
+            "floor",
+            "ceil",
+        ]
     },
     "abs": "abs",
     "min": "min",
@@ -134,7 +172,8 @@ def _promoted(m: Method, node: ir.Map, args: list[Value]) -> list[Value]:
     values = args[first:]
     if row.result == "bool" and node.op != "bool":
         return [*_with_tensor(m, values, node.op in _INFIX)]
-    dtype = promote(row.least, *(a.dtype for a in values))
+    dtypes: list[DType] = [a.dtype for a in values]
+    dtype = promote(row.least, *dtypes)
     if node.op in ("int", "bool"):
         dtype = values[0].dtype
     infix = node.op in _INFIX or node.op in ("neg", "not")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
@@ -121,7 +122,7 @@ def _bare(expr: Expr) -> str:
         case Atom(text=text):
             return text
         case Invoke(function=function):
-            inside = ", ".join(one_line(a) for a in _arguments(expr))
+            inside = _joined(_arguments(expr))
             return f"{one_line(function, _TIGHT)}({inside})"
         case Attribute(value=value, name=name):
             return f"{one_line(value, _TIGHT)}.{name}"
@@ -146,9 +147,14 @@ def _bare(expr: Expr) -> str:
     assert_never(expr)
 
 
-def _arguments(call: Invoke) -> list[Expr]:
-    named = (Atom(f"{name}={one_line(value)}") for name, value in call.keywords)
-    return [*call.args, *named]
+def _arguments(call: Invoke) -> list[tuple[str, Expr]]:
+    """Arguments, each with the `name=` in front of it."""
+    named = ((f"{name}=", value) for name, value in call.keywords)
+    return [*(("", arg) for arg in call.args), *named]
+
+
+def _joined(arguments: Sequence[tuple[str, Expr]]) -> str:
+    return ", ".join(f"{lead}{one_line(value)}" for lead, value in arguments)
 
 
 def layout(
@@ -163,16 +169,16 @@ def layout(
         case Invoke(function=Attribute(value=Invoke() as value, name=name)) if (
             len(one_line(expr)) - len(one_line(value)) < 40
         ):
-            inside = ", ".join(one_line(a) for a in _arguments(expr))
+            inside = _joined(_arguments(expr))
             return layout(head, value, f".{name}({inside}){tail}", indent, bracketed)
         case Invoke(function=function):
             opened = f"{pad}{head}{one_line(function, _TIGHT)}("
             return _spread(opened, _arguments(expr), f"){tail}", indent)
         case Sequence_(items=items, square=square):
             brackets = "[]" if square else "()"
-            return _spread(
-                f"{pad}{head}{brackets[0]}", items, f"{brackets[1]}{tail}", indent
-            )
+            listed = [("", item) for item in items]
+            opened = f"{pad}{head}{brackets[0]}"
+            return _spread(opened, listed, f"{brackets[1]}{tail}", indent)
         case Item(value=value, index=index):
             return _suffixed(head, value, f"[{index}]{tail}", indent, bracketed)
         case Attribute(value=value, name=name):
@@ -211,16 +217,20 @@ def _parenthesized(head: str, expr: Expr, tail: str, indent: int) -> list[str]:
     return [f"{pad}{head}(", *inner, f"{pad}){tail}"]
 
 
-def _spread(opened: str, items: Sequence[Expr], closed: str, indent: int) -> list[str]:
+def _spread(
+    opened: str, items: Sequence[tuple[str, Expr]], closed: str, indent: int
+) -> list[str]:
     """Items on the next line, or on lines of their own."""
     pad = " " * indent
-    together = f"{pad}    {', '.join(map(one_line, items))}"
+    together = f"{pad}    {_joined(items)}"
     if len(together) <= WIDTH:
         return [opened, together, f"{pad}{closed}"]
     inside: list[str] = []
-    for item in items:
+    for lead, item in items:
         alone = len(items) == 1 and isinstance(item, Binary)
-        inside += layout("", item, "" if alone else ",", indent + 4, bracketed=True)
+        comma = "" if alone else ","
+        keyword = isinstance(item, Binary | Unary) and bool(lead)
+        inside += layout(lead, item, comma, indent + 4, bracketed=not keyword)
     return [opened, *inside, f"{pad}{closed}"]
 
 
@@ -260,9 +270,9 @@ def name(text: str) -> Atom:
 
 def number(value: float | bool) -> Expr:
     """A literal; infinities by way of `math`."""
-    if value != value:
+    if math.isnan(value):
         return Atom("math.nan")
-    if value in (float("inf"), float("-inf")):
+    if math.isinf(value):
         return Atom("math.inf") if value > 0 else Unary("-", Atom("math.inf"))
     return Atom(repr(value))
 

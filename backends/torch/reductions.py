@@ -6,8 +6,15 @@ from collections.abc import Sequence
 
 from seqdsl.backends.torch.method import Method
 from seqdsl.backends.torch.pointwise import cast, joint_layout, tensor
-from seqdsl.backends.torch.python import Atom, Attribute, Binary, Expr, call, method
-from seqdsl.backends.torch.python import tuple_of
+from seqdsl.backends.torch.python import (
+    Atom,
+    Attribute,
+    Binary,
+    Expr,
+    call,
+    method,
+    tuple_of,
+)
 from seqdsl.backends.torch.values import Value, align, ordered, permute
 from seqdsl.diagnostics import UnsupportedError
 from seqdsl.ir import nodes as ir
@@ -52,7 +59,7 @@ def _wide(
     m: Method, node: ir.Reduce | ir.Along, values: Sequence[Value]
 ) -> tuple[str, ...]:
     """The layout of everything that `node` runs over."""
-    dims = dict.fromkeys((*node.type.dims, *node.arg.type.dims))
+    dims = dict.fromkeys((*node.arg.type.dims, *node.type.dims))
     every = {n for v in values for n in v.layout}
     dims |= dict.fromkeys(
         n for v in values for n in v.layout if n in m.model.dims and n not in dims

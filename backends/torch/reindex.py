@@ -19,7 +19,6 @@ from seqdsl.backends.torch.python import (
 from seqdsl.backends.torch.values import Value, align, from_end, ordered, permute
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit
-from seqdsl.ir.types import TIME
 
 
 def canonical(m: Method, value: Value, dims: Sequence[str]) -> Value:
@@ -176,13 +175,3 @@ def one_hot(m: Method, node: ir.OneHot, index: Value) -> Value:
     wide = Item(index.code, "..., None")
     code = method(Binary("==", wide, entries), "to", m.need("dtype"))
     return Value(code, (*index.layout, node.dim), "float", even=index.even)
-
-
-__all__ = [
-    "TIME",
-    "canonical",
-    "concat",
-    "gather",
-    "one_hot",
-    "rearranged",
-]

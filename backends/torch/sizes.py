@@ -7,7 +7,9 @@ from collections.abc import Callable
 from seqdsl.backends.torch.python import Atom, Binary, Expr, Unary, call, number
 from seqdsl.ir.sizes import Apply, Lit, Opt, Size
 
-_INFIX = frozenset("+ - * / // % ** < <= > >= == != and or".split())
+_INFIX = frozenset(
+    ["+", "-", "*", "/", "//", "%", "**", "<", "<=", ">", ">=", "==", "!=", "and", "or"]
+)
 _FUNCTIONS = {
     "min": "min",
     "max": "max",
@@ -24,10 +26,8 @@ _FUNCTIONS = {
 def size_code(size: Size, option: Callable[[str], Expr]) -> Expr:
     """`size` in Python, with `option` saying how an option is read."""
     match size:
-        case Lit(value=str() as text):
-            return Atom(repr(text))
         case Lit(value=value):
-            return number(value)
+            return Atom(f'"{value}"') if isinstance(value, str) else number(value)
         case Opt(name=name):
             return option(name)
         case Apply(op=op, args=args):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +20,9 @@ Kind = Literal[
 ]  # fmt: skip
 
 
+_SCALAR = Type("int")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Entry:
     """One entry of the streaming state.
@@ -33,7 +36,7 @@ class Entry:
     kind: Kind
     source: Key = ()
     owner: str = ""
-    type: Type = Type("float")
+    type: Type = _SCALAR
     count: Size | None = None
     scope: tuple[str, ...] = ()
     call: ir.CallSite | None = None
@@ -190,23 +193,18 @@ class _Scan:
         shifted = [self._shifted(key, n) for key, n in self.lags.items()]
         kept = [self._kept(key, type_) for key, type_ in self.copied.items()]
         own = [*shifted, *(e for e in self.found if e.kind == "conv"), *kept]
-        early = any(
-            isinstance(s.initial, ir.Base) and BATCH in s.initial.type.axes
-            for s in self.model.states
-        )
+        early = any(BATCH in s.initial.type.axes for s in self.model.states)
         outside = any(e.kind == "lag" or e.count is not None for e in own) or early
         if self.uses_t or outside or shifted or self.timed:
-            yield Entry(key="t", kind="position", type=Type("int"))
+            yield Entry(key="t", kind="position")
         if own or self.uses_t or self.timed:
-            yield Entry(key="segment", kind="segment", type=Type("int"))
+            yield Entry(key="segment", kind="segment")
         if self.uses_seed:
-            yield Entry(key="seed", kind="seed", type=Type("int"))
+            yield Entry(key="seed", kind="seed")
         if kept:
             count = kept[0].count
-            yield Entry(key="past_t", kind="past_t", type=Type("int"), count=count)
-            yield Entry(
-                key="past_segment", kind="past_segment", type=Type("int"), count=count
-            )
+            yield Entry(key="past_t", kind="past_t", count=count)
+            yield Entry(key="past_segment", kind="past_segment", count=count)
         yield from own
         yield from (e for e in self.found if e.kind == "call")
 
@@ -243,12 +241,10 @@ class _Scan:
         return self.model.call[name].scope if name in self.model.call else ()
 
 
-def window_of(reaches: dict[str, Reach] | object) -> Size | None:
+def window_of(reaches: Mapping[str, Reach]) -> Size | None:
     """The largest window of all copies, None where one of them has none."""
-    assert isinstance(reaches, dict)
-    windows = [r.window for r in reaches.values() if isinstance(r, Reach)]
     result: Size | None = None
-    for window in windows:
+    for window in (r.window for r in reaches.values()):
         if window is None or window == Lit(float("inf")):
             return None
         if result is None or result == window:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
-from seqdsl.backends.torch.body import Body, read_outside
+from seqdsl.backends.torch.equations import assign, read_outside
 from seqdsl.backends.torch.expressions import expression
+from seqdsl.backends.torch.memory import Body
 from seqdsl.backends.torch.method import Key, Method
 from seqdsl.backends.torch.pointwise import cast, tensor
-from seqdsl.backends.torch.python import Atom, Expr, Item, call, layout, one_line
+from seqdsl.backends.torch.python import (
+    Atom,
+    Binary,
+    Expr,
+    Item,
+    call,
+    layout,
+    one_line,
+)
 from seqdsl.backends.torch.streaming import Entry
 from seqdsl.backends.torch.values import Value, align
 from seqdsl.ir import nodes as ir
@@ -17,12 +27,15 @@ from seqdsl.ir.types import BATCH, TIME
 from seqdsl.ir.walk import subtree
 from seqdsl.schedule.plan import Step, TimeLoop, defined
 
+Run = Callable[[Body, tuple[Step, ...]], None]
+"""Writes the steps inside a loop."""
 
-def time_loop(body: Body, loop: TimeLoop, around: tuple[Step, ...]) -> None:
+
+def time_loop(body: Body, loop: TimeLoop, run: Run) -> None:
     """The loop, what it needs before it, and what it leaves behind."""
     m = body.m
     for equation in loop.hoisted:
-        body.assign(equation, ())
+        assign(m, equation, ())
     names = frozenset(defined(loop.body))
     entries = _entries(body, loop, names)
     inner = replace(
@@ -40,11 +53,13 @@ def time_loop(body: Body, loop: TimeLoop, around: tuple[Step, ...]) -> None:
     for entry in entries:
         _start(body, inside, entry, loop)
     _resets(body, inside, entries, loop)
+    _visible(m, inner, entries)
     inside.enter(tuple(m.steps), names)
     _backward_shifts(body, inside, loop, entries)
     for entry in entries:
-        inner.env["local", entry.owner] = _variable(inner, entry)
-    inside.run(loop.body)
+        if (variable := _variable(inner, entry)) is not None:
+            inner.env["local", entry.owner] = variable
+    run(inside, loop.body)
     inside.leave(tuple(m.steps), names)
     if loop.direction == "backward":
         for entry in entries:
@@ -57,7 +72,7 @@ def time_loop(body: Body, loop: TimeLoop, around: tuple[Step, ...]) -> None:
         if after is not None and one_line(after) != base:
             inner.write(f"{base} = ", after)
     exports = _exports(m, inner, names)
-    for _, (steps, value) in exports.items():
+    for steps, value in exports.values():
         inner.line(f"{steps}.append({one_line(value.code)})")
         m.line(f"{steps} = []")
     _header(m, inner, loop)
@@ -65,7 +80,28 @@ def time_loop(body: Body, loop: TimeLoop, around: tuple[Step, ...]) -> None:
     _collect(m, exports, entries, inner, loop)
     for entry in entries:
         if loop.direction == "forward":
-            m.next[entry.key] = Atom(inner.bases[entry.key])
+            m.next[entry.key] = _carried_on(m, entry, inner.bases[entry.key])
+
+
+def _carried_on(m: Method, entry: Entry, name: str) -> Expr:
+    """What an entry is after the loop; a window only forgets then."""
+    if entry.kind != "past" or entry.count is None:
+        return Atom(name)
+    return call(m.helper("_recent"), name, m.size(entry.count))
+
+
+def _visible(m: Method, inner: Method, entries: list[Entry]) -> None:
+    """Copies of time that are made in the loop grow by one step in each turn."""
+    if not any(e.kind == "past" for e in entries):
+        return
+    seen, index = m.names.new("seen"), inner.bases["index"]
+    m.need("time")
+    inner.line(f"{seen} = all_t.shape[1] - time + {index} + 1")
+    at, ids = Atom(f"all_t[:, :{seen}]"), Atom(f"all_ids[:, :{seen}]")
+    same = Binary("==", Atom(f"ids[:, {index}, None]"), ids)
+    for copy in inner.model.copies:
+        inner.env["position", copy] = Value(at, (BATCH, copy), "int")
+        inner.env["same", copy] = Value(same, (BATCH, copy), "bool")
 
 
 def _entries(body: Body, loop: TimeLoop, names: frozenset[str]) -> list[Entry]:
@@ -104,7 +140,7 @@ def _variable(m: Method, entry: Entry) -> Value | None:
     simple = entry.kind == "carry" and "[" not in m.bases[entry.key]
     deep = len(entry.scope) > len(m.bases.get(f"{entry.key} scope", "").split())
     if not simple or deep:
-        return None  # pyright: ignore[reportReturnType]
+        return None
     return Value(Atom(m.bases[entry.key]), (BATCH, *entry.type.dims), entry.type.dtype)
 
 
@@ -177,8 +213,9 @@ def outside(body: Body, entry: Entry) -> Expr:
 def _resets(body: Body, inside: Body, entries: list[Entry], loop: TimeLoop) -> None:
     """Where a segment begins, everything carried starts afresh."""
     m, inner = body.m, inside.m
-    simple = [e for e in entries if len(e.scope) == len(m.steps)]
-    deep = [e for e in entries if e not in simple and e.kind != "call"]
+    kept = [e for e in entries if e.kind not in ("call", "past")]
+    simple = [e for e in kept if len(e.scope) == len(m.steps)]
+    deep = [e for e in kept if e not in simple]
     starts = "starts" if loop.direction == "forward" else "ends"
     if not entries:
         return
@@ -188,6 +225,8 @@ def _resets(body: Body, inside: Body, entries: list[Entry], loop: TimeLoop) -> N
     here = (
         f"{starts}[:, {index}]" if starts == "starts" else f"{starts}[:, -1 - {index}]"
     )
+    if not kept:
+        return
     fresh = {e.key: one_line(outside(body, e)) for e in (*simple, *deep)}
     with inner.block(f"if {starts} is not None:"):
         for entry in simple:
@@ -288,6 +327,3 @@ def _collect(
         code = call(m.helper("_stack"), source, like, *m.extents(rest))
         m.write(f"{name} = ", code)
         m.env[key] = Value(Atom(name), (BATCH, TIME, *rest), value.dtype)
-
-
-__all__ = ["ir", "time_loop"]

@@ -46,12 +46,15 @@ def _analyze(model: ir.Model, known: dict[int, Analyzed]) -> Analyzed:
         verdicts = [*lags(model, edges, axis, verdicts), *verdicts]
     order = {e.name: i for i, e in enumerate(model.equations)}
     verdicts.sort(key=lambda v: min(order.get(s, -1) for s in v.recurrence.states))
+    inner: dict[str, ir.Model] = {}
     for instance in model.instances:
         found = known.get(id(instance.model))
         if found is None:
             found = known[id(instance.model)] = _analyze(instance.model, known)
         verdicts.extend(_inside(instance, found))
-    return Analyzed(model, tuple(verdicts))
+        inner[instance.name] = found.model
+        inner |= {f"{instance.name}.{k}": m for k, m in found.inner.items()}
+    return Analyzed(model, tuple(verdicts), inner)
 
 
 def _remembered(verdict: Verdict, edges: Iterable[Edge]) -> Verdict:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from seqdsl.analysis.monoids import apply
 from seqdsl.analysis.verdict import Affine, Semiring, Term, Verdict
 from seqdsl.differentiate.broadcast import ZERO, add, mul, pointwise, select, spread
 from seqdsl.ir import build
@@ -22,11 +25,12 @@ def compose(update: Affine, semiring: Semiring) -> ir.Node:
     return ZERO if result is None else result
 
 
-def compose_clamp(verdict: Verdict, read: ir.Node) -> ir.Node:
-    """The update of a clamp, given the read of the state."""
-    shift, low, high = verdict.leaf
-    raised = pointwise("max", pointwise("add", read, shift), low)
-    return pointwise("min", raised, high)
+def compose_monoid(
+    verdict: Verdict, reads: Mapping[str, ir.Node]
+) -> dict[str, ir.Node]:
+    """The updates of all states of a monoid, given the reads of them."""
+    assert verdict.monoid is not None
+    return apply(verdict.monoid, verdict.entries, verdict.leaf, reads)
 
 
 _PLUS = {

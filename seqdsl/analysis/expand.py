@@ -43,11 +43,18 @@ def _term(normal: Normal, term: Term) -> Poly:
 
 
 def _factor(normal: Normal, factor: Factor) -> Poly:
-    poly = (
-        _mask(normal, factor.node)
-        if factor.kind == "mask"
-        else _node(normal, factor.node, _DEPTH)
-    )
+    known = normal.written.get(id(factor.node))
+    if known is None:
+        poly = (
+            _mask(normal, factor.node)
+            if factor.kind == "mask"
+            else _node(normal, factor.node, _DEPTH)
+        )
+        normal.written[id(factor.node)] = (factor.node, poly)
+    else:
+        poly = known[1]
+    if factor.names == factor.node.type.dims:
+        return poly
     table = dict(zip(factor.node.type.dims, factor.names, strict=True))
     return collect(t.renamed(table) for t in poly)
 

@@ -17,6 +17,7 @@ from seqdsl.analysis.terms import Poly, is_free
 from seqdsl.analysis.verdict import Recurrence, Structure, Verdict
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit
+from seqdsl.ir.walk import subtree
 
 Base = Literal["identity", "scalar", "diagonal"]
 _BASES: tuple[Base, ...] = ("identity", "scalar", "diagonal")
@@ -29,6 +30,9 @@ def through_repeat(
 
     It has no normal form: the transition is a product whose length is the repeat's.
     """
+    exprs = (model.equation[m].expr for m in recurrence.members if m in model.equation)
+    if not any(isinstance(n, ir.At) for expr in exprs for n in subtree(expr)):
+        return None
     loops = _Loops(model, recurrence, inside)
     args = (model, recurrence.axis, recurrence.members, inside)
     normal = Normal(*args, loops=loops)

@@ -66,6 +66,7 @@ class Normal:
         self._polys: dict[int, tuple[ir.Node, Poly]] = {}
         self._values: dict[str, Poly] = {}
         self.long: set[int] = set()
+        self.written: dict[int, tuple[ir.Node, Poly]] = {}
         self._bad: dict[int, tuple[Poly, Poly]] = {}
 
     # ---- What depends on the recurrence

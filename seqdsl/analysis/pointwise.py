@@ -3,7 +3,8 @@
 Identities used, all exact over the real numbers wherever both sides exist: a maximum is
 half of sum plus distance; odd functions let a sign out and sigmoid(-x) is
 1 - sigmoid(x), so that what differs by a sign is recognized; exp of a sum is a product,
-and log undoes exp. What would only hold for some values (exp(log(x)), sqrt(x * x),
+and log undoes exp; the log of a sum of exponentials is the first exponent plus a
+softplus. What would only hold for some values (exp(log(x)), sqrt(x * x),
 x / x) is not an identity here.
 """
 
@@ -13,6 +14,8 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from seqdsl.analysis.choices import extremum_of
+from seqdsl.analysis.positive import positive
 from seqdsl.analysis.rebuild import poly_node
 from seqdsl.analysis.terms import (
     Factor,
@@ -148,6 +151,9 @@ def _where(normal: Normal, node: ir.Map, c: ir.Node, a: ir.Node, b: ir.Node) -> 
     if same(then, otherwise):
         return then
     if normal.active(c):
+        op = extremum_of(normal, node)
+        if op is not None:
+            return _extremum(normal, node, op, (then, otherwise))
         return normal.opaque(node)
     common = tuple(t for t in then if t in otherwise)
     minus = scale(common, Fraction(-1))
@@ -170,6 +176,10 @@ def _function(normal: Normal, node: ir.Map) -> Poly:
             return _exponential(normal, node, p)
         case "log", (p,):
             return _logarithm(normal, node, p)
+        case "log1p", (p,):
+            return _logarithm(normal, node, add(ONE, p))
+        case "logaddexp", (p, q):
+            return _log_of_sum(normal, node, [p, q])
         case "logsigmoid", (p,):
             return scale(_softplus(normal, node, scale(p, Fraction(-1))), Fraction(-1))
         case "softplus", (p,):
@@ -210,22 +220,50 @@ def _sigmoid(normal: Normal, node: ir.Map, p: Poly) -> Poly:
 
 def _softplus(normal: Normal, node: ir.Map, p: Poly) -> Poly:
     if not p:
-        return normal.opaque(node)
+        return normal.free(build.map_("log", build.const(2.0)))
+    if is_free(p):
+        value = poly_node(p, normal.dims)
+        assert value is not None
+        return normal.free(build.map_("softplus", value))
     if not _flipped(p):
         return _applied(normal, "softplus", node, p)
     return add(p, _applied(normal, "softplus", node, scale(p, Fraction(-1))))
 
 
 def _logarithm(normal: Normal, node: ir.Map, p: Poly) -> Poly:
-    match p:
-        case (Term(scale=one, factors=(Factor(op="exp") as f,), bound=bound),) if (
-            one == 1 and not bound
-        ):
-            return arguments(f)[0]
-        case (Term(),) | ():
-            return normal.opaque(node)
-        case _:
-            return _applied(normal, "log", node, p)
+    exponents = [_exponent(normal, t) for t in _in_order(p)]
+    kept = [e for e in exponents if e is not None]
+    if len(kept) < len(p) or all(map(is_free, kept)):
+        return _applied(normal, "log", node, p) if p else normal.opaque(node)
+    return _log_of_sum(normal, node, kept)
+
+
+def _in_order(p: Poly) -> list[Term]:
+    return sorted(p, key=lambda t: tuple((f.key, f.names) for f in t.factors))
+
+
+def _exponent(normal: Normal, term: Term) -> Poly | None:
+    """The log of a term that is positive: a number times an exponential."""
+    exps = [f for f in term.factors if f.op == "exp"]
+    rest = tuple(f for f in term.factors if f.op != "exp")
+    known = all(f.kind == "free" and positive(normal.model, f.node) for f in rest)
+    if term.scale <= 0 or term.bound or len(exps) > 1 or not known:
+        return None
+    exponent = arguments(exps[0])[0] if exps else ()
+    if term.scale == 1 and not rest:
+        return exponent
+    value = poly_node((Term(term.scale, rest),), normal.dims)
+    assert value is not None
+    return add(exponent, normal.free(build.map_("log", value)))
+
+
+def _log_of_sum(normal: Normal, node: ir.Map, exponents: list[Poly]) -> Poly:
+    """log(exp(a) + exp(b) + …) as a + softplus(b - a), and so on."""
+    total, *others = exponents
+    for other in others:
+        gap = add(other, scale(total, Fraction(-1)))
+        total = add(total, _softplus(normal, node, gap))
+    return total
 
 
 def _extremum(normal: Normal, node: ir.Map, op: str, polys: tuple[Poly, ...]) -> Poly:

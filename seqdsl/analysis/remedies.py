@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from seqdsl.analysis.normal import Normal
@@ -11,6 +11,7 @@ from seqdsl.analysis.semiring import semiring_verdict
 from seqdsl.analysis.structure import structure_of
 from seqdsl.analysis.verdict import Recurrence
 from seqdsl.ir import nodes as ir
+from seqdsl.ir.walk import subtree
 
 
 @dataclass(frozen=True)
@@ -69,15 +70,46 @@ def _smallest(
 
 def _unread(attempts: Attempts, normal: Normal, states: tuple[str, ...]) -> str:
     """A state whose own past, left unread, would leave scans only."""
+    stays = {id(n): n for n in culprits(normal, states) if not _may_scan(n)}
     for state in states:
         left = attempts.unread(state)
-        if not left or not all(_scans(r, n) for r, n in left):
+        # A nonlinear function that still sees the state is not worth another try.
+        if not left or any(_remains(r, n, stays) for r, n in left):
+            continue
+        if not all(_scans(r, n) for r, n in left):
             continue
         names = _list([s for r, _ in left for s in r.states])
         sign = "-" if left[0][0].direction == "forward" else "+"
         verb = "would scan" if len(left) == 1 else "would be scans"
         return f"{names} {verb} if nothing read `{state}[{normal.axis}{sign}1]`"
     return ""
+
+
+def _remains(
+    recurrence: Recurrence, normal: Normal, culprits: Mapping[int, ir.Node]
+) -> bool:
+    exprs = [
+        normal.model.equation[m].expr
+        for m in recurrence.members
+        if m in normal.model.equation
+    ]
+    nodes = (n for e in exprs for n in subtree(e) if id(n) in culprits)
+    return any(map(normal.active, nodes))
+
+
+def _may_scan(node: ir.Node) -> bool:
+    """Whether a culprit may turn out affine, here or in another semiring."""
+    if isinstance(node, ir.Map):
+        return node.op in _MAY_SCAN
+    return not isinstance(node, ir.Along | ir.ExternCall)
+
+
+_MAY_SCAN = frozenset(
+    ("add", "sub", "mul", "div", "square", "pow", "where", "min", "max", "relu")
+    + ("exp", "log", "log1p", "logaddexp", "softplus", "abs", "and", "or", "not")
+    + ("silu", "float", "real", "conj")
+)
+"""Operators of the semirings, and products, of which one side may be left."""
 
 
 def _scans(recurrence: Recurrence, normal: Normal) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from seqdsl.analysis import verdict as out
+from seqdsl.analysis.automata import automaton_verdict
 from seqdsl.analysis.graph import name_of
 from seqdsl.analysis.lattice import Clamp, Meet, clamp_of, join_of
 from seqdsl.analysis.normal import Normal
@@ -29,11 +30,12 @@ class Piece:
 
 
 def semiring_verdict(normal: Normal, recurrence: Recurrence) -> Verdict | None:
-    """The verdict if all updates are affine in one semiring, or clamps; else None."""
+    """The verdict if all updates are affine in one semiring, or of a monoid; else None."""
     exprs = {s: normal.model.equation[s].expr for s in recurrence.states}
     dtypes = {e.type.dtype for e in exprs.values()}
     if dtypes == {"bool"}:
-        return _lattice(normal, recurrence, exprs, bools=True)
+        found = _lattice(normal, recurrence, exprs, bools=True)
+        return found or automaton_verdict(normal, recurrence, exprs)
     if not dtypes <= {"int", "float"}:
         return None
     names: tuple[Name, ...] = ("log", "max_plus", "min_plus")
@@ -41,8 +43,11 @@ def semiring_verdict(normal: Normal, recurrence: Recurrence) -> Verdict | None:
         found = _tropical(normal, recurrence, exprs, name)
         if found is not None:
             return found
-    found = _lattice(normal, recurrence, exprs, bools=False)
-    return _clamps(normal, recurrence, exprs) if found is None else found
+    return (
+        _lattice(normal, recurrence, exprs, bools=False)
+        or _clamps(normal, recurrence, exprs)
+        or automaton_verdict(normal, recurrence, exprs)
+    )
 
 
 def _tropical(

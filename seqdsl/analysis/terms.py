@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from itertools import count
+from functools import cached_property
+from itertools import count, pairwise
 from typing import Literal
 
 from seqdsl.ir import nodes as ir
@@ -49,7 +50,9 @@ class Factor:
 
     def renamed(self, table: Mapping[str, str]) -> Factor:
         """With other index names."""
-        names = tuple(table.get(n, n) for n in self.names)
+        if not any(n in table for n in self.names):
+            return self
+        names = tuple([table.get(n, n) for n in self.names])
         return self if names == self.names else replace(self, names=names)
 
 
@@ -61,22 +64,22 @@ class Term:
     factors: tuple[Factor, ...]
     bound: frozenset[str] = frozenset()
 
-    @property
+    @cached_property
     def active(self) -> tuple[Factor, ...]:
         """The factors that depend on the recurrence."""
         return tuple(f for f in self.factors if f.active)
 
-    @property
+    @cached_property
     def passive(self) -> tuple[Factor, ...]:
         """The other factors."""
         return tuple(f for f in self.factors if not f.active)
 
-    @property
+    @cached_property
     def indices(self) -> frozenset[str]:
         """All index names, summed ones included."""
         return frozenset(n for f in self.factors for n in f.names)
 
-    @property
+    @cached_property
     def free(self) -> frozenset[str]:
         """The index names of the result."""
         return self.indices - self.bound
@@ -84,7 +87,10 @@ class Term:
     def renamed(self, table: Mapping[str, str]) -> Term:
         """With other names for indices that are not summed."""
         table = {a: b for a, b in table.items() if a not in self.bound}
-        return replace(self, factors=tuple(f.renamed(table) for f in self.factors))
+        if not table:
+            return self
+        factors = tuple([f.renamed(table) for f in self.factors])
+        return Term(self.scale, factors, self.bound)
 
 
 Poly = tuple[Term, ...]
@@ -128,11 +134,18 @@ def collect(terms: Iterable[Term]) -> Poly:
 
 def canonical(term: Term) -> Term:
     """`term` with factors in order and summed indices numbered by first use."""
-    # The first sort cannot know the numbers, so it goes by everything else.
-    order = sorted(term.factors, key=lambda f: _sort_key(f, term.bound, {}))
-    if term.bound:
+    if not term.bound:
+        return _in_order(term)
+    # Summed indices have no numbers yet, so at first everything else decides.
+    keyed = [(f.key, _shown(f, term.bound), f) for f in term.factors]
+    keyed.sort(key=lambda k: k[:2])
+    order = [f for _, _, f in keyed]
+    if any(a[:2] == b[:2] for a, b in pairwise(keyed)):
         numbers = {n: i for i, n in enumerate(_seen(order, term.bound))}
-        order.sort(key=lambda f: _sort_key(f, term.bound, numbers))
+        keyed.sort(
+            key=lambda k: (*k[:2], tuple(numbers.get(n, -1) for n in k[2].names))
+        )
+        order = [f for _, _, f in keyed]
     table = {n: f"#b{i}" for i, n in enumerate(_seen(order, term.bound))}
     return Term(
         term.scale,
@@ -141,16 +154,23 @@ def canonical(term: Term) -> Term:
     )
 
 
+def _in_order(term: Term) -> Term:
+    """A term without summed indices: its factors by value and index names."""
+    factors = term.factors
+    if len(factors) < 2:
+        return term
+    order = tuple(sorted(factors, key=lambda f: (f.key, f.names)))
+    same_order = all(a is b for a, b in zip(order, factors, strict=True))
+    return term if same_order else Term(term.scale, order)
+
+
 def _seen(factors: Sequence[Factor], bound: frozenset[str]) -> Iterator[str]:
     names = dict.fromkeys(n for f in factors for n in f.names if n in bound)
     return iter(names)
 
 
-def _sort_key(
-    factor: Factor, bound: frozenset[str], numbers: Mapping[str, int]
-) -> tuple[Hashable, ...]:
-    shown = tuple("" if n in bound else n for n in factor.names)
-    return (factor.key, shown, tuple(numbers.get(n, -1) for n in factor.names))
+def _shown(factor: Factor, bound: frozenset[str]) -> tuple[str, ...]:
+    return tuple("" if n in bound else n for n in factor.names)
 
 
 def constant(value: Fraction) -> Poly:

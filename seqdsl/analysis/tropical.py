@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
+from seqdsl.analysis.folds import unfolded
 from seqdsl.analysis.normal import Normal
 from seqdsl.analysis.positive import positive
 from seqdsl.analysis.terms import LIMIT, Poly, Term, add, rename, scale
@@ -54,6 +55,16 @@ class Tropical:
         poly = self.normal.poly(node)
         if not self.normal.active(node) or not self.normal.bad(poly):
             return (Element(poly),)
+        try:
+            return self._written(node)
+        except NoForm:
+            found = unfolded(self.normal, poly, self.name)
+            if found is None:
+                raise
+            return tuple(Element(p) for p in found)
+
+    def _written(self, node: ir.Node) -> Form:
+        """The elements that can be read off the way `node` is written."""
         match node:
             case ir.Ref(name=name) if name in self.normal.model.equation:
                 return self.form(self.normal.model.equation[name].expr)

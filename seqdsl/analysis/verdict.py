@@ -22,6 +22,7 @@ Structure = Literal[
     "monoid",
 ]
 Semiring = Literal["real", "log", "max_plus", "min_plus", "max_min", "boolean"]
+Monoid = Literal["clamp", "table"]
 Direction = Literal["forward", "backward"]
 Strategy = Literal["loop", "scan", "chunk", "convolve", "newton"]
 Json = str | int | bool | None | list["Json"] | dict[str, "Json"]
@@ -89,8 +90,9 @@ class Verdict:
 
     `rank` counts the low-rank part of the transition (None without one), `invariant`
     says that the transition is the same at every step. `updates` hold the normal form,
-    whose second names of dims have the extents in `dims`. For the monoid `clamp` the
-    update is `min(max(state + a, b), c)` with `leaf` = (a, b, c).
+    whose second names of dims have the extents in `dims`. For a monoid `leaf` is what a
+    step is as an element of it (`monoids.py` says how to combine and apply them), along
+    the dim `entries` where it is a table for an int.
     """
 
     recurrence: Recurrence
@@ -100,11 +102,12 @@ class Verdict:
     semiring: Semiring | None = None
     invariant: bool = False
     complex: bool = False
-    monoid: str | None = None
+    monoid: Monoid | None = None
     strategies: tuple[Strategy, ...] = ()
     reasons: tuple[Diagnostic, ...] = ()
     updates: tuple[Affine, ...] = field(default=(), compare=False, repr=False)
     leaf: tuple[ir.Node, ...] = field(default=(), compare=False, repr=False)
+    entries: str | None = field(default=None, compare=False, repr=False)
     dims: Mapping[str, Size] = field(
         default_factory=dict[str, Size], compare=False, repr=False
     )
@@ -192,7 +195,17 @@ def _structure(verdict: Verdict) -> str:
 
 @dataclass(frozen=True)
 class Analyzed:
-    """A model, gradients expanded, with a verdict for each of its recurrences."""
+    """A model, gradients expanded, with a verdict for each of its recurrences.
+
+    `inner` has the models of sub-layers, equally expanded, by the `layer` of verdicts.
+    """
 
     model: ir.Model
     verdicts: tuple[Verdict, ...]
+    inner: Mapping[str, ir.Model] = field(
+        default_factory=dict[str, ir.Model], compare=False, repr=False
+    )
+
+    def model_of(self, verdict: Verdict) -> ir.Model:
+        """The model in which a verdict's names mean something."""
+        return self.inner.get(verdict.recurrence.layer, self.model)

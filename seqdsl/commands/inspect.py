@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 
 from seqdsl import driver, report
 from seqdsl.analysis import Analyzed
-from seqdsl.analysis.verdict import Strategy, Verdict, one_line
+from seqdsl.analysis.verdict import Kind, Strategy, Verdict, one_line
 from seqdsl.commands.outcome import (
     OK,
     WRONG_CALL,
@@ -18,9 +19,10 @@ from seqdsl.commands.outcome import (
     elaborate_request,
     print_json,
 )
-from seqdsl.diagnostics import CallError, Diagnostic, SpecError
+from seqdsl.diagnostics import CallError, SpecError
 from seqdsl.ir.text import node_text
 from seqdsl.report import Style
+from seqdsl.terminal import visible
 
 # ---- check
 
@@ -32,28 +34,33 @@ def check(names: list[str], style: Style) -> int:
     for name in names:
         try:
             checked = _check(name)
-        except SpecError as error:
-            checked = driver.Checked(error.diagnostics, {})
-        except OSError as error:
-            if style != "json":
-                raise
-            rows.append({"file": name, "error": error.strerror or str(error)})
+        except (OSError, CallError) as error:
+            why = str(getattr(error, "strerror", None) or error)
+            _say_wrong_call(name, why, style)
+            rows.append({"file": name, "error": why})
             codes.append(WRONG_CALL)
             continue
         wrong = any(d.is_error for d in checked.diagnostics)
         codes.append(WRONG_SPEC if wrong else OK)
-        if style == "json":
-            rows.append(_file_json(name, checked))
-        else:
+        rows.append(_file_json(name, checked))
+        if style != "json":
             _print_file(name, checked, style)
     if style == "json":
         print_json({"files": rows})
     return max(codes)
 
 
+def _say_wrong_call(name: str, why: str, style: Style) -> None:
+    if style != "json":
+        print(f"seqdsl: {visible(f'{name}: {why}')}", file=sys.stderr)
+
+
 def _check(name: str) -> driver.Checked:
     """The findings of a file; `FILE:Layer` leaves the other layers' verdicts out."""
-    program, layer = driver.load(name)
+    try:
+        program, layer = driver.load(name)
+    except SpecError as error:
+        return driver.Checked(error.diagnostics, {})
     checked = driver.check(program)
     if layer is None:
         return checked
@@ -85,15 +92,17 @@ def _recurrence(verdict: Verdict) -> dict[str, object]:
 
 def _print_file(name: str, checked: driver.Checked, style: Style) -> None:
     for layer, analyzed in checked.layers.items():
-        for line in _verdict_lines(analyzed):
-            print(report.visible(f"{name}: {layer}: {line}"))
+        for text, kind in _verdict_lines(analyzed):
+            place = visible(f"{name}: {layer}: ")
+            report.say([(place, "place"), (visible(text), kind)])
     report.show(checked.diagnostics, style)
 
 
-def _verdict_lines(analyzed: Analyzed) -> Iterator[str]:
+def _verdict_lines(analyzed: Analyzed) -> Iterator[tuple[str, Kind]]:
     if not analyzed.verdicts:
-        yield "no recurrence: parallel"
-    yield from map(one_line, analyzed.verdicts)
+        yield "no recurrence: parallel", "none"
+    for verdict in analyzed.verdicts:
+        yield one_line(verdict), verdict.verdict
 
 
 # ---- explain
@@ -109,11 +118,11 @@ def explain(request: Request, json: bool) -> int:
         print_json(layer_json(elaborated.model.name, analyzed.verdicts))
         return OK
     report.show(elaborated.warnings)
-    print(report.visible(f"layer {elaborated.model.name}"))
+    print(visible(f"layer {elaborated.model.name}"))
     if not analyzed.verdicts:
         print("  no recurrence: every step is computed at once")
+    print()
     for verdict in analyzed.verdicts:
-        print()
         _print_verdict(verdict)
     return OK
 
@@ -133,7 +142,7 @@ def _explain_code(code: str, json: bool) -> int:
 
 
 def _print_verdict(verdict: Verdict) -> None:
-    print(report.visible(f"  {one_line(verdict)}"))
+    report.say([(visible(f"  {one_line(verdict)}"), verdict.verdict)])
     for update in verdict.updates:
         for term in update.terms:
             factors = " * ".join(map(node_text, term.factors)) or "1"
@@ -143,9 +152,8 @@ def _print_verdict(verdict: Verdict) -> None:
             print(f"    {update.state} adds {node_text(update.offset)}")
     for strategy in verdict.strategies:
         print(f"    {strategy:<9} {WAYS[strategy]}")
-    for reason in verdict.reasons:
-        print()
-        print(indent(reason))
+    print()
+    report.show(verdict.reasons, file=sys.stdout)
 
 
 WAYS: Mapping[Strategy, str] = {
@@ -155,8 +163,3 @@ WAYS: Mapping[Strategy, str] = {
     "convolve": "one convolution over all steps, T log2(T) by FFT",
     "newton": "a scan per iteration, repeated until the steps agree; on request",
 }
-
-
-def indent(diagnostic: Diagnostic) -> str:
-    """A reason drawn below its verdict."""
-    return "\n".join(f"    {line}" for line in report.plain(diagnostic).splitlines())

@@ -16,6 +16,7 @@ from seqdsl.diagnostics import CallError, Diagnostic, SpecError, UnsupportedErro
 from seqdsl.elaborate import Elaborated, elaborate
 from seqdsl.ir.sizes import Scalar
 from seqdsl.report import Style
+from seqdsl.terminal import visible
 
 OK = 0
 WRONG_SPEC = 1
@@ -69,6 +70,10 @@ def guard(run: Callable[[], int], style: Style = "full") -> int:
         return code_of(error.diagnostics)
     except (CallError, UnsupportedError) as error:
         return _refuse(str(error), style)
+    except ModuleNotFoundError as error:
+        if error.name != "hypothesis":
+            raise
+        return _refuse("this needs hypothesis: pip install 'seqdsl[test]'", style)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -80,7 +85,7 @@ def _refuse(message: str, style: Style) -> int:
     if style == "json":
         print_json({"diagnostics": [], "error": message})
     else:
-        print(f"seqdsl: {report.visible(message)}", file=sys.stderr)
+        print(f"seqdsl: {visible(message)}", file=sys.stderr)
     return WRONG_CALL
 
 
@@ -124,7 +129,10 @@ def write_atomically(path: Path, text: str) -> None:
         # a link keeps its target, and a device such as /dev/null is written to
         path.write_text(text, "utf-8")
         return
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from functools import partial
 
 from seqdsl import driver
 from seqdsl.commands.outcome import (
@@ -16,13 +17,14 @@ from seqdsl.commands.outcome import (
 from seqdsl.diagnostics import CallError
 from seqdsl.testing.cases import Case, parse_case
 from seqdsl.testing.check import Outcome, check_property, chosen
-from seqdsl.testing.layers import subjects
+from seqdsl.testing.layers import compiled, subjects
 from seqdsl.testing.properties import Property
 from seqdsl.testing.subject import Subject
 
 
 def test(
     request: Request,
+    target: str,
     seed: int,
     examples: int,
     names: tuple[str, ...],
@@ -30,12 +32,16 @@ def test(
     json: bool,
 ) -> int:
     """Check the properties of one layer; those named, in one case where it is given."""
+    driver.require_target(target)
     if examples < 1:
         raise CallError(f"--examples is 1 or more, not {examples}")
     rows, only = _rows(names), _case(case)
     program, named = driver.load(request.file)
     layer = choose_layer(program.layers, request.layer or named, request.file)
-    found = list(subjects(program, layer, given=request.given, file=request.file))
+    build = partial(compiled, strategy=request.strategy)
+    found = subjects(
+        program, layer, given=request.given, build=build, file=request.file
+    )
     outcomes = [
         outcome
         for subject in found

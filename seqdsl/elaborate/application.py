@@ -34,9 +34,9 @@ class Callee:
     binding: Binding
     options: dict[str, Size]
     dims: dict[str, str]
-    extra: dict[str, Size] = field(default_factory=lambda: dict[str, Size]())
+    extra: dict[str, Size] = field(default_factory=dict[str, Size])
     shapes: dict[str, tuple[str, ...]] = field(
-        default_factory=lambda: dict[str, tuple[str, ...]]()
+        default_factory=dict[str, tuple[str, ...]]
     )
 
 

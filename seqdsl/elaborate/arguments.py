@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from seqdsl.elaborate import dims, expressions, indexing
 from seqdsl.elaborate.context import Bound, Context, Scope, Site, Value
@@ -11,6 +11,9 @@ from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Size
 from seqdsl.syntax import ast
+
+Operator = Callable[[Context, Scope, Site, ast.Call], ir.Node]
+"""A built-in operator: the node that a call of it means."""
 
 
 def function_name(expr: ast.Call) -> str:

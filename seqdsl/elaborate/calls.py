@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-from seqdsl.elaborate import defs, layers, operators, parametric
+from seqdsl.elaborate import convolution, defs, layers, operators, parametric
+from seqdsl.elaborate.arguments import Operator
 from seqdsl.elaborate.context import Context, LayerValue, Scope, Site
 from seqdsl.elaborate.program import Binding, File, suggest
 from seqdsl.ir import nodes as ir
@@ -12,9 +13,12 @@ from seqdsl.syntax import ast
 from seqdsl.syntax.format import format_expr
 
 Results = dict[str, ir.Node]
-Operator = Callable[[Context, Scope, Site, ast.Call], ir.Node]
 
-BUILTINS: Mapping[str, Operator] = {**operators.OPERATORS, **parametric.OPERATORS}
+BUILTINS: Mapping[str, Operator] = {
+    **operators.OPERATORS,
+    **parametric.OPERATORS,
+    **convolution.OPERATORS,
+}
 
 
 def call(

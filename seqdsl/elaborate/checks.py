@@ -162,7 +162,7 @@ def _unused(
             entity.span,
             "remove the `state` line",
         )
-    if name in live:
+    if name in live or name.startswith("_"):
         return
     if entity.kind == "param":
         ctx.report(
@@ -176,7 +176,7 @@ def _unused(
             "W0101",
             f"`{name}` has no effect on any output",
             entity.span,
-            "remove it, or start its name with `_`" if not name.startswith("_") else "",
+            "remove it, or start its name with `_`",
         )
 
 

@@ -34,7 +34,10 @@ class Poisoned(Exception):
 
 @dataclass
 class Value:
-    """An input, parameter, state or equation; `type` is None until it is known."""
+    """An input, parameter, state or equation; `type` is None until it is known.
+
+    `disputed` when another line defines the name as well.
+    """
 
     name: str
     kind: str
@@ -45,6 +48,7 @@ class Value:
     place: Scope | None = None
     status: str = "waiting"
     used: bool = False
+    disputed: bool = False
 
 
 @dataclass
@@ -109,12 +113,12 @@ class Scope:
     """
 
     file: File
-    names: dict[str, Entity] = field(default_factory=lambda: dict[str, Entity]())
+    names: dict[str, Entity] = field(default_factory=dict[str, Entity])
     parent: Scope | None = None
     axes: tuple[str, ...] = ()
     copies: frozenset[str] = frozenset()
-    late: dict[str, ast.Ast] = field(default_factory=lambda: dict[str, ast.Ast]())
-    pending: set[str] = field(default_factory=lambda: set[str]())
+    late: dict[str, ast.Ast] = field(default_factory=dict[str, ast.Ast])
+    pending: set[str] = field(default_factory=set[str])
 
     def find(self, name: str) -> Entity | None:
         """The entity that `name` means here."""
@@ -156,14 +160,30 @@ class Site:
     name: str
     parametric: int
     span: Span
-    taken: dict[str, int] = field(default_factory=lambda: dict[str, int]())
+    taken: dict[str, int] = field(default_factory=dict[str, int])
     initial: Type | None = None
 
 
-Models = dict[
-    object, list[tuple[dict[str, Scalar], "ir.Model | tuple[Diagnostic, ...]"]]
-]
-"""Elaborated sub-layers by request, with the options that decided their form."""
+@dataclass(frozen=True)
+class Entry:
+    """A sub-layer elaborated under the options `known`, of which `settled` decided its form."""
+
+    known: Mapping[str, Scalar]
+    settled: Mapping[str, Scalar]
+    result: ir.Model | tuple[Diagnostic, ...]
+
+    def serves(self, known: Mapping[str, Scalar]) -> bool:
+        """Whether the result is right under other options too."""
+        if self.known == known:
+            return True
+        # a default that decided the form may come out differently, and so may a mistake
+        if isinstance(self.result, tuple) or self.settled.keys() - self.known.keys():
+            return False
+        return all(known.get(name) == value for name, value in self.settled.items())
+
+
+Models = dict[object, list[Entry]]
+"""Elaborated sub-layers by request."""
 
 
 @dataclass
@@ -179,46 +199,37 @@ class Context:
     known: Mapping[str, Scalar]
     models: Models
     chain: tuple[str, ...]
-    options: dict[str, ir.Option] = field(
-        default_factory=lambda: dict[str, ir.Option]()
+    options: dict[str, ir.Option] = field(default_factory=dict[str, ir.Option])
+    dims: dict[str, Size] = field(default_factory=dict[str, Size])
+    inputs: dict[str, ir.Input] = field(default_factory=dict[str, ir.Input])
+    params: dict[str, ir.Param] = field(default_factory=dict[str, ir.Param])
+    states: dict[str, ir.State] = field(default_factory=dict[str, ir.State])
+    equations: dict[str, ir.Equation] = field(default_factory=dict[str, ir.Equation])
+    outputs: list[ir.Output] = field(default_factory=list[ir.Output])
+    repeats: dict[str, ir.Repeat] = field(default_factory=dict[str, ir.Repeat])
+    instances: dict[str, ir.Instance] = field(default_factory=dict[str, ir.Instance])
+    calls: dict[str, ir.CallSite] = field(default_factory=dict[str, ir.CallSite])
+    externs: dict[str, ir.Extern] = field(default_factory=dict[str, ir.Extern])
+    links: dict[tuple[str, str, str, int], ir.State] = field(
+        default_factory=dict[tuple[str, str, str, int], ir.State]
     )
-    dims: dict[str, Size] = field(default_factory=lambda: dict[str, Size]())
-    inputs: dict[str, ir.Input] = field(default_factory=lambda: dict[str, ir.Input]())
-    params: dict[str, ir.Param] = field(default_factory=lambda: dict[str, ir.Param]())
-    states: dict[str, ir.State] = field(default_factory=lambda: dict[str, ir.State]())
-    equations: dict[str, ir.Equation] = field(
-        default_factory=lambda: dict[str, ir.Equation]()
-    )
-    outputs: list[ir.Output] = field(default_factory=lambda: list[ir.Output]())
-    repeats: dict[str, ir.Repeat] = field(
-        default_factory=lambda: dict[str, ir.Repeat]()
-    )
-    instances: dict[str, ir.Instance] = field(
-        default_factory=lambda: dict[str, ir.Instance]()
-    )
-    calls: dict[str, ir.CallSite] = field(
-        default_factory=lambda: dict[str, ir.CallSite]()
-    )
-    externs: dict[str, ir.Extern] = field(
-        default_factory=lambda: dict[str, ir.Extern]()
-    )
-    copies: dict[str, None] = field(default_factory=lambda: dict[str, None]())
-    constraints: list[Constraint] = field(default_factory=lambda: list[Constraint]())
-    taken_keys: dict[str, str] = field(default_factory=lambda: dict[str, str]())
-    settled: dict[str, Scalar] = field(default_factory=lambda: dict[str, Scalar]())
-    integral: set[str] = field(default_factory=lambda: set[str]())
+    copies: dict[str, None] = field(default_factory=dict[str, None])
+    constraints: list[Constraint] = field(default_factory=list[Constraint])
+    taken_keys: dict[str, str] = field(default_factory=dict[str, str])
+    settled: dict[str, Scalar] = field(default_factory=dict[str, Scalar])
+    integral: set[str] = field(default_factory=set[str])
     whole: frozenset[str] = frozenset()
     shifts: dict[str, dict[str, set[int]]] = field(
-        default_factory=lambda: dict[str, dict[str, set[int]]]()
+        default_factory=dict[str, dict[str, set[int]]]
     )
-    diagnostics: list[Diagnostic] = field(default_factory=lambda: list[Diagnostic]())
-    stack: list[Value] = field(default_factory=lambda: list[Value]())
-    scopes: dict[str, Scope] = field(default_factory=lambda: dict[str, Scope]())
-    bodies: dict[int, Scope] = field(default_factory=lambda: dict[int, Scope]())
-    inner: dict[str, Value] = field(default_factory=lambda: dict[str, Value]())
-    names: set[str] = field(default_factory=lambda: set[str]())
+    diagnostics: list[Diagnostic] = field(default_factory=list[Diagnostic])
+    stack: list[Value] = field(default_factory=list[Value])
+    scopes: dict[str, Scope] = field(default_factory=dict[str, Scope])
+    bodies: dict[int, Scope] = field(default_factory=dict[int, Scope])
+    inner: dict[str, Value] = field(default_factory=dict[str, Value])
+    names: set[str] = field(default_factory=set[str])
     sites: int = 0
-    used_dims: set[str] = field(default_factory=lambda: set[str]())
+    used_dims: set[str] = field(default_factory=set[str])
 
     # ---- errors
 

@@ -130,10 +130,14 @@ def name_span(statement: ast.Stmt, name: str) -> Span:
 
 def check_free(ctx: Context, scope: Scope, name: str, span: Span) -> None:
     if name in _RESERVED:
+        failed = Value(name, "equation", span, scope.axes, status="failed")
+        scope.names.setdefault(name, failed)
         raise ctx.fail(
             "E0116", f"`{name}` is the name of an axis", span, "choose another name"
         )
     old = scope.find(name) or ctx.inner.get(name)
+    if isinstance(old, Value):
+        old.disputed = True
     if old is not None:
         raise ctx.fail(
             "E0105",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from seqdsl.elaborate import late
-from seqdsl.elaborate.context import Bound, Context, Scope, Static
+from seqdsl.elaborate.context import Bound, Context, Scope, Static, Value
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import OPERATORS, Lit, Opt, Size, SizeError, apply, options_of
@@ -24,7 +24,7 @@ def static(ctx: Context, scope: Scope, expr: ast.Expr) -> Size | None:
     Raises `Poisoned` after reporting arithmetic without a value (E0217).
     """
     try:
-        return _static(scope, expr)
+        return _static(ctx, scope, expr)
     except SizeError as error:
         raise ctx.fail("E0217", f"{error}", expr.span) from None
 
@@ -39,9 +39,17 @@ def require_static(ctx: Context, scope: Scope, expr: ast.Expr, what: str) -> Siz
             "E0406",
             f"{what} must be known when the layer is made",
             expr.span,
-            "use numbers and options here, not values that change at run time",
+            _static_help(scope, expr),
         )
     return size
+
+
+def _static_help(scope: Scope, expr: ast.Expr) -> str:
+    if isinstance(expr, ast.Name):
+        entity = scope.find(expr.id)
+        if isinstance(entity, Value) and entity.kind == "equation":
+            return f"an equation is a value of the run; a constant is `dim {expr.id} = …`"
+    return "use numbers and options here, not values that change at run time"
 
 
 def require_whole(ctx: Context, scope: Scope, expr: ast.Expr, what: str) -> Size:
@@ -57,37 +65,40 @@ def require_whole(ctx: Context, scope: Scope, expr: ast.Expr, what: str) -> Size
     return size
 
 
-def _static(scope: Scope, expr: ast.Expr) -> Size | None:
+def _static(ctx: Context, scope: Scope, expr: ast.Expr) -> Size | None:
     match expr:
         case ast.Number(value=value) | ast.Bool(value=value) | ast.String(value=value):
             return Lit(value)
         case ast.Name(id=name):
             return _static_name(scope, name)
         case ast.Unary(op=op, operand=operand):
-            inner = _static(scope, operand)
+            inner = _static(ctx, scope, operand)
             names = {"-": "neg", "not": "not"}
             if inner is None or op == "+":
                 return inner
             return apply(names[op], inner)
         case ast.Binary(op=op, left=left, right=right) if op in _BINARY:
-            return _apply(scope, op, (left, right))
+            return _apply(ctx, scope, op, (left, right))
         case ast.Compare(ops=(op,), operands=operands):
-            return _apply(scope, op, operands)
+            return _apply(ctx, scope, op, operands)
         case ast.Conditional(then=then, condition=condition, otherwise=otherwise):
-            chosen = _static(scope, condition)
-            if not isinstance(chosen, Lit):
+            decides = _static(ctx, scope, condition)
+            if decides is None:
                 return None
-            return _static(scope, then if chosen.value else otherwise)
+            known = ctx.settle(decides, condition.span)
+            return _static(ctx, scope, then if known else otherwise)
         case ast.Call(func=ast.Name(id=name), brackets=None, args=args, keywords=()):
             if name not in OPERATORS or scope.find(name) is not None or not args:
                 return None
-            return _apply(scope, name, args)
+            return _apply(ctx, scope, name, args)
         case _:
             return None
 
 
-def _apply(scope: Scope, op: str, args: Sequence[ast.Expr]) -> Size | None:
-    sizes = [_static(scope, a) for a in args]
+def _apply(
+    ctx: Context, scope: Scope, op: str, args: Sequence[ast.Expr]
+) -> Size | None:
+    sizes = [_static(ctx, scope, a) for a in args]
     known = [s for s in sizes if s is not None]
     return apply(op, *known) if len(known) == len(sizes) else None
 

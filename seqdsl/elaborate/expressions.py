@@ -63,7 +63,7 @@ def _value(ctx: Context, scope: Scope, site: Site, expr: ast.Expr) -> ir.Node:
             inner = value(ctx, scope, site, operand)
             return inner if op == "+" else build.map_(_unary(op), inner)
         case ast.Binary(op=op, left=left, right=right):
-            pair = (value(ctx, scope, site, left), value(ctx, scope, site, right))
+            pair = values(ctx, scope, site, (left, right))
             return _power(*pair) if op == "**" else build.map_(BINARY[op], *pair)
         case ast.Compare():
             return _comparison(ctx, scope, site, expr)
@@ -210,9 +210,9 @@ def _single(ctx: Context, result: ir.Node | dict[str, ir.Node], span: Span) -> i
 
 
 def _comparison(ctx: Context, scope: Scope, site: Site, expr: ast.Compare) -> ir.Node:
-    values = [value(ctx, scope, site, e) for e in expr.operands]
+    operands = values(ctx, scope, site, expr.operands)
     parts = [
-        build.map_(COMPARE[op], values[i], values[i + 1], span=expr.span)
+        build.map_(COMPARE[op], operands[i], operands[i + 1], span=expr.span)
         for i, op in enumerate(expr.ops)
     ]
     result: ir.Node = parts[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from seqdsl.elaborate import dims, expressions
+from seqdsl.elaborate import dims, expressions, links
 from seqdsl.elaborate.context import Axis, Context, Poisoned, Scope, Site, Static, Value
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
@@ -182,6 +182,9 @@ def _step(
         last = position.value if isinstance(position, ir.Const) else position
         if last == count:
             return build.at(source, axis, None)
+        step = expressions.integer(position)
+        if axis in scope.axes and step in (0, 1):
+            return links.carried(ctx, scope, source, axis, step)
     return build.at(source, axis, _whole(ctx, position, item.span))
 
 
@@ -209,7 +212,7 @@ def sliced(ctx: Context, scope: Scope, item: ast.Item) -> Sliced:
         )
     )
     _check_slice(ctx, (start, stop, step), ctx.dims[dim], item.span)
-    extent = apply("-", stop, start)
+    extent = stop if start == Lit(0) else apply("-", stop, start)
     if step != Lit(1):
         up = apply("-", apply("+", extent, step), Lit(1))
         extent = apply("//", up, step)

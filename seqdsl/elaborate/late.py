@@ -6,7 +6,8 @@ it. A name that is not known yet is looked up here and declared from what is wri
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial, reduce
 
 from seqdsl.elaborate import dims, indexing
 from seqdsl.elaborate.context import Context, Scope
@@ -31,16 +32,13 @@ def _named(node: ast.Ast) -> str | None:
     match node:
         case ast.DimItem(rename=str(name)) | ast.Item(slice=ast.Slice(), rename=name):
             return name
-        case ast.Call(func=ast.Name(id="concat" | "stack"), brackets=(item,)):
-            new = item.expr if isinstance(item.expr, ast.Name) else None
-            fresh = new.id if new and isinstance(node.func, ast.Name) else None
-            return item.rename or (fresh if _function(node) == "stack" else None)
+        case ast.Call(func=ast.Name(id="concat"), brackets=(*_, item)):
+            return item.rename
+        case ast.Call(func=ast.Name(id="stack"), brackets=(item,)):
+            fresh = item.expr.id if isinstance(item.expr, ast.Name) else None
+            return item.rename or fresh
         case _:
             return None
-
-
-def _function(node: ast.Call) -> str:
-    return node.func.id if isinstance(node.func, ast.Name) else ""
 
 
 def declare(ctx: Context, scope: Scope, name: str) -> str | None:
@@ -64,22 +62,23 @@ def _extent(
             return dims.static(ctx, scope, expr)
         case ast.Item():
             return indexing.sliced(ctx, scope, node).extent
-        case ast.Call(brackets=(item,), args=args):
+        case ast.Call(func=ast.Name(id="stack"), brackets=(item,), args=args):
             axis = item.expr.id if isinstance(item.expr, ast.Name) else ""
             repeat = late.get(f"{axis} in")
             if isinstance(repeat, ast.RepeatStmt):
                 return dims.static(ctx, scope, repeat.count)
-            if _function(node) == "stack":
-                return Lit(len(args))
-            each = None if item.expr is None else dims.static(ctx, scope, item.expr)
-            return None if each is None else total(each, len(args))
+            return Lit(len(args))
+        case ast.Call(brackets=items, args=args):
+            parts = [i.expr for i in items or () if i.expr is not None]
+            sizes = [dims.static(ctx, scope, part) for part in parts]
+            known = [size for size in sizes if size is not None]
+            if len(known) < len(sizes) or not known or not args:
+                return None
+            return total(known * len(args) if len(known) == 1 else known)
         case _:
             return None
 
 
-def total(extent: Size, count: int) -> Size:
-    """`count` extents one after another."""
-    result = extent
-    for _ in range(count - 1):
-        result = apply("+", result, extent)
-    return result
+def total(extents: Sequence[Size]) -> Size:
+    """The extent of several dims one after another."""
+    return reduce(partial(apply, "+"), extents)

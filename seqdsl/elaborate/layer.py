@@ -21,6 +21,7 @@ from seqdsl.elaborate import (
 from seqdsl.elaborate.context import (
     Axis,
     Context,
+    Entry,
     Models,
     Scope,
     Site,
@@ -49,7 +50,7 @@ class Request:
     decl: ast.LayerDecl
     known: Mapping[str, Scalar]
     shapes: Mapping[str, tuple[str, ...]] = field(
-        default_factory=lambda: dict[str, tuple[str, ...]]()
+        default_factory=dict[str, tuple[str, ...]]
     )
     extra: tuple[str, ...] = ()
     chain: tuple[str, ...] = ()
@@ -64,14 +65,13 @@ class Request:
 def layer_model(request: Request, models: Models) -> ir.Model | tuple[Diagnostic, ...]:
     """The model of a sub-layer, or its errors; models are shared between calls."""
     entries = models.setdefault(request.key, [])
-    for settled, result in entries:
-        if all(request.known.get(k, None) == v for k, v in settled.items()):
-            return result
+    for entry in entries:
+        if entry.serves(request.known):
+            return entry.result
     ctx = elaborate_layer(request, models)
     errors = tuple(d for d in ctx.diagnostics if d.is_error)
-    given = {k: v for k, v in ctx.settled.items() if k in request.known}
     result = errors or finish(ctx, request)
-    entries.append((given, result))
+    entries.append(Entry(dict(request.known), dict(ctx.settled), result))
     return result
 
 
@@ -107,7 +107,7 @@ def _options(
         _option(ctx, scope, name.id, None, name.span)
     for option in request.decl.options:
         default: Size | None = None
-        if option.name in scope.names:
+        if option.name in scope.names and option.name not in _RESERVED:
             old = scope.names[option.name]
             ctx.report(
                 "E0105",

@@ -37,12 +37,10 @@ class File:
     folder: Path | None
     key: str
     scope: dict[str, Binding | File] = field(
-        default_factory=lambda: dict[str, "Binding | File"]()
+        default_factory=dict[str, "Binding | File"]
     )
-    imported: dict[str, ast.Import] = field(
-        default_factory=lambda: dict[str, ast.Import]()
-    )
-    uses: set[str] = field(default_factory=lambda: set[str]())
+    imported: dict[str, ast.Import] = field(default_factory=dict[str, ast.Import])
+    uses: set[str] = field(default_factory=set[str])
 
     def lookup(self, name: str) -> Binding | File | None:
         """What `name` means at the top level here, the prelude included."""

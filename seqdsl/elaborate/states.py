@@ -104,6 +104,8 @@ def _finish_state(ctx: Context, scope: Scope, statement: ast.StateStmt) -> None:
     if not isinstance(value, Value) or value.kind != "state" or value.type is None:
         return
     name = statement.name
+    if value.statement is None and value.disputed:
+        return
     if value.statement is None:
         raise ctx.fail(
             "E0110",

@@ -35,7 +35,7 @@ class Reads:
     """What each name of a layer is made of, and its axes as far as they are known."""
 
     expressions: Mapping[str, tuple[ast.Expr, ...]]
-    axes: dict[str, Axes] = field(default_factory=lambda: dict[str, Axes]())
+    axes: dict[str, Axes] = field(default_factory=dict[str, Axes])
     repeats: Axes = frozenset()
 
     def settle(self) -> None:

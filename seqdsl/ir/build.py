@@ -418,6 +418,13 @@ def concat(
     union = merge_dims(*shapes)
     type_ = Type(promote(*_dtypes(args)), union, _axes(args))
     _require_distinct(union)
+    if all(len(shape) < len(union) for shape in shapes):
+        listed = " and ".join(f"[{', '.join(a.type.dims)}]" for a in args)
+        raise Issue(
+            "E0201",
+            f"values of {listed} side by side: none has all dims of the others",
+            "rename or project, so that they differ in the joined dim only",
+        )
     return ir.Concat(
         args=tuple(args), dims=tuple(dims), into=into, type=type_, span=span
     )

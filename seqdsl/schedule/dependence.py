@@ -131,7 +131,7 @@ def _initial(
 ) -> Iterator[tuple[str, Mapping[str, Distance]]]:
     """What the initial value of a shifted state reads: nothing is carried along `axis`."""
     if isinstance(arg, ir.Ref) and arg.name in model.state:
-        rest = {a: d for a, d in around.items() if a != axis}
+        rest: dict[str, Distance] = {a: d for a, d in around.items() if a != axis}
         yield from _distances(model, model.state[arg.name].initial, rest, reaches)
 
 

@@ -13,7 +13,26 @@ from seqdsl.schedule.dependence import names_in
 from seqdsl.schedule.plan import Assign, Call, DepthLoop, Step, TimeLoop, defined
 
 _POINTWISE = frozenset(
-    "add sub mul div neg lt le gt ge eq ne and or not where stopgrad min max".split()
+    [
+        "add",
+        "sub",
+        "mul",
+        "div",
+        "neg",
+        "lt",
+        "le",
+        "gt",
+        "ge",
+        "eq",
+        "ne",
+        "and",
+        "or",
+        "not",
+        "where",
+        "stopgrad",
+        "min",
+        "max",
+    ]
 )
 
 

@@ -18,6 +18,12 @@ from seqdsl.ir.types import TIME
 from seqdsl.schedule.dependence import Edge, Graph, carried
 from seqdsl.schedule.graph import components, shortest_cycle
 from seqdsl.schedule.plan import Assign, Call, DepthLoop, Direction, Step, TimeLoop
+from seqdsl.source import Span
+
+_ONE_WAY = (
+    "along one axis all of these reads must go the same way: "
+    "to earlier steps only, or to later ones only"
+)
 
 
 @dataclass(frozen=True)
@@ -158,14 +164,11 @@ class _Solver:
                     spans, cycle, (*cycle[1:], cycle[0]), strict=True
                 )
             ),
-            (
-                "along one axis all of these reads must go the same way: "
-                "to earlier steps only, or to later ones only",
-            ),
+            (_ONE_WAY,),
         )
         return SpecError([diagnostic])
 
-    def _span(self, name: str):
+    def _span(self, name: str) -> Span:
         named = self.model.equation.get(name) or self.model.call[name]
         return named.span
 

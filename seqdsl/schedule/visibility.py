@@ -25,8 +25,33 @@ class Reach:
 
 
 _KEEPS_ZERO = frozenset(
-    "neg square abs sqrt sin tan tanh relu silu gelu sign real imag conj float "
-    "stopgrad expm1 log1p erf sinh atan floor ceil round int".split()
+    [
+        "neg",
+        "square",
+        "abs",
+        "sqrt",
+        "sin",
+        "tan",
+        "tanh",
+        "relu",
+        "silu",
+        "gelu",
+        "sign",
+        "real",
+        "imag",
+        "conj",
+        "float",
+        "stopgrad",
+        "expm1",
+        "log1p",
+        "erf",
+        "sinh",
+        "atan",
+        "floor",
+        "ceil",
+        "round",
+        "int",
+    ]
 )
 
 

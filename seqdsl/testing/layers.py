@@ -123,9 +123,8 @@ def _stand_in(extern: ir.Extern) -> Callable[..., Tensor]:
     shapes = [kind.dims for _, kind in extern.args]
     if extern.result.dims not in shapes:
         raise ValueError(f"extern `{extern.name}` needs a function of its own")
-    place = shapes.index(extern.result.dims)
+    return partial(_sine, shapes.index(extern.result.dims))
 
-    def call(*args: Tensor) -> Tensor:
-        return args[place].sin()
 
-    return call
+def _sine(place: int, *args: Tensor) -> Tensor:
+    return args[place].sin()

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from seqdsl.analysis import Analyzed, Verdict
-from seqdsl.analysis.compose import compose, compose_clamp
+from seqdsl.analysis.compose import compose, compose_monoid
 from seqdsl.backends.reference import initial_params, interpret
 from seqdsl.differentiate.broadcast import spread
 from seqdsl.ir import build
@@ -20,12 +20,14 @@ def _with_normal_forms(analyzed: Analyzed, verdict: Verdict) -> ir.Model:
     """The model with every update and its normal form as outputs."""
     outputs: list[ir.Output] = []
     model = analyzed.model
-    for state in verdict.recurrence.states:
-        type_ = model.equation[state].expr.type
-        if verdict.structure == "monoid":
-            offset = -1 if verdict.recurrence.direction == "forward" else 1
-            read = build.shift(build.ref(state, type_), "t", offset)
-            node = compose_clamp(verdict, read)
+    recurrence = verdict.recurrence
+    offset = -1 if recurrence.direction == "forward" else 1
+    types = {s: model.equation[s].expr.type for s in recurrence.states}
+    reads = {s: build.shift(build.ref(s, t), "t", offset) for s, t in types.items()}
+    after = compose_monoid(verdict, reads) if verdict.structure == "monoid" else {}
+    for state, type_ in types.items():
+        if state in after:
+            node = after[state]
         else:
             (update,) = (u for u in verdict.updates if u.state == state)
             node = compose(update, verdict.semiring or "real")

@@ -74,7 +74,9 @@ class ReplayModule(nn.Module):
         whole["t"] = torch.tensor(_steps(self.model, whole, total))
         return (self._pack(new), whole) if return_state else self._pack(new)
 
-    def initial_state(self, batch: int = 1) -> State:
+    def initial_state(
+        self, batch: int = 1, *, dtype: torch.dtype | None = None
+    ) -> State:
         """Nothing given yet."""
         if not traits(self.model).must_stream:
             raise UnsupportedError(f"{self.model.name} reads later steps")

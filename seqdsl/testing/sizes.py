@@ -12,8 +12,14 @@ from seqdsl.ir import nodes as ir
 from seqdsl.ir.bind import bind_sizes
 from seqdsl.ir.sizes import Lit, Scalar
 
-SMALL: tuple[int, ...] = (2, 4, 3, 1, 6, 8, 5, 9, 16, 12)
-"""Extents in the order in which they are tried."""
+SMALL: tuple[tuple[int, ...], ...] = (
+    (4, 2, 3, 1, 6, 8, 5, 9, 16, 12),
+    (2, 3, 1, 4, 6, 8, 5, 9, 16, 12),
+    (3, 2, 4, 1, 6, 8, 5, 9, 16, 12),
+)
+"""Extents in the order in which they are tried; neighbors among the options start
+with different ones, so that a mixed-up dim does not fit.
+"""
 OTHER: tuple[Scalar, ...] = (2, 0.5, True, 1, "zero")
 """For an option without a default of which nothing says what it holds."""
 TRIES = 4000
@@ -59,7 +65,7 @@ def _candidates(
     model: ir.Model, given: Mapping[str, Scalar]
 ) -> Iterator[dict[str, Scalar]]:
     free = [o for o in model.options if o.name not in given]
-    choices = [_choices(o) for o in free]
+    choices = [_choices(o, SMALL[i % len(SMALL)]) for i, o in enumerate(free)]
     for values in _diagonal(choices):
         chosen = zip((o.name for o in free), values, strict=True)
         yield {**given, **{n: v for n, v in chosen if v is not None}}
@@ -82,13 +88,12 @@ def _diagonal(
                 yield values
 
 
-def _choices(option: ir.Option) -> tuple[Scalar | None, ...]:
+def _choices(option: ir.Option, small: tuple[int, ...]) -> tuple[Scalar | None, ...]:
     """Values to try, None for the option's own default."""
     match option.default:
         case None:
-            return SMALL if option.integral else OTHER
+            return small if option.integral else OTHER
         case Lit(int(value)) if option.integral and not isinstance(value, bool):
-            small = tuple(v for v in SMALL if v != value)
             return (None, *small[:3]) if value <= 4 else small
         case _:
-            return (None, *SMALL[:3]) if option.integral else (None,)
+            return (None, *small[:3]) if option.integral else (None,)

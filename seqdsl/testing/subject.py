@@ -30,10 +30,16 @@ DTYPES: Mapping[DType, torch.dtype] = {
 }
 
 
+def _is_real(value: Tensor) -> bool:
+    return value.is_floating_point()
+
+
 class Layer(Protocol):
     """What every compiled layer offers beside `torch.nn.Module`'s own."""
 
-    def initial_state(self, batch: int = 1) -> object: ...
+    def initial_state(
+        self, batch: int = 1, *, dtype: torch.dtype | None = None
+    ) -> object: ...
     def step(self, *args: object) -> object: ...
 
 
@@ -108,10 +114,22 @@ class Subject:
         """Outputs with one value per step."""
         return tuple(o.name for o in self.model.outputs if TIME in o.expr.type.axes)
 
+    def untold(self, size: tuple[int, int]) -> dict[str, int]:
+        """Of batch and time, what no input tells."""
+        told = frozenset[str]().union(*(i.type.axes for i in self.model.inputs))
+        named = (("batch", BATCH, size[0]), ("time", TIME, size[1]))
+        return {name: n for name, axis, n in named if axis not in told}
+
     @cached_property
-    def needs_sizes(self) -> bool:
-        """Whether no input tells batch and time."""
-        return not any(self.moves(i.name) for i in self.model.inputs)
+    def weightless(self) -> bool:
+        """Whether no parameter tells the precision of the layer."""
+        return not any(_is_real(v) for v in self.params(0).values())
+
+    @cached_property
+    def bare(self) -> bool:
+        """Whether no input tells it either."""
+        kinds = {i.type.dtype for i in self.model.inputs}
+        return self.weightless and not kinds & {"float", "complex"}
 
     def params(self, seed: int) -> Tensors:
         """Initial values, moved a little so that no zero or one hides a mistake."""
@@ -121,10 +139,9 @@ class Subject:
         result: Tensors = {}
         for name, value in found.items():
             noise = torch.randn(value.shape, generator=generator, dtype=torch.float64)
-            fixed = name in frozen or not (
-                value.is_floating_point() or value.is_complex()
-            )
-            result[name] = value if fixed else value + 0.1 * noise
+            result[name] = value
+            if name not in frozen and (_is_real(value) or value.is_complex()):
+                result[name] = value + 0.1 * noise
         return result
 
     def reference(
@@ -203,7 +220,10 @@ class Caller:
 
     def initial_state(self, batch: int) -> object:
         """Before the first step."""
-        return cast(Layer, self.module).initial_state(batch=batch)
+        layer = cast(Layer, self.module)
+        if self.subject.weightless:
+            return layer.initial_state(batch=batch, dtype=torch.float64)
+        return layer.initial_state(batch=batch)
 
     def _call(
         self, inputs: Tensors, extra: Mapping[str, object], prefix: str = ""
@@ -217,14 +237,16 @@ class Caller:
         return call(self.module, params, arguments, dict(extra))  # pyright: ignore[reportUnknownVariableType]
 
     def _sizes(self, size: tuple[int, int] | None) -> dict[str, int]:
-        if size is None or not self.subject.needs_sizes:
-            return {}
-        return {"batch": size[0], "time": size[1]}
+        return {} if size is None else self.subject.untold(size)
 
     def _named(self, outputs: object) -> Tensors:
         names = [o.name for o in self.subject.model.outputs]
         values = (outputs,) if isinstance(outputs, Tensor) else outputs
-        return dict(zip(names, cast("tuple[Tensor, ...]", values), strict=True))
+        found = dict(zip(names, cast("tuple[Tensor, ...]", values), strict=True))
+        if self.subject.bare:
+            # its precision is torch's default, whatever the reference has
+            return {n: v.double() if _is_real(v) else v for n, v in found.items()}
+        return found
 
 
 class _Stepper(nn.Module):

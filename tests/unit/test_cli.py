@@ -189,7 +189,9 @@ def test_compile_writes_nothing_when_it_fails(folder: Path) -> None:
     before = sorted(folder.iterdir())
     assert seqdsl("compile", "wrong.seq", "-o", "m.py").code == 1
     assert seqdsl("compile", "mingru.seq", "--target", "mlir", "-o", "m.py").code == 2
-    assert seqdsl("compile", "mingru.seq", "-o", "no/such/folder/m.py").code == 2
+    nowhere = seqdsl("compile", "mingru.seq", "-o", "no/such/folder/m.py")
+    assert nowhere.code == 2
+    assert "no/such/folder/m.py: No such file" in nowhere.err
     assert sorted(folder.iterdir()) == before
 
 
@@ -212,6 +214,26 @@ def test_viz_draws_every_value() -> None:
     root = ElementTree.parse("m.svg").getroot()
     texts = {element.text for element in root.iter() if element.text}
     assert {"x", "z", "h", "output h", "[t-1]"} <= texts
+
+
+# ---- test
+
+
+def test_test_says_which_properties_hold() -> None:
+    arguments = ("test", "gru.seq", "--property", "steps_equal_forward")
+    run = seqdsl(*arguments, "--examples", "2")
+    assert run.code == 0
+    assert run.out.startswith("steps_equal_forward  ok\n")
+    (row,) = seqdsl(*arguments, "--examples", "2", "--json").json["properties"]
+    assert row["holds"] is True
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--property", "none"), ("--case", "a=b"), ("--target", "mlir"), ("--set", "Q=1")],
+)
+def test_test_refuses_a_wrong_call(arguments: tuple[str, str]) -> None:
+    assert seqdsl("test", "gru.seq", *arguments).code == 2
 
 
 # ---- fmt, list, new
@@ -291,6 +313,12 @@ def test_the_layer_is_the_last_one_unless_named() -> None:
     chosen = seqdsl("explain", "--json", "both.seq", "--layer", "Cell").json
     assert chosen["layer"] == "Cell"
     assert seqdsl("explain", "--json", "both.seq:Cell").json["layer"] == "Cell"
+
+
+def test_an_unknown_part_of_the_library_is_a_wrong_call() -> None:
+    run = seqdsl("check", "std.min_gru")
+    assert run.code == 2
+    assert "did you mean `mingru`?" in run.err
 
 
 def test_an_empty_file_has_nothing_to_explain() -> None:

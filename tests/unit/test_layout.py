@@ -17,14 +17,14 @@ FOLDERS = ("seqdsl", "grammar", "backends", "stdlib")
 # Lower ranks may not import higher ones. `backends.*` folders share a rank and may not
 # import each other.
 RANKS = (
-    ("source", "diagnostics", "report"),
+    ("source", "terminal", "diagnostics", "report"),
     ("grammar", "stdlib", "docs"),
     ("syntax", "ir"),
     ("elaborate", "rewrite", "differentiate", "analysis"),
     ("schedule",),
     ("runtime",),
     ("backends",),
-    ("codes",),
+    ("codes", "locate"),
     ("driver",),
     ("api", "testing", "viz"),
     ("commands",),

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqdsl.diagnostics import Diagnostic, Label
-from seqdsl.report import cells, plain, show, to_json
+from seqdsl.report import plain, show, to_json
 from seqdsl.source import BUILTIN, Source, Span
+from seqdsl.terminal import cells
 
 GRU = """\
 layer GRU(D, H):

@@ -44,6 +44,8 @@ def smooth(subject: Subject) -> str | None:
 
 def continuous(subject: Subject) -> str | None:
     """Layers that jump, where rounding may land on the other side, are excused."""
+    if subject.bare:
+        return "it computes with no float values that it is given"
     if subject.traits.jumps:
         return "it is not continuous"
     complex_ = any(n.type.dtype == "complex" for n in all_nodes(subject.model))

@@ -121,7 +121,7 @@ def bad_calls_are_refused(subject: Subject, case: Case) -> None:
             wrong["another extent"] = torch.cat([value, value[..., :1]], -1)
         for what, tensor in wrong.items():
             _refused(caller, {**inputs, name: tensor}, case, name, what)
-    if inputs and not subject.needs_sizes:
+    if inputs:
         missing = dict(list(inputs.items())[:-1])
         _refused(caller, missing, case, list(inputs)[-1], "nothing")
 

@@ -1,0 +1,216 @@
+"""Segments, positions, shifts, windows and loops along time, and lists along depth."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from seqdsl.backends.torch.carried.calling import CallError
+
+__all__ = [
+    "_NO_SEGMENT",
+    "_at_step",
+    "_back",
+    "_earlier",
+    "_ends",
+    "_expand_time",
+    "_ids",
+    "_keep",
+    "_last",
+    "_later",
+    "_next",
+    "_over_time",
+    "_positions",
+    "_recent",
+    "_reset",
+    "_reset_each",
+    "_stack",
+    "_starts",
+    "_step_of",
+    "_windows",
+    "_with_past",
+]
+
+_NO_SEGMENT = -(2**63)
+
+
+def _starts(segments: Tensor, last: Tensor) -> Tensor:
+    """Where a segment begins, `[batch, time]`; `last` is the id of the step before."""
+    previous = torch.cat([last[:, None], segments[:, :-1]], 1)[:, : segments.shape[1]]
+    return (segments != previous) & (previous != _NO_SEGMENT)
+
+
+def _ends(segments: Tensor) -> Tensor:
+    """Where a segment ends, `[batch, time]`."""
+    inner = segments[:, 1:] != segments[:, :-1]
+    return F.pad(inner, (0, min(1, segments.shape[1])), value=True)
+
+
+def _last(segments: Tensor | None, last: Tensor) -> Tensor:
+    """The segment id after these steps."""
+    if segments is None or segments.shape[1] == 0:
+        return last
+    return segments[:, -1].to(last.dtype)
+
+
+def _positions(first: Tensor, time: int, starts: Tensor | None) -> Tensor:
+    """The position of every step in its segment, `[batch, time]`, from `first` on."""
+    steps = torch.arange(time, device=first.device).expand(len(first), time)
+    if starts is None or time == 0:
+        return first[:, None] + steps
+    begin = torch.where(starts, steps, -first[:, None]).cummax(1).values
+    return steps - begin
+
+
+def _next(t: Tensor, first: Tensor) -> Tensor:
+    """The position after the last of `t`."""
+    return t[:, -1] + 1 if t.shape[1] else first
+
+
+def _ids(segments: Tensor | None, last: Tensor, time: int) -> Tensor:
+    """The segment of every step, `[batch, time]`."""
+    return (
+        last[:, None].expand(-1, time) if segments is None else segments.to(last.dtype)
+    )
+
+
+def _expand_time(x: Tensor, time: int) -> Tensor:
+    """A value that is the same at all steps, once for each."""
+    return x.expand(-1, time, *x.shape[2:])
+
+
+def _with_past(past: Tensor, x: Tensor) -> Tensor:
+    """`past` and then `x`, along time."""
+    return torch.cat([past, x.expand(len(past), *x.shape[1:])], 1)
+
+
+def _keep(past: Tensor, x: Tensor) -> Tensor:
+    """The last steps of `past` and `x`, as many as `past` has."""
+    return _with_past(past, x)[:, x.shape[1] :]
+
+
+def _recent(past: Tensor, window: float) -> Tensor:
+    """What a window that ends at the next step will still see."""
+    return (
+        past
+        if window == math.inf
+        else past[:, max(0, past.shape[1] - int(window) + 1) :]
+    )
+
+
+def _earlier(x: Tensor, past: Tensor, steps: int, t: Tensor, outside: Tensor) -> Tensor:
+    """`x` some steps earlier; before position `steps`, what is `outside`.
+
+    `past: [batch, ≥ steps, …]` are the last steps before `x`.
+    """
+    moved = _with_past(past[:, past.shape[1] - steps :], x)[:, : x.shape[1]]
+    begun = t >= steps
+    return torch.where(begun.view(*begun.shape, *[1] * (x.dim() - 2)), moved, outside)
+
+
+def _later(x: Tensor, steps: int, segments: Tensor | None, outside: Tensor) -> Tensor:
+    """`x` some steps later; beyond the last step (of the segment), what is `outside`."""
+    time = x.shape[1]
+    outside = outside.expand(len(x), min(steps, time), *x.shape[2:])
+    moved = torch.cat([x[:, steps:], outside.to(x.dtype)], 1)
+    if segments is None:
+        return moved
+    kept = max(time - steps, 0)
+    same = segments[:, :kept] == segments[:, time - kept :]
+    same = F.pad(same, (0, time - kept), value=False)
+    return torch.where(
+        same.view(*same.shape, *[1] * (x.dim() - 2)), moved, outside[:, :1]
+    )
+
+
+def _stack(steps: Sequence[Tensor], like: Tensor, *dims: int) -> Tensor:
+    """Steps of a loop along time as `[batch, time, …]`."""
+    if steps:
+        return torch.stack(list(steps), 1)
+    return like.new_zeros(len(like), 0, *dims)
+
+
+def _windows(x: Tensor, past: Tensor, width: int, dilation: int, t: Tensor) -> Tensor:
+    """At every step the last `width` entries, `dilation` steps apart: dimension 2.
+
+    What lies before the beginning of the segment is 0.
+    """
+    time = x.shape[1]
+    whole = _with_past(past, x)
+    lags = [(width - 1 - i) * dilation for i in range(width)]
+    taps = [whole[:, past.shape[1] - lag :][:, :time] for lag in lags]
+    begun = t[:, :, None] >= torch.tensor(lags, device=t.device)
+    begun = begun.view(*begun.shape, *[1] * (x.dim() - 2))
+    return torch.where(begun, torch.stack(taps, 2), 0)
+
+
+def _over_time(
+    reducer: Callable[..., Tensor],
+    x: Tensor,
+    dims: tuple[int, ...],
+    where: Tensor | None,
+    starts: Tensor | None,
+) -> Tensor:
+    """`reducer` over `dims` (from the end) and over time, kept as a dimension of 1.
+
+    With segments, every step gets the reduction of its own segment.
+    """
+    if starts is None:
+        result = reducer(x, (1 - x.dim(), *dims), where)
+        return result.unsqueeze(1)
+    number = starts.cumsum(1)
+    same = number[:, :, None] == number[:, None, :]
+    same = same.view(*same.shape, *[1] * (x.dim() - 2))
+    where = same if where is None else same & where[:, None]
+    return reducer(x[:, None], (2 - x.dim() - 1, *dims), where)
+
+
+def _at_step(
+    x: Tensor, index: Tensor | int | None, starts: Tensor | None, name: str
+) -> Tensor:
+    """`x` at one position of the segment (None: the last), for every step."""
+    time = x.shape[1]
+    if starts is None and index is None:
+        return x[:, -1:]
+    steps = torch.arange(time, device=x.device).expand(len(x), time)
+    if starts is None:
+        starts = steps == 0
+    begin = torch.where(starts, steps, 0).cummax(1).values
+    ends = F.pad(starts[:, 1:], (0, min(1, time)), value=True)
+    end = torch.where(ends, steps, time).flip(1).cummin(1).values.flip(1)
+    place = end if index is None else begin + index
+    if not torch.compiler.is_compiling() and bool(
+        (place > end).any() | (place < begin).any()
+    ):
+        raise CallError(f"`{name}` is read at a step outside of its segment")
+    place = place.view(len(x), time, *[1] * (x.dim() - 2))
+    return x.gather(1, place.expand(len(x), time, *x.shape[2:]))
+
+
+def _reset(starts: Tensor, x: Tensor, initial: Tensor | float) -> Tensor:
+    """`initial` where a segment starts, else `x`."""
+    return torch.where(starts.view(-1, *[1] * (x.dim() - 1)), initial, x)
+
+
+def _reset_each(starts: Tensor, past: Any, initial: Tensor | float) -> Any:
+    """`_reset` for every step of the loops along depth."""
+    if hasattr(past, "append"):
+        return [_reset_each(starts, one, initial) for one in past]
+    return _reset(starts, past, initial)
+
+
+def _back(steps: Sequence[Tensor], index: int, initial: Tensor) -> Tensor:
+    """Step `index` (from 0) of the steps so far; before the first, `initial`."""
+    return steps[index] if index >= 0 else initial
+
+
+def _step_of(steps: Sequence[Tensor], index: int, initial: Tensor | None) -> Tensor:
+    """Step `index` of 1 … count; 0 is the initial value."""
+    if not 0 <= index <= len(steps):
+        raise CallError(f"step {index} is outside 0 … {len(steps)}")
+    if index == 0:
+        return torch.zeros_like(steps[0]) if initial is None else initial
+    return steps[index - 1]

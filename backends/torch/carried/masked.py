@@ -1,0 +1,130 @@
+"""Reductions with a mask: gradients are finite, also where nothing takes part."""
+
+import math
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "_all",
+    "_any",
+    "_argmax",
+    "_argmin",
+    "_flat",
+    "_kept",
+    "_least",
+    "_log_softmax",
+    "_logsumexp",
+    "_masked",
+    "_max",
+    "_mean",
+    "_min",
+    "_prod",
+    "_softmax",
+    "_sum",
+    "_top",
+]
+
+
+def _masked(x: Tensor, where: Tensor | None, outside: float) -> Tensor:
+    """`x`, and `outside` where the mask is false."""
+    return x if where is None else torch.where(where, x, outside)
+
+
+def _sum(x: Tensor, dims: tuple[int, ...], where: Tensor | None) -> Tensor:
+    return _masked(x, where, 0).sum(dims)
+
+
+def _mean(x: Tensor, dims: tuple[int, ...], where: Tensor | None) -> Tensor:
+    seen = torch.ones_like(x, dtype=torch.bool) if where is None else where
+    x = torch.where(seen, x, 0)
+    return x.sum(dims) / seen.expand_as(x).sum(dims).clamp(min=1)
+
+
+def _flat(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """`dims` (from the end) as one last dimension."""
+    x = x.movedim(list(dims), list(range(-len(dims), 0)))
+    return x.flatten(-len(dims))
+
+
+def _prod(x: Tensor, dims: tuple[int, ...], where: Tensor | None) -> Tensor:
+    return _flat(_masked(x, where, 1), dims).prod(-1)
+
+
+def _least(x: Tensor) -> float:
+    return -math.inf if x.is_floating_point() else torch.iinfo(x.dtype).min
+
+
+def _max(x: Tensor, dims: tuple[int, ...], where: Tensor | None) -> Tensor:
+    x = _masked(x, where, _least(x))
+    if x.numel() == 0:
+        return torch.full_like(x.sum(dims), _least(x))
+    return x.amax(dims)
+
+
+def _min(x: Tensor, dims: tuple[int, ...], where: Tensor | None) -> Tensor:
+    most = math.inf if x.is_floating_point() else torch.iinfo(x.dtype).max
+    x = _masked(x, where, most)
+    if x.numel() == 0:
+        return torch.full_like(x.sum(dims), most)
+    return x.amin(dims)
+
+
+def _argmax(x: Tensor, dim: int, where: Tensor | None) -> Tensor:
+    return _masked(x, where, _least(x)).argmax(dim)
+
+
+def _argmin(x: Tensor, dim: int, where: Tensor | None) -> Tensor:
+    most = math.inf if x.is_floating_point() else torch.iinfo(x.dtype).max
+    return _masked(x, where, most).argmin(dim)
+
+
+def _any(x: Tensor, dims: tuple[int, ...], where: Tensor | None) -> Tensor:
+    return (x if where is None else x & where).any(dims)
+
+
+def _all(x: Tensor, dims: tuple[int, ...], where: Tensor | None) -> Tensor:
+    return (x if where is None else x | ~where).all(dims)
+
+
+def _logsumexp(x: Tensor, dims: tuple[int, ...], where: Tensor | None) -> Tensor:
+    x = _masked(x, where, -math.inf)
+    if x.numel() == 0:
+        return torch.full_like(x.sum(dims), -math.inf)
+    top = x.detach().amax(dims, keepdim=True)
+    top = torch.where(torch.isfinite(top), top, 0)
+    total = torch.exp(x - top).sum(dims)
+    log = torch.log(torch.where(total == 0, 1, total)) + top.reshape(total.shape)
+    return torch.where(total == 0, -math.inf, log)
+
+
+def _softmax(x: Tensor, dims: tuple[int, ...], where: Tensor | None) -> Tensor:
+    """Softmax over `dims` of what `where` lets take part; all 0 where nothing does."""
+    x = _masked(x, where, -math.inf)
+    if x.numel() == 0:
+        return x
+    top = x.detach().amax(dims, keepdim=True)
+    powers = torch.exp(x - torch.where(torch.isfinite(top), top, 0))
+    total = powers.sum(dims, keepdim=True)
+    return powers / torch.where(total == 0, 1, total)
+
+
+def _log_softmax(x: Tensor, dims: tuple[int, ...], where: Tensor | None) -> Tensor:
+    x = _masked(x, where, -math.inf)
+    total = _logsumexp(x, dims, None)
+    for dim in sorted(d % x.dim() for d in dims):
+        total = total.unsqueeze(dim)
+    seen = (x > -math.inf) & (total > -math.inf)
+    return torch.where(seen, x - torch.where(seen, total, 0), -math.inf)
+
+
+def _top(x: Tensor, count: int, dim: int) -> Tensor:
+    """`x` at its `count` largest entries along `dim`, else 0; ties go to the first."""
+    return torch.where(_kept(x, count, dim), x, 0)
+
+
+def _kept(x: Tensor, count: int, dim: int) -> Tensor:
+    """Where `x` is among its `count` largest entries along `dim`."""
+    order = torch.sort(x, dim=dim, descending=True, stable=True).indices
+    chosen = torch.zeros_like(x, dtype=torch.bool)
+    return chosen.scatter(dim, order.narrow(dim, 0, count), True)

@@ -1,0 +1,184 @@
+"""What a method reads from the streaming state and what it leaves there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from seqdsl.backends.torch.method import Method
+from seqdsl.backends.torch.pointwise import tensor
+from seqdsl.backends.torch.python import (
+    Atom,
+    Expr,
+    Item,
+    call,
+    method,
+)
+from seqdsl.backends.torch.reindex import canonical
+from seqdsl.backends.torch.streaming import Entry, Streaming
+from seqdsl.backends.torch.values import Value, align
+from seqdsl.ir import nodes as ir
+from seqdsl.ir.sizes import Lit
+from seqdsl.ir.types import BATCH, TIME, Type
+
+
+@dataclass(frozen=True)
+class Body:
+    """A method being written, and the state of its layer; `streams`: it is passed on."""
+
+    m: Method
+    memory: Streaming
+    streams: bool
+
+    # ---- The state
+
+    def access(self, entry: Entry) -> Expr:
+        """Where the entry of the current steps of the loops along depth is read."""
+        m = self.m
+        base = m.bases.get(entry.key)
+        looped = [a for a in entry.scope if a in m.steps]
+        if base is not None:
+            done = m.bases.get(f"{entry.key} scope", "")
+            rest = [a for a in looped if a not in done.split()]
+        else:
+            base, rest = f'state["{entry.key}"]', looped
+        return Atom(base + "".join(f"[{m.steps[a]} - 1]" for a in rest))
+
+    def enter(
+        self, scope: tuple[str, ...], owners: frozenset[str] | None = None
+    ) -> None:
+        """Make known what the state says about the past of values in `scope`."""
+        m = self.m
+        for entry in self.memory.entries:
+            if entry.scope != scope or (
+                owners is not None and entry.owner not in owners
+            ):
+                continue
+            code = self.access(entry)
+            dims = entry.type.dims
+            match entry.kind:
+                case "carry" | "lag":
+                    self._enter_shift(entry, code)
+                case "conv":
+                    m.env["conv", entry.owner] = Value(
+                        code, (BATCH, TIME, *dims), entry.type.dtype
+                    )
+                case "past":
+                    m.env["history", *entry.source] = Value(
+                        code, (BATCH, TIME, *dims), entry.type.dtype
+                    )
+                case _:
+                    pass
+
+    def _enter_shift(self, entry: Entry, code: Expr) -> None:
+        m = self.m
+        dims, dtype = entry.type.dims, entry.type.dtype
+        single = entry.kind == "carry"
+        if not m.in_time:
+            past = Item(code, ":, None") if single else code
+            m.env["past", *entry.source] = Value(past, (BATCH, TIME, *dims), dtype)
+            return
+        assert isinstance(entry.count, Lit)
+        for i in range(1, int(entry.count.value) + 1):
+            read = code if single else Item(code, f":, -{i}")
+            m.env["shift", *entry.source, TIME, -i] = Value(read, (BATCH, *dims), dtype)
+
+    def leave(
+        self, scope: tuple[str, ...], owners: frozenset[str] | None = None
+    ) -> None:
+        """Say what the state is after these steps, for values in `scope`."""
+        m = self.m
+        for entry in self.memory.entries:
+            if entry.scope != scope or entry.key in m.next:
+                continue
+            if owners is not None and entry.owner not in owners:
+                continue
+            after = self.after(entry)
+            if after is not None:
+                m.next[entry.key] = after
+
+    def after(self, entry: Entry) -> Expr | None:
+        """What an entry is after these steps; None where something else says it."""
+        m = self.m
+        match entry.kind:
+            case "carry":
+                value = self._full(m.look(*entry.source), entry)
+                return value if m.in_time else Item(value, ":, -1")
+            case "lag":
+                past = self.access(entry)
+                return call(
+                    m.helper("_keep"), past, self._now(m.look(*entry.source), entry)
+                )
+            case "conv":
+                value = m.look("conv_next", entry.owner)
+                if m.in_time:
+                    return value.code
+                return call(m.helper("_keep"), self.access(entry), value.code)
+            case "past":
+                seen = m.find("copy", *entry.source)
+                whole = self.access(entry) if seen is None else seen.code
+                if m.looping:
+                    return whole
+                return (
+                    whole
+                    if entry.count is None
+                    else call(m.helper("_recent"), whole, m.size(entry.count))
+                )
+            case _:
+                return None
+
+    def _full(self, value: Value, entry: Entry) -> Expr:
+        return one_or_full(self.m, tensor(self.m, value), entry.type)
+
+    def _now(self, value: Value, entry: Entry) -> Expr:
+        full = self._full(value, entry)
+        return Item(full, ":, None") if self.m.in_time else full
+
+
+def one_or_full(m: Method, value: Value, type_: Type) -> Expr:
+    """`value` with batch (and time, where it varies) of full extent, then all dims."""
+    value = canonical(m, value, type_.dims)
+    if not type_.axes & {BATCH, TIME}:
+        return value.code
+    timed = TIME in type_.axes and not m.in_time
+    lead = (BATCH, TIME) if timed else (BATCH,)
+    if TIME in value.layout and not timed and not m.in_time:
+        rest = tuple(n for n in value.layout if n != TIME)
+        value = value.at(Item(value.code, ":, -1"), rest)
+    target = (*lead, *type_.dims)
+    present = all(n in value.layout for n in lead)
+    if present and not value.even:
+        return value.code
+    wide = align(value, target)
+    if not value.layout or value.layout == type_.dims:
+        wide = value.code
+    sizes: list[Expr] = [m.need("batch")]
+    if timed:
+        sizes.append(m.need("time"))
+    if TIME not in value.layout and BATCH in value.layout and timed:
+        wide = Item(value.code, ":, None")
+    return method(wide, "expand", *sizes, *(Atom("-1") for _ in type_.dims))
+
+
+def full(m: Method, value: Value, type_: Type) -> Value:
+    """`value` with every dimension of its type: what a loop carries keeps its shape."""
+    layout = (*m.lead(type_.axes), *type_.dims)
+    if value.layout == layout and not value.even:
+        return value
+    return Value(one_or_full(m, value, type_), layout, value.dtype)
+
+
+def full_type(model: ir.Model, name: str) -> Type:
+    """The type of a value with all axes along which it may vary at run time."""
+    own = model.equation[name].expr.type
+    if TIME in own.axes:
+        own = replace(own, axes=own.axes | {BATCH})
+    state = model.state.get(name)
+    if state is None:
+        return own
+    axes = own.axes | state.type.axes | state.initial.type.axes
+    if TIME in state.carried:
+        axes |= {BATCH, TIME}
+    for axis in state.carried & model.repeat.keys():
+        condition = model.repeat[axis].condition
+        axes |= frozenset[str]() if condition is None else condition.type.axes
+    return replace(state.type, axes=axes)
