@@ -55,7 +55,7 @@ def earlier_or_later(
 def windows(m: Method, node: ir.Conv, value: Value, tap: str) -> Value:
     """The last entries of `value` at every step, as the dimension `tap`."""
     past = m.look("conv", m.current)
-    width, dilation = m.layer.extent(tap), m.size(node.dilation)
+    width, dilation = m.layer.extent(tap), m.whole(node.dilation)
     if m.in_time:
         rest = tuple(n for n in value.layout if n != BATCH)
         now = value.code if BATCH in value.layout else Item(value.code, "None")

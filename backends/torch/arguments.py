@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from seqdsl.backends.torch.method import Method, where
+from seqdsl.backends.torch.names import identifier
 from seqdsl.backends.torch.parameters import path
 from seqdsl.backends.torch.python import (
     Atom,
@@ -54,8 +55,19 @@ def inputs(m: Method) -> list[str]:
         m.env["ref", item.name] = Value(
             Atom(name), (*lead, *item.type.dims), item.type.dtype
         )
-        args.append(name)
+        # callers use the declared name, also where a local of ours has it
+        args.append(name if m.in_time else identifier(item.name))
     return args
+
+
+def aliases(m: Method, args: Sequence[str]) -> list[str]:
+    """Lines that give inputs their local names where those differ."""
+    lines: list[str] = []
+    for item, arg in zip(m.model.inputs, args, strict=True):
+        local = one_line(m.env["ref", item.name].code)
+        if local != arg:
+            lines.append(f"{' ' * 8}{local} = {arg}")
+    return lines
 
 
 def extent_keywords(model: ir.Model) -> list[str]:

@@ -230,7 +230,7 @@ def _module_list(
     assert not isinstance(count, ir.Base)
     _set(m, owner, name, Atom("nn.ModuleList()"))
     layer = m.names.new("layer")
-    with m.block(f"for _ in range({one_line(m.size(count))}):"):
+    with m.block(f"for _ in range({one_line(m.whole(count))}):"):
         m.line(f"{layer} = nn.Module()")
         _modules(m, step, layer, key, classes, embedded)
         m.line(f"{owner}.{name}.append({layer})")

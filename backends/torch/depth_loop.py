@@ -230,7 +230,7 @@ def _count(m: Method, repeat: ir.Repeat) -> str:
     count: Size | ir.Node = repeat.count
     if isinstance(count, ir.Base):
         return f"int({one_line(expression(m, count).code)})"
-    code: Expr = m.size(count)
+    code: Expr = m.whole(count)
     return one_line(code, 7)
 
 

@@ -204,7 +204,7 @@ def _sparse(
         m.names.new(n) for n in ("chosen", "rows", "parts", "expert", "row")
     )
     top = canonical(m, evaluate(m, found.top.arg), (found.dim,))
-    count = m.size(found.top.count) if found.top.count is not None else Atom("1")
+    count = m.whole(found.top.count) if found.top.count is not None else Atom("1")
     m.write(f"{chosen} = ", call(m.helper("_kept"), top.code, count, -1))
     m.line(f"{rows}, {parts} = [], []")
     extent = one_line(m.layer.extent(found.dim))

@@ -263,7 +263,7 @@ def _conv(m: Method, node: ir.Conv) -> Value:
             value.code,
             place,
             width,
-            m.size(node.dilation),
+            m.whole(node.dilation),
             Atom(repr(node.pad)),
         )
         i = value.layout.index(axis) + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from seqdsl.backends.torch.arguments import (
     OPTIONAL,
+    aliases,
     check_state,
     checks,
     dict_lines,
@@ -50,6 +51,7 @@ def forward(
     """
     m = Method(layer, Names())
     args = inputs(m)
+    local_names = aliases(m, args)
     streams = not memory.reasons
     keywords = extent_keywords(m.model)
     head = ["self", *(f"{a}: Tensor" for a in args), "*", *keywords, *OPTIONAL]
@@ -66,7 +68,7 @@ def forward(
     checks(guard, args, timed=True)
     extent_lines(guard, m, args, memory)
     prologue(guard, m, memory, streams)
-    setup = [*guard.lines]
+    setup = [*local_names, *guard.lines]
     doc = [f'{" " * 8}"""Whole sequences at once: `[batch, time, …]` in and out."""']
     lines = [*signature("forward", head), *doc]
     uses_t = "t" in m.needed or bool(m.model.copies)
@@ -151,7 +153,7 @@ def _after(body: Body) -> None:
                 after = (
                     seen
                     if entry.count is None
-                    else call(m.helper("_recent"), seen, m.size(entry.count))
+                    else call(m.helper("_recent"), seen, m.whole(entry.count))
                 )
             case _:
                 continue

@@ -70,7 +70,7 @@ def _initial(m: Method, entry: Entry) -> Expr:
         if prefix is not None and holder is not None and holder in one_line(code):
             code = Each(code, f"for {holder} in {path(m, prefix)}")
         else:
-            count = one_line(m.size(repeat.count))
+            count = one_line(m.whole(repeat.count))
             code = Each(code, f"for _ in range({count})")
     return code
 

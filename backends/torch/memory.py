@@ -121,7 +121,7 @@ class Body:
                 return (
                     whole
                     if entry.count is None
-                    else call(m.helper("_recent"), whole, m.size(entry.count))
+                    else call(m.helper("_recent"), whole, m.whole(entry.count))
                 )
             case _:
                 return None

@@ -11,7 +11,7 @@ from seqdsl.backends.torch.sizes import size_code
 from seqdsl.backends.torch.values import Value, ordered
 from seqdsl.diagnostics import UnsupportedError
 from seqdsl.ir import nodes as ir
-from seqdsl.ir.sizes import Lit, Opt, Size
+from seqdsl.ir.sizes import Apply, Lit, Opt, Size
 from seqdsl.ir.types import TIME
 from seqdsl.source import NOWHERE, Span
 
@@ -90,6 +90,11 @@ class Method:
                 else self.layer.option(size.name)
             )
         return size_code(size, lambda name: self.size(Opt(name)))
+
+    def whole(self, size: Size) -> Expr:
+        """The same where Python needs an int: `/` makes floats, here of whole numbers."""
+        code = self.size(size)
+        return call("int", code) if _divides(size) else code
 
     def helper(self, name: str) -> str:
         """The name of a function that the file then has."""
@@ -202,3 +207,10 @@ def where(span: Span) -> str:
     name = span.source.name.replace("\\", "/").rsplit("/", 1)[-1]
     name = " ".join(name.split())
     return f"{name}:{span.line}"
+
+
+def _divides(size: Size) -> bool:
+    """Whether Python may find a float where the value is a whole number."""
+    if not isinstance(size, Apply):
+        return False
+    return size.op in ("/", "**", "sqrt") or any(map(_divides, size.args))

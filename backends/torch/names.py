@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import keyword
 import unicodedata
 from collections.abc import Iterable
@@ -12,7 +11,13 @@ _OURS = (
     "return_state starts ends batch time dtype device result outputs window "
     "CallError externs same past_t past_segment all_t all_ids ids t"
 )
-RESERVED = frozenset([*_OURS.split(), *keyword.kwlist, *dir(builtins)])
+# Functions that generated methods call; other builtins may be hidden, as `id` or `input`
+# by an argument of that name.
+_CALLED = (
+    "abs all any bool dict enumerate float int isinstance len list max min range round "
+    "set sorted str sum super tuple type zip"
+)
+RESERVED = frozenset([*_OURS.split(), *_CALLED.split(), *keyword.kwlist])
 
 
 class Names:

@@ -169,7 +169,7 @@ def _along(
             shown = Atom("None") if mask is None else mask
             return call(m.helper(f"_{node.op}"), x, tuple_of(list(dims)), shown)
         case "top":
-            count = m.size(node.count) if node.count is not None else Atom("1")
+            count = m.whole(node.count) if node.count is not None else Atom("1")
             return call(m.helper("_top"), x, count, dims[0])
         case "cummax" | "cummin":
             return Attribute(method(x, node.op, dims[0]), "values")

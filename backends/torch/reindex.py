@@ -82,18 +82,18 @@ def _merge(
 def _slice(m: Method, node: ir.SliceDim, arg: Value) -> Value:
     place = from_end(arg.layout, node.dim)
     layout = [node.into if n == node.dim else n for n in arg.layout]
-    start, count = m.size(node.start), m.layer.extent(node.into)
+    start, count = m.whole(node.start), m.layer.extent(node.into)
     if node.step == Lit(1):
         return arg.at(method(arg.code, "narrow", place, start, count), layout)
     index = call(
-        m.helper("_entries"), start, m.size(node.step), count, m.need("device")
+        m.helper("_entries"), start, m.whole(node.step), count, m.need("device")
     )
     return arg.at(method(arg.code, "index_select", place, index), layout)
 
 
 def _roll(m: Method, node: ir.Roll, arg: Value) -> Value:
     place = from_end(arg.layout, node.dim)
-    offset = m.size(node.offset)
+    offset = m.whole(node.offset)
     if node.wrap:
         return arg.at(method(arg.code, "roll", offset, place))
     return arg.at(call(m.helper("_move"), arg.code, offset, place))

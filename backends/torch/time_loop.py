@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from seqdsl.backends.torch.equations import assign, read_outside
 from seqdsl.backends.torch.expressions import expression
-from seqdsl.backends.torch.memory import Body
+from seqdsl.backends.torch.memory import Body, full, full_type
 from seqdsl.backends.torch.method import Key, Method
 from seqdsl.backends.torch.pointwise import cast, tensor
 from seqdsl.backends.torch.python import (
@@ -17,6 +17,7 @@ from seqdsl.backends.torch.python import (
     Item,
     call,
     layout,
+    method,
     one_line,
 )
 from seqdsl.backends.torch.streaming import Entry
@@ -78,16 +79,27 @@ def time_loop(body: Body, loop: TimeLoop, run: Run) -> None:
     _header(m, inner, loop)
     m.lines += inner.lines
     _collect(m, exports, entries, inner, loop)
+    for name in names:
+        _hand_on(m, name)
     for entry in entries:
         if loop.direction == "forward":
             m.next[entry.key] = _carried_on(m, entry, inner.bases[entry.key])
+
+
+def _hand_on(m: Method, name: str) -> None:
+    """A loop along depth around this one carries `name`, all its steps of time at once."""
+    local, whole = m.env.get(("local", name)), m.env.get(("ref", name))
+    if local is None or whole is None or whole.code == local.code:
+        return
+    whole = full(m, whole, full_type(m.model, name))
+    m.env["ref", name] = m.bind(one_line(local.code), whole)
 
 
 def _carried_on(m: Method, entry: Entry, name: str) -> Expr:
     """What an entry is after the loop; a window only forgets then."""
     if entry.kind != "past" or entry.count is None:
         return Atom(name)
-    return call(m.helper("_recent"), name, m.size(entry.count))
+    return call(m.helper("_recent"), name, m.whole(entry.count))
 
 
 def _visible(m: Method, inner: Method, entries: list[Entry]) -> None:
@@ -181,7 +193,11 @@ def _initial(body: Body, entry: Entry) -> Expr:
     dims = entry.type.dims
     sizes = [m.need("batch"), *m.extents(dims)]
     rows = BATCH in value.layout
-    code = align(value, (BATCH, *dims) if rows else dims)
+    if TIME in value.layout:
+        whole = align(value, (BATCH, TIME, *dims))
+        code: Expr = method(Item(whole, ":, -1:"), "sum", 1)
+    else:
+        code = align(value, (BATCH, *dims) if rows else dims)
     if entry.kind == "lag":
         assert isinstance(entry.count, Lit)
         sizes.insert(1, Atom(str(entry.count.value)))
@@ -189,8 +205,12 @@ def _initial(body: Body, entry: Entry) -> Expr:
     return call("torch.Tensor.expand", code, *sizes)
 
 
-def outside(body: Body, entry: Entry) -> Expr:
-    """What an entry is before the first step: a number or a tensor that broadcasts."""
+def outside(body: Body, entry: Entry, at: str = "") -> Expr:
+    """What an entry is before the first step: a number or a tensor that broadcasts.
+
+    Where it differs between segments, `at` is the step at which a segment starts; empty
+    means the first one.
+    """
     m = body.m
     state = m.model.state.get(entry.owner)
     if entry.kind not in ("carry", "lag") or state is None:
@@ -199,6 +219,8 @@ def outside(body: Body, entry: Entry) -> Expr:
     if value.scalar:
         return value.code
     dims = entry.type.dims
+    if TIME in value.layout:
+        return _of_segment(m, entry, value, at)
     target = (BATCH, *dims) if BATCH in value.layout else dims
     code = align(value, target)
     if entry.kind == "lag" and BATCH in value.layout:
@@ -208,6 +230,16 @@ def outside(body: Body, entry: Entry) -> Expr:
     name = m.names.new(f"{entry.owner}_0")
     m.write(f"{name} = ", code)
     return Atom(name)
+
+
+def _of_segment(m: Method, entry: Entry, value: Value, at: str) -> Expr:
+    """The initial value that belongs to the segment of one step."""
+    name = m.names.new(f"{entry.owner}_0")
+    m.write(f"{name} = ", align(value, (BATCH, TIME, *entry.type.dims)))
+    # a sum over at most one step, so that no step at all is fine too
+    first = method(Item(Atom(name), ":, :1"), "sum", 1)
+    code = Item(Atom(name), f":, {at}") if at else first
+    return Item(code, ":, None") if entry.kind == "lag" else code
 
 
 def _resets(body: Body, inside: Body, entries: list[Entry], loop: TimeLoop) -> None:
@@ -227,7 +259,8 @@ def _resets(body: Body, inside: Body, entries: list[Entry], loop: TimeLoop) -> N
     )
     if not kept:
         return
-    fresh = {e.key: one_line(outside(body, e)) for e in (*simple, *deep)}
+    place = index if loop.direction == "forward" else f"-1 - {index}"
+    fresh = {e.key: one_line(outside(body, e, place)) for e in (*simple, *deep)}
     with inner.block(f"if {starts} is not None:"):
         for entry in simple:
             name = inner.bases[entry.key]
@@ -259,7 +292,8 @@ def _exports(
 ) -> dict[Key, tuple[str, Value]]:
     """Values of every step that are read outside of the loop: the lists they go to."""
     exports: dict[Key, tuple[str, Value]] = {}
-    for key in sorted(read_outside(m.model, names), key=str):
+    handed_on = {("ref", n) for n in names if ("local", n) in m.env}
+    for key in sorted(read_outside(m.model, names) | handed_on, key=str):
         for known in [k for k in inner.env if k == key or _is_last(k, key)]:
             value = inner.env[known]
             if known in m.env and m.env[known] is value:

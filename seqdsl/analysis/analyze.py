@@ -13,6 +13,7 @@ from seqdsl.analysis.offset import offset
 from seqdsl.analysis.reasons import explain
 from seqdsl.analysis.remedies import Attempts, remedies
 from seqdsl.analysis.semiring import semiring_verdict
+from seqdsl.analysis.sides import known_rank
 from seqdsl.analysis.structure import Found, affine_of, structure_of
 from seqdsl.analysis.terms import TooLong
 from seqdsl.analysis.verdict import Analyzed, Recurrence, Strategy, Verdict
@@ -170,7 +171,8 @@ def _affine(normal: Normal, recurrence: Recurrence) -> Verdict:
         recurrence,
         "scannable",
         structure=found.structure,
-        rank=found.rank,
+        rank=known_rank(found.rank),
+        rank_size=found.rank,
         semiring="real",
         invariant=found.invariant,
         complex=any(model.equation[s].expr.type.dtype == "complex" for s in states),

@@ -61,11 +61,12 @@ def _real(term: Term) -> ir.Node:
 
 
 def _low_rank(term: Term) -> ir.Node:
-    """`left * sum(right * state)`, the read under the state's own dims."""
+    """`sum(left * sum(right * state))`, the read under the state's own dims."""
     assert term.left is not None and term.right is not None
     read = term.read.arg if isinstance(term.read, ir.Rename) else term.read
     inner = spread(mul(term.right, read), term.contracted)
-    return mul(term.left, build.reduce("sum", inner, term.contracted))
+    value = mul(term.left, build.reduce("sum", inner, term.contracted))
+    return build.reduce("sum", value, term.inner) if term.inner else value
 
 
 def _other(term: Term, semiring: Semiring) -> ir.Node:

@@ -5,15 +5,18 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from seqdsl.analysis.reindexing import Reindexer
 from seqdsl.analysis.terms import (
     Factor,
     Poly,
     Term,
     TooLong,
     add,
+    apart,
     collect,
     constant,
     multiply,
+    rename,
     scale,
 )
 from seqdsl.ir import build
@@ -34,6 +37,8 @@ def expanded(normal: Normal, poly: Poly) -> Poly:
 
 
 def _term(normal: Normal, term: Term) -> Poly:
+    # What is put in has summed indices of its own, named as those of any term.
+    term = apart(term, normal.interner)
     result: Poly = (Term(term.scale, term.active),)
     for factor in term.passive:
         result = multiply(result, _factor(normal, factor), normal.interner)
@@ -94,8 +99,20 @@ def _node(normal: Normal, node: ir.Node, depth: int) -> Poly:
         case ir.Map(op="div", args=(a, b)) if not _is_one(a):
             left = _node(normal, a, depth - 1)
             return multiply(left, normal.inverse(b), normal.interner)
+        case ir.Contract(args=args, over=over) if _are_dims(node, over):
+            result = constant(Fraction(1))
+            for arg in args:
+                inner = _node(normal, arg, depth - 1)
+                result = multiply(result, inner, normal.interner)
+            return Reindexer(normal).summed(result, over)
+        case ir.Rename(arg=arg, pairs=pairs):
+            return rename(_node(normal, arg, depth - 1), dict(pairs))
         case _:
             return _other(normal, node, depth)
+
+
+def _are_dims(node: ir.Contract, over: tuple[str, ...]) -> bool:
+    return all(any(d in a.type.dims for a in node.args) for d in over)
 
 
 def _other(normal: Normal, node: ir.Node, depth: int) -> Poly:

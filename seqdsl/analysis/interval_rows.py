@@ -109,7 +109,7 @@ def _absolute(a: Interval) -> Interval:
 def _steps(function: Callable[[float], float]) -> Row:
     def row(a: Interval) -> Interval:
         ends = [x if math.isinf(x) else float(function(x)) for x in (a.low, a.high)]
-        return Interval(*ends)
+        return Interval(ends[0], ends[1])
 
     return row
 

@@ -152,10 +152,7 @@ def _squared(value: float) -> float:
 def power(a: Interval, b: Interval) -> Interval:
     """Powers: of non-negative numbers, or to a whole one."""
     if b.low != b.high:
-        positive = a.low > 0 or (a.low == 0 and b.low >= 0)
-        if a.inside(0, 1) and b.low >= 0:
-            return UNIT
-        return POSITIVE if positive else REAL
+        return _corners(a, b) if a.low > 0 or (a.low == 0 <= b.low) else REAL
     n = b.low
     if n == 0:
         return point(1.0)
@@ -169,6 +166,13 @@ def power(a: Interval, b: Interval) -> Interval:
     if a.low < 0 and not whole:
         return REAL
     return monotone(lambda x: math.copysign(_powered(abs(x), n), x))(a)
+
+
+def _corners(a: Interval, b: Interval) -> Interval:
+    """A power of non-negative numbers rises or falls in each argument by itself."""
+    ends = [_powered(x, n) for x in (a.low, a.high) for n in (b.low, b.high)]
+    never = a.low > 0 or (a.low_open and a.low == 0)
+    return Interval(min(ends), max(ends), never and min(ends) == 0)
 
 
 def _powered(x: float, n: float) -> float:

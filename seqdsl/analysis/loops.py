@@ -12,11 +12,12 @@ from typing import Literal
 
 from seqdsl.analysis.graph import Edge, name_of
 from seqdsl.analysis.normal import Normal
+from seqdsl.analysis.sides import known_rank
 from seqdsl.analysis.structure import Found, structure_of
 from seqdsl.analysis.terms import Poly, is_free
 from seqdsl.analysis.verdict import Recurrence, Structure, Verdict
 from seqdsl.ir import nodes as ir
-from seqdsl.ir.sizes import Lit
+from seqdsl.ir.sizes import Apply, Lit, Opt, Size, apply
 from seqdsl.ir.walk import subtree
 
 Base = Literal["identity", "scalar", "diagonal"]
@@ -44,7 +45,8 @@ def through_repeat(
         recurrence,
         "scannable",
         structure=found.structure,
-        rank=found.rank,
+        rank=known_rank(found.rank),
+        rank_size=found.rank,
         semiring="real",
         invariant=found.invariant,
         strategies=("loop",),
@@ -127,10 +129,9 @@ def _product(loops: _Loops, state: str, step: str, axis: str) -> Found | None:
     if each.structure is None or first.structure not in _BASES:
         return None
     count = model.repeat[axis].count
-    steps = count.value if isinstance(count, Lit) else None
-    rank = None
-    if each.rank is not None and isinstance(steps, int):
-        rank = each.rank * steps
+    rank: Size | None = None
+    if each.rank is not None and isinstance(count, Lit | Opt | Apply):
+        rank = count if each.rank == Lit(1) else apply("*", each.rank, count)
     invariant = each.invariant and first.invariant
     return Found(_joined(each.structure, first.structure), rank, invariant)
 

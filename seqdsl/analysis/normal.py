@@ -14,7 +14,9 @@ from typing import Literal
 
 from seqdsl.analysis.describe import facts, narrow, operator
 from seqdsl.analysis.expand import expanded
+from seqdsl.analysis.filters import filtered
 from seqdsl.analysis.graph import Edge, name_of
+from seqdsl.analysis.identities import equality_of, without_identity
 from seqdsl.analysis.offset import offset
 from seqdsl.analysis.pointwise import map_poly
 from seqdsl.analysis.reindexing import Reindexer
@@ -24,6 +26,8 @@ from seqdsl.analysis.terms import (
     Poly,
     Term,
     TooLong,
+    add,
+    collect,
     constant,
     is_bad,
     is_free,
@@ -136,6 +140,10 @@ class Normal:
                 return Reindexer(self).rename(node)
             case ir.Ref(name=name) if self._is_outer_product(name):
                 return self.poly(self.model.equation[name].expr)
+            case ir.Map() | ir.OneHot() | ir.Ref():
+                equal = equality_of(self.model, node)
+                if equal is not None:
+                    return self.mask(equal)
             case _:
                 pass
         return (Term(Fraction(1), (self.factor("free", node),)),)
@@ -166,6 +174,7 @@ class Normal:
 
     def mask(self, condition: ir.Node) -> Poly:
         """1 where a free condition holds, else 0."""
+        condition = equality_of(self.model, condition) or condition
         return (Term(Fraction(1), (self.factor("mask", condition),)),)
 
     def nonlinear(
@@ -214,6 +223,8 @@ class Normal:
                 return Reindexer(self).summed(result, over)
             case ir.Reduce(op="sum" | "mean"):
                 return self._sum(node)
+            case ir.Conv(axes=axes) if TIME in axes and self.axis == TIME:
+                return filtered(self, node)
             case _:
                 return Reindexer(self).linear(node)
 
@@ -230,11 +241,15 @@ class Normal:
         poly = self.poly(arg)
         if where is not None:
             poly = multiply(self.mask(where), poly, self.interner)
-        poly = Reindexer(self).summed(poly, node.over)
         if node.op == "sum":
-            return poly
+            return Reindexer(self).summed(poly, node.over)
         for dim in node.over:
-            poly = multiply(poly, self.inverse(self.size(dim)), self.interner)
+            # What does not vary is its own mean.
+            own = tuple(t for t in poly if dim not in t.free)
+            rest = tuple(t for t in poly if dim in t.free)
+            total = Reindexer(self).summed(rest, (dim,))
+            share = multiply(total, self.inverse(self.size(dim)), self.interner)
+            poly = add(own, share)
         return poly
 
     def size(self, dim: str) -> ir.Node:
@@ -274,8 +289,9 @@ class Normal:
         """An affine update, at most one read a term; written out if that is shorter."""
         good = tuple(t for t in self.value(name) if not is_bad(t))
         reads = tuple(t for t in good if t.active)
-        written = expanded(self, reads)
-        if len(written) < len(reads):
+        whole = expanded(self, reads)
+        written = collect(without_identity(self, t) for t in whole)
+        if len(written) < len(reads) or written != whole:
             good = (*written, *(t for t in good if not t.active))
         return good
 

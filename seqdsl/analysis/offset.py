@@ -59,7 +59,8 @@ def _plain(normal: Normal, node: ir.Node) -> ir.Node | None:
     """Linear re-indexing of zero is zero; anything else is kept, of zeros."""
     found = [offset(normal, c) for c in children(node)]
     linear = isinstance(
-        node, ir.Rename | ir.Split | ir.Merge | ir.SliceDim | ir.Roll | ir.Gather
+        node,
+        ir.Rename | ir.Split | ir.Merge | ir.SliceDim | ir.Roll | ir.Gather | ir.Conv,
     ) or (isinstance(node, ir.Reduce) and node.op in ("sum", "mean"))
     if linear and found[0] is None:
         return None

@@ -22,9 +22,13 @@ class Parts:
         self.model = model
         self.verdict = verdict
         self.recurrence = verdict.recurrence
+
+    @cached_property
+    def normal(self) -> Normal:
+        """Tells what depends on the state."""
         members = self.recurrence.members
-        inside = within(edges_of(model), frozenset(members))
-        self.normal = Normal(model, self.recurrence.axis, members, inside)
+        inside = within(edges_of(self.model), frozenset(members))
+        return Normal(self.model, self.recurrence.axis, members, inside)
 
     @cached_property
     def equations(self) -> tuple[ir.Equation, ...]:
@@ -127,6 +131,6 @@ class Parts:
 
 def _lags(nodes: Iterable[ir.Node], name: str, axis: str) -> Iterator[int]:
     for node in nodes:
-        if isinstance(node, ir.Shift) and node.axis == axis:
-            if name_of(node.arg) == name:
-                yield abs(node.offset)
+        shifted = isinstance(node, ir.Shift) and node.axis == axis
+        if shifted and name_of(node.arg) == name:
+            yield abs(node.offset)

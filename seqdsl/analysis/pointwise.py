@@ -231,11 +231,32 @@ def _softplus(normal: Normal, node: ir.Map, p: Poly) -> Poly:
 
 
 def _logarithm(normal: Normal, node: ir.Map, p: Poly) -> Poly:
+    inverse = _of_sigmoid(p)
+    if inverse is not None:
+        return scale(_softplus(normal, node, inverse), Fraction(-1))
     exponents = [_exponent(normal, t) for t in _in_order(p)]
     kept = [e for e in exponents if e is not None]
     if len(kept) < len(p) or all(map(is_free, kept)):
         return _applied(normal, "log", node, p) if p else normal.opaque(node)
     return _log_of_sum(normal, node, kept)
+
+
+def _of_sigmoid(p: Poly) -> Poly | None:
+    """The q for which `p` is 1 / (1 + exp(q))."""
+    match p:
+        case (Term(scale=one, factors=(Factor(op="sigmoid") as f,), bound=bound),):
+            minus = scale(arguments(f)[0], Fraction(-1))
+            return minus if one == 1 and not bound else None
+        case (a, b):
+            (rest,) = [t for t in (a, b) if t != ONE[0]] if ONE[0] in p else [a]
+            match rest:
+                case Term(scale=minus, factors=(Factor(op="sigmoid") as f,)):
+                    plain = minus == -1 and not rest.bound and ONE[0] in p
+                    return arguments(f)[0] if plain else None
+                case _:
+                    return None
+        case _:
+            return None
 
 
 def _in_order(p: Poly) -> list[Term]:

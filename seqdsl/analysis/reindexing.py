@@ -7,11 +7,13 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from seqdsl.analysis.identities import without_identity
 from seqdsl.analysis.rebuild import whole
 from seqdsl.analysis.terms import Factor, Poly, Term, collect, multiply, rename
 from seqdsl.differentiate.broadcast import ZERO, spread
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
+from seqdsl.ir.sizes import Lit, Size, apply
 from seqdsl.ir.types import TIME
 from seqdsl.ir.walk import children, with_children
 
@@ -39,7 +41,8 @@ class Reindexer:
     def _bind(self, term: Term, dim: str) -> Term:
         name = self.normal.interner.index()
         bound = term.renamed({dim: name})
-        return replace(bound, bound=bound.bound | {name})
+        bound = replace(bound, bound=bound.bound | {name})
+        return without_identity(self.normal, bound)
 
     def rename(self, node: ir.Rename) -> Poly:
         """Dims under other names."""
@@ -52,6 +55,12 @@ class Reindexer:
                 return self.rename(node)
             case ir.Split() | ir.Merge() | ir.SliceDim() | ir.Roll():
                 return self._factorwise(node)
+            case ir.Gather(arg=arg, dim=dim, index=ir.Position(along=along)) if (
+                along not in arg.type.dims
+                and node.index.type.dims == (along,)
+                and self._extents((dim,)) == self._extents((along,))
+            ):
+                return rename(self.normal.poly(arg), {dim: along})
             case ir.Gather(index=index) if not self.normal.active(index):
                 return self._wrapped(node, 0)
             case ir.Along(op="cumsum", over=over) if over[0] in node.arg.type.dims:
@@ -186,7 +195,17 @@ class Reindexer:
             case ir.SliceDim(dim=dim, start=start, step=step, into=into):
                 return build.slice_dim(value, dim, start, step, into, node.span)
             case ir.Roll(dim=dim, offset=offset, wrap=wrap):
+                rolled = isinstance(value, ir.Roll) and value.dim == dim
+                if rolled and wrap and value.wrap:
+                    return self._rolled(value, offset)
                 return build.roll(value, dim, offset, wrap, node.span)
+
+    def _rolled(self, value: ir.Roll, offset: Size) -> ir.Node:
+        """Two rolls along the same dim as one, or none."""
+        total = apply("+", value.offset, offset)
+        if total == Lit(0):
+            return value.arg
+        return build.roll(value.arg, value.dim, total, True, value.span)
 
     def _split(self, value: ir.Node, dim: str, into: tuple[str, ...]) -> ir.Node:
         """A split, or what a merge of the same dims had merged."""

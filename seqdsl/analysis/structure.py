@@ -12,12 +12,14 @@ from seqdsl.analysis.expand import expanded
 from seqdsl.analysis.graph import name_of
 from seqdsl.analysis.normal import Normal
 from seqdsl.analysis.rebuild import bound_names, named, number, poly_node, product
+from seqdsl.analysis.sides import ONE, at_least, product_of, rank_of, sides_of, sum_of
 from seqdsl.analysis.terms import Factor, Poly, Term
 from seqdsl.analysis.verdict import Structure
 from seqdsl.differentiate.broadcast import summed
 from seqdsl.differentiate.simple import scaled
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
+from seqdsl.ir.sizes import Lit, Size
 from seqdsl.ir.walk import children, subtree
 
 
@@ -26,7 +28,8 @@ class Part:
     """One linear term of one state's update, classified.
 
     `rows` and `columns` are the factors of a low-rank term on either side, and
-    `contracted` the state's dims that are summed.
+    `contracted` the state's dims that are summed; it is a sum of `rank` products, over
+    the index names `inner`.
     """
 
     target: str
@@ -37,14 +40,18 @@ class Part:
     rows: tuple[Factor, ...] = ()
     columns: tuple[Factor, ...] = ()
     contracted: frozenset[str] = frozenset()
+    inner: frozenset[str] = frozenset()
+    rank: Size = ONE
 
 
-def parts_of(target: str, dims: Sequence[str], poly: Poly) -> list[Part]:
+def parts_of(
+    normal: Normal, target: str, dims: Sequence[str], poly: Poly
+) -> list[Part]:
     """The linear terms of an update in normal form."""
-    return [_part(target, dims, t) for t in poly if t.active]
+    return [_part(normal, target, dims, t) for t in poly if t.active]
 
 
-def _part(target: str, dims: Sequence[str], term: Term) -> Part:
+def _part(normal: Normal, target: str, dims: Sequence[str], term: Term) -> Part:
     (factor,) = term.active
     read = _read_of(factor.node)
     part = Part(target, name_of(read.arg), abs(read.offset), "dense", term)
@@ -58,7 +65,7 @@ def _part(target: str, dims: Sequence[str], term: Term) -> Part:
     if not summed:
         diagonal = set(own) == set(dims)
         return replace(part, kind="diagonal") if diagonal else part
-    return _contraction(part, summed)
+    return _contraction(normal, part, summed)
 
 
 def _read_of(node: ir.Node) -> ir.Shift:
@@ -66,27 +73,23 @@ def _read_of(node: ir.Node) -> ir.Shift:
     return next(n for n in subtree(node) if isinstance(n, ir.Shift))
 
 
-def _contraction(part: Part, summed: dict[str, str]) -> Part:
+def _contraction(normal: Normal, part: Part, summed: dict[str, str]) -> Part:
     """Low rank where no factor ties a summed index to the same dim of the result."""
-    term = part.term
-    reached = set(summed.values())
-    columns: list[Factor] = []
-    rows = list(term.passive)
-    growing = True
-    while growing:
-        tied = [f for f in rows if reached & set(f.names)]
-        rows = [f for f in rows if f not in tied]
-        columns.extend(tied)
-        reached |= {n for f in tied for n in f.names if n in term.bound}
-        growing = bool(tied)
-    if any(set(summed) & set(f.names) for f in columns):
+    sides = sides_of(part.term, summed)
+    if sides is None:
+        return part
+    rank = rank_of(part.term.passive, sides.inner, normal.dims)
+    full = product_of([normal.dims.extent(d) for d in summed])
+    if at_least(rank, full):
         return part
     return replace(
         part,
         kind="low_rank",
-        rows=tuple(rows),
-        columns=tuple(columns),
+        rows=sides.rows,
+        columns=sides.columns,
         contracted=frozenset(summed),
+        inner=sides.inner,
+        rank=rank,
     )
 
 
@@ -98,7 +101,7 @@ class Found:
     """The structure of a transition, None where nothing of the state is left."""
 
     structure: Structure | None
-    rank: int | None
+    rank: Size | None
     invariant: bool
 
 
@@ -106,7 +109,9 @@ def structure_of(
     normal: Normal, shapes: dict[str, tuple[str, ...]], polys: dict[str, Poly]
 ) -> Found:
     """The structure of the joint transition of several states."""
-    parts = [p for s, poly in polys.items() for p in parts_of(s, shapes[s], poly)]
+    parts = [
+        p for s, poly in polys.items() for p in parts_of(normal, s, shapes[s], poly)
+    ]
     diagonal = _diagonals(normal, parts)
     others = [p for p in parts if p.kind != "diagonal"]
     low = [p for p in others if p.kind == "low_rank"]
@@ -134,18 +139,22 @@ _ORDER: tuple[Literal["identity", "scalar", "diagonal"], ...] = (
 )
 
 
-def _low(prefix: str, parts: list[Part]) -> tuple[Structure, int | None]:
+def _low(prefix: str, parts: list[Part]) -> tuple[Structure, Size | None]:
     """Low rank with its rank, if all of it is on the same side of the state."""
     if len({p.contracted for p in parts}) > 1:
         return "dense", None
-    rows = {(p.target, _side(p.rows, p.contracted)) for p in parts}
-    columns = {(p.source, p.lag, _columns(p)) for p in parts}
+    single = [p for p in parts if not p.inner]
+    rows = {(p.target, _side(p.rows, p.contracted)) for p in single}
+    columns = {(p.source, p.lag, _columns(p)) for p in single}
+    ranks = [p.rank for p in parts if p.inner]
+    if single:
+        ranks.append(Lit(min(len(rows), len(columns))))
     names: dict[str, Structure] = {
         "": "low_rank",
         "scalar_plus_": "scalar_plus_low_rank",
         "diagonal_plus_": "diagonal_plus_low_rank",
     }
-    return names[prefix], min(len(rows), len(columns))
+    return names[prefix], sum_of(ranks)
 
 
 def _side(factors: Iterable[Factor], dims: Iterable[str]) -> frozenset[Factor]:
@@ -229,7 +238,7 @@ def affine_of(
     offset: ir.Node | None,
 ) -> verdict.Affine:
     """An update in normal form as data for the scheduler."""
-    parts = parts_of(state, dims, poly)
+    parts = parts_of(normal, state, dims, poly)
     own = tuple(
         coefficient(p.term)
         for p in parts
@@ -265,13 +274,16 @@ def _term(normal: Normal, part: Part) -> verdict.Term:
         return result
     pairs = zip(state.node.type.dims, state.names, strict=True)
     back = {n: d for d, n in pairs if d in part.contracted}
-    left = _over(product(part.rows, table), table.values())
+    inner = tuple(table[n] for n in sorted(part.inner))
+    loose = [n for n in table.values() if n not in inner]
+    left = _over(product(part.rows, table), loose)
     return replace(
         result,
         kind="low_rank",
         left=scaled(scale, left),
-        right=_over(product(part.columns, {**table, **back}), table.values()),
+        right=_over(product(part.columns, {**table, **back}), loose),
         contracted=tuple(d for d in state.node.type.dims if d in part.contracted),
+        inner=inner,
     )
 
 

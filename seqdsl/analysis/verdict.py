@@ -53,8 +53,8 @@ class Term:
     where `masks` (bools) all hold, elsewhere the term is 0. For a term that is diagonal
     `over` is empty. In another semiring than the real one, sum and product are the
     semiring's. For a low-rank one, `left` and `right` split the factors:
-    the term is `left * sum[dims](right * state)` with the state's own dims, where
-    `dims` are `contracted`.
+    the term is `sum[inner](left * sum[contracted](right * state))` with the state's own
+    dims.
     """
 
     state: str
@@ -67,6 +67,7 @@ class Term:
     left: ir.Node | None = None
     right: ir.Node | None = None
     contracted: tuple[str, ...] = ()
+    inner: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,8 @@ class Affine:
 class Verdict:
     """What may be done with a recurrence, and why nothing more.
 
-    `rank` counts the low-rank part of the transition (None without one), `invariant`
+    `rank` counts the low-rank part of the transition (None without one, or where only
+    the layer's options tell: `rank_size` is the formula), `invariant`
     says that the transition is the same at every step. `updates` hold the normal form,
     whose second names of dims have the extents in `dims`. For a monoid `leaf` is what a
     step is as an element of it (`monoids.py` says how to combine and apply them), along
@@ -99,6 +101,7 @@ class Verdict:
     verdict: Kind
     structure: Structure | None = None
     rank: int | None = None
+    rank_size: Size | None = None
     semiring: Semiring | None = None
     invariant: bool = False
     complex: bool = False
@@ -187,6 +190,8 @@ def _structure(verdict: Verdict) -> str:
     text = _STRUCTURES[verdict.structure]
     if verdict.rank is not None:
         text += f" {verdict.rank}"
+    elif verdict.rank_size is not None:
+        text += f" {verdict.rank_size}"
     if verdict.monoid is not None:
         return f"{text} of {verdict.monoid}s"
     field_ = "complex" if verdict.complex else verdict.semiring

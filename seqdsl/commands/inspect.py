@@ -9,7 +9,14 @@ from importlib.resources import files
 
 from seqdsl import driver, report
 from seqdsl.analysis import Analyzed
-from seqdsl.analysis.verdict import Kind, Strategy, Verdict, one_line
+from seqdsl.analysis.verdict import Kind, Verdict
+from seqdsl.commands.explanation import (
+    Known,
+    check_line,
+    explain_verdict,
+    full_json,
+    known_sizes,
+)
 from seqdsl.commands.outcome import (
     OK,
     WRONG_CALL,
@@ -20,7 +27,6 @@ from seqdsl.commands.outcome import (
     print_json,
 )
 from seqdsl.diagnostics import CallError, SpecError
-from seqdsl.ir.text import node_text
 from seqdsl.report import Style
 from seqdsl.terminal import visible
 
@@ -78,8 +84,19 @@ def _file_json(name: str, checked: driver.Checked) -> dict[str, object]:
     }
 
 
-def layer_json(layer: str, verdicts: tuple[Verdict, ...]) -> dict[str, object]:
+def full_layer_json(
+    layer: str, analyzed: Analyzed, known: Mapping[str, Known]
+) -> dict[str, object]:
     """What `explain --json` prints for one layer."""
+    rows: list[dict[str, object]] = []
+    for verdict in analyzed.verdicts:
+        sizes = known.get(verdict.recurrence.layer, {})
+        rows.append({**_recurrence(verdict), **full_json(analyzed, verdict, sizes)})
+    return {"layer": layer, "recurrences": rows}
+
+
+def layer_json(layer: str, verdicts: tuple[Verdict, ...]) -> dict[str, object]:
+    """The verdicts of one layer, as `check --json` prints them."""
     return {"layer": layer, "recurrences": [_recurrence(v) for v in verdicts]}
 
 
@@ -102,7 +119,7 @@ def _verdict_lines(analyzed: Analyzed) -> Iterator[tuple[str, Kind]]:
     if not analyzed.verdicts:
         yield "no recurrence: parallel", "none"
     for verdict in analyzed.verdicts:
-        yield one_line(verdict), verdict.verdict
+        yield check_line(analyzed, verdict), verdict.verdict
 
 
 # ---- explain
@@ -114,16 +131,19 @@ def explain(request: Request, json: bool) -> int:
         return _explain_code(request.file.upper(), json)
     elaborated = elaborate_request(request)
     analyzed = driver.analyze(elaborated.model)
+    known = known_sizes(analyzed, request.given)
     if json:
-        print_json(layer_json(elaborated.model.name, analyzed.verdicts))
+        print_json(full_layer_json(elaborated.model.name, analyzed, known))
         return OK
     report.show(elaborated.warnings)
     print(visible(f"layer {elaborated.model.name}"))
     if not analyzed.verdicts:
         print("  no recurrence: every step is computed at once")
-    print()
     for verdict in analyzed.verdicts:
-        _print_verdict(verdict)
+        print()
+        layer = verdict.recurrence.layer
+        for line in explain_verdict(analyzed, verdict, known.get(layer, {})):
+            print(visible(line))
     return OK
 
 
@@ -139,27 +159,3 @@ def _explain_code(code: str, json: bool) -> int:
     else:
         report.show_page(page)
     return OK
-
-
-def _print_verdict(verdict: Verdict) -> None:
-    report.say([(visible(f"  {one_line(verdict)}"), verdict.verdict)])
-    for update in verdict.updates:
-        for term in update.terms:
-            factors = " * ".join(map(node_text, term.factors)) or "1"
-            print(f"    {update.state} takes {term.kind} of {node_text(term.read)}:")
-            print(f"      {factors}")
-        if update.offset is not None:
-            print(f"    {update.state} adds {node_text(update.offset)}")
-    for strategy in verdict.strategies:
-        print(f"    {strategy:<9} {WAYS[strategy]}")
-    print()
-    report.show(verdict.reasons, file=sys.stdout)
-
-
-WAYS: Mapping[Strategy, str] = {
-    "loop": "T steps one after another; what does not read the state stands outside",
-    "scan": "about log2(T) rounds, each over all steps at once",
-    "chunk": "T/C chunks one after another, matrix products within each",
-    "convolve": "one convolution over all steps, T log2(T) by FFT",
-    "newton": "a scan per iteration, repeated until the steps agree; on request",
-}

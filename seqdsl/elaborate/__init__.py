@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,12 +54,24 @@ def elaborate(
     if not isinstance(found, Binding) or not isinstance(found.decl, ast.LayerDecl):
         raise KeyError(suggest(layer, list(program.layers)) or layer)
     request = Request(found.file, found.decl, dict(given or {}))
-    ctx = elaborate_layer(request, {})
+    with _deep_recursion():
+        ctx = elaborate_layer(request, {})
     errors = [d for d in ctx.diagnostics if d.is_error]
     if errors:
         raise SpecError(sorted(errors, key=_place))
     warnings = tuple(sorted(ctx.diagnostics, key=_place))
     return Elaborated(finish(ctx, request), warnings)
+
+
+@contextmanager
+def _deep_recursion() -> Generator[None]:
+    """Room for expressions as deep as the parser allows, in calls as deep as we allow."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, 50_000))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
 
 
 def _place(diagnostic: Diagnostic) -> tuple[str, int]:

@@ -17,9 +17,11 @@ from seqdsl.elaborate.program import Binding
 from seqdsl.elaborate.unify import fit, item_name, shape_text
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit, Scalar, Size, substitute
-from seqdsl.ir.types import BATCH, TIME, Type
+from seqdsl.ir.types import BATCH, TIME, Type, promote
 from seqdsl.source import Span
 from seqdsl.syntax import ast
+
+_DEEPEST = 50
 
 
 @dataclass
@@ -97,10 +99,8 @@ def _fit_input(
             "rename or project the argument so that it fits",
         )
 
-    declared = statement.type.dtype or "float"
-    if (declared == "int") != (node.type.dtype == "int") and not (
-        declared in ("float", "complex") and node.type.dtype in ("int", "float")
-    ):
+    declared = dims.dtype_of(statement.type)
+    if promote(declared, node.type.dtype) != declared:
         raise ctx.fail(
             "E0407", f"{name} is declared {declared} and got {node.type.dtype}", span
         )
@@ -185,6 +185,9 @@ def _elaborate(ctx: Context, callee: Callee, span: Span) -> ir.Model:
         value = ctx.value_of(size)
         if value is not None:
             known[name] = value
+    if len(ctx.chain) > _DEEPEST:
+        message = f"layers and defs are nested more than {_DEEPEST} deep here"
+        raise ctx.fail("E0115", message, span, "repeat one with `repeat n in N:`")
     if callee.decl.name in ctx.chain:
         raise ctx.fail(
             "E0115",
@@ -300,6 +303,7 @@ def _result_dim(
         if name not in options:
             options[name] = substitute(default, options)
     size = substitute(model.dims[dim], options)
+    dims.bounded(ctx, size, model.span)
     entity = scope.find(dim)
     if isinstance(entity, Static) and entity.size == size:
         return dims.dim_name(ctx, scope, ast.Name(id=dim))

@@ -9,6 +9,7 @@ from seqdsl.diagnostics import Label
 from seqdsl.elaborate import (
     dims,
     equations,
+    keys,
     parametric,
     repeats,
 )
@@ -88,6 +89,13 @@ def _declare_one(ctx: Context, scope: Scope, statement: ast.Stmt) -> None:
                 "inputs are declared outside `repeat`",
                 statement.span,
                 "move the line to the top of the layer",
+            )
+        case ast.InputStmt(name=name) if name in keys.CALL_WORDS:
+            raise ctx.fail(
+                "E0116",
+                f"an input cannot be called `{name}`: the call of a layer uses the word",
+                statement.span,
+                f"choose another name, such as `{name}s` or `{name}_in`",
             )
         case ast.InputStmt(name=name):
             _enter(ctx, scope, name, "input", name_span(statement, name))

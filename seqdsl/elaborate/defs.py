@@ -7,9 +7,11 @@ from seqdsl.elaborate.context import Axis, Bound, Context, Scope, Site, Static
 from seqdsl.elaborate.program import Binding, suggest
 from seqdsl.elaborate.unify import fit, item_name, shape_text
 from seqdsl.ir import nodes as ir
-from seqdsl.ir.types import TIME, DType, Type
+from seqdsl.ir.types import TIME, Type, promote
 from seqdsl.source import Span
 from seqdsl.syntax import ast
+
+_DEEPEST = 50
 
 
 def inline(
@@ -18,6 +20,9 @@ def inline(
     """The result of a def, its equations added to the layer's."""
     decl = found.decl
     assert isinstance(decl, ast.DefDecl)
+    if len(ctx.chain) > _DEEPEST:
+        message = f"layers and defs are nested more than {_DEEPEST} deep here"
+        raise ctx.fail("E0115", message, expr.span, "write one of them out")
     if decl.name in ctx.chain:
         raise ctx.fail(
             "E0115",
@@ -142,9 +147,18 @@ def _bind(
         place.names[arg.name] = Static(size, arg.span, dim)
         return
     node = expressions.value(ctx, where, site, source)
+    if arg.type is not None and arg.type.dtype is not None:
+        _check_dtype(ctx, arg, node, source.span)
     if arg.type is not None and arg.type.shape is not None:
         _fit(ctx, place, bound, arg, node, source.span, expr)
     place.names[arg.name] = Bound(_shared(ctx, scope, site, arg.name, node), arg.span)
+
+
+def _check_dtype(ctx: Context, arg: ast.ArgDecl, node: ir.Node, span: Span) -> None:
+    declared, came = dims.dtype_of(arg.type), node.type.dtype
+    if promote(declared, came) != declared:
+        message = f"`{arg.name}` is declared {declared} and got {came}"
+        raise ctx.fail("E0407", message, span)
 
 
 def _fit(
@@ -214,10 +228,11 @@ def extern(
             message = f"`{arg.name}` is declared {shape_text(shape)} and got {actual}"
             return ctx.fail("E0407", message + (f": {why}" if why else ""), source.span)
 
+        _check_dtype(ctx, arg, node, source.span)
         fitted = fit(shape, node.type.dims, bound, False, fail)
         bound.update((item_name(item), dim) for item, dim in fitted.pairs)
         signature.append(
-            (arg.name, _declared(arg.type, tuple(d for _, d in fitted.pairs)))
+            (arg.name, Type(dims.dtype_of(arg.type), tuple(d for _, d in fitted.pairs)))
         )
     for name, dim in bound.items():
         place.names[name] = Static(ctx.dims[dim], decl.span, dim, used=True)
@@ -232,10 +247,3 @@ def extern(
         span=expr.span,
         type=Type(result.dtype, result.dims, axes),
     )
-
-
-def _declared(type_: ast.TypeExpr | None, shape: tuple[str, ...]) -> Type:
-    dtype: DType = "float"
-    if type_ is not None and type_.dtype in ("int", "bool", "complex"):
-        dtype = type_.dtype
-    return Type(dtype, shape)

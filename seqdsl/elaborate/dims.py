@@ -8,13 +8,14 @@ from seqdsl.elaborate import late
 from seqdsl.elaborate.context import Bound, Context, Scope, Static, Value
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
-from seqdsl.ir.sizes import OPERATORS, Lit, Opt, Size, SizeError, apply, options_of
+from seqdsl.ir.sizes import OPERATORS, Apply, Lit, Opt, Size, SizeError, apply, options_of
 from seqdsl.ir.types import DType, Type
 from seqdsl.source import Span
 from seqdsl.syntax import ast
 from seqdsl.syntax.format import format_expr
 
 _BINARY = {"+", "-", "*", "/", "//", "%", "**", "and", "or"}
+_LONGEST = 500
 _CONSTANTS = {"inf": float("inf"), "pi": 3.141592653589793}
 
 
@@ -24,9 +25,32 @@ def static(ctx: Context, scope: Scope, expr: ast.Expr) -> Size | None:
     Raises `Poisoned` after reporting arithmetic without a value (E0217).
     """
     try:
-        return _static(ctx, scope, expr)
+        size = _static(ctx, scope, expr)
     except SizeError as error:
         raise ctx.fail("E0217", f"{error}", expr.span) from None
+    return size if size is None else bounded(ctx, size, expr.span)
+
+
+def bounded(ctx: Context, size: Size, span: Span) -> Size:
+    """`size`; E0217 where it has grown so long that evaluating it would take forever.
+
+    Sizes are written out in full, so that a chain of dims that each double the one before
+    grows with a power of its length.
+    """
+    pending, seen = [size], 0
+    while pending:
+        part = pending.pop()
+        seen += 1
+        if seen > _LONGEST:
+            raise ctx.fail(
+                "E0217",
+                f"this extent is made of more than {_LONGEST} numbers and options",
+                span,
+                "make one of the dims that it is computed from an option",
+            )
+        if isinstance(part, Apply):
+            pending.extend(part.args)
+    return size
 
 
 def require_static(ctx: Context, scope: Scope, expr: ast.Expr, what: str) -> Size:
@@ -48,7 +72,9 @@ def _static_help(scope: Scope, expr: ast.Expr) -> str:
     if isinstance(expr, ast.Name):
         entity = scope.find(expr.id)
         if isinstance(entity, Value) and entity.kind == "equation":
-            return f"an equation is a value of the run; a constant is `dim {expr.id} = …`"
+            return (
+                f"an equation is a value of the run; a constant is `dim {expr.id} = …`"
+            )
     return "use numbers and options here, not values that change at run time"
 
 
@@ -184,7 +210,7 @@ def note_integral(ctx: Context, size: Size) -> None:
 
 def check_extent(ctx: Context, size: Size, span: Span) -> None:
     """E0204 where a known size is not an extent; its options are whole numbers."""
-    note_integral(ctx, size)
+    note_integral(ctx, bounded(ctx, size, span))
     value = ctx.value_of(size)
     if value is None:
         return
@@ -242,10 +268,14 @@ def shape_of(
 
 def type_of(ctx: Context, scope: Scope, expr: ast.TypeExpr) -> Type:
     """A written type, without axes."""
-    dtype: DType = "float"
-    if expr.dtype in ("int", "bool", "complex"):
-        dtype = expr.dtype
-    return Type(dtype, shape_of(ctx, scope, expr.shape or (), expr.span))
+    return Type(dtype_of(expr), shape_of(ctx, scope, expr.shape or (), expr.span))
+
+
+def dtype_of(expr: ast.TypeExpr | None) -> DType:
+    """The dtype of a written type; float where none is written."""
+    if expr is not None and expr.dtype in ("int", "bool", "complex"):
+        return expr.dtype
+    return "float"
 
 
 # ---- Renames, splits, merges

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import keyword
+
 from seqdsl.elaborate.context import Context, Scope, Site
 from seqdsl.source import Span
 from seqdsl.syntax import ast
@@ -74,6 +76,16 @@ _TAKEN = frozenset(
         "externs",
     ]
 )
+
+
+# What callers of a layer already mean by these words, so no input can be called so.
+CALL_WORDS = frozenset(
+    """
+    self state segments return_state time batch externs abs all any bool dict enumerate
+    float int isinstance len list max min range round set sorted str sum super tuple
+    type zip
+    """.split()
+) | frozenset(keyword.kwlist)
 
 
 def safe(key: str) -> str:

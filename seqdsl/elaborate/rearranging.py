@@ -26,6 +26,7 @@ def _concat(ctx: Context, scope: Scope, site: Site, expr: ast.Call) -> ir.Node:
     assert item.expr is not None
     dim = dims.dim_name(ctx, scope, item.expr)
     extent = late.total([ctx.dims[dim]] * len(args))
+    dims.check_extent(ctx, extent, item.span)
     into = (
         dims.declare_dim(ctx, scope, item.rename, extent, item.span)
         if item.rename

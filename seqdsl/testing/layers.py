@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import cast
 
 from torch import Tensor, nn
 
+from seqdsl.backends.reference import initial_params
 from seqdsl.backends.torch import Artifact, compile_model
 from seqdsl.backends.torch.load import load
 from seqdsl.elaborate import Program, elaborate
@@ -72,7 +73,7 @@ def subjects(
 
     decl = next(d for d in program.spec.layers if d.name == layer)
     start = {**said.options_for(decl), **(given or {})}
-    for options in option_sets(form, start, count):
+    for options in _sound(option_sets(form, start, 4 * count), form)[:count]:
         yield subject(
             form(options),
             options,
@@ -81,6 +82,22 @@ def subjects(
             said=said,
             file=file or source.name,
         )
+
+
+def _sound(
+    found: Sequence[dict[str, Scalar]],
+    form: Callable[[Mapping[str, Scalar]], ir.Model],
+) -> Sequence[dict[str, Scalar]]:
+    """Options under which initial values are numbers; all, where there are none such.
+
+    `index[K] / (K - 1)` has none for K = 1, and nothing could be seen through NaN.
+    """
+    return [o for o in found if _finite(form(o), o)] or found
+
+
+def _finite(model: ir.Model, options: Mapping[str, Scalar]) -> bool:
+    values = initial_params(model, options, 0).values()
+    return not any(bool(v.isnan().any()) for v in values)
 
 
 def subject(

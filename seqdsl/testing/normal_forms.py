@@ -13,6 +13,7 @@ from seqdsl.backends.reference import initial_params, interpret
 from seqdsl.differentiate.broadcast import spread
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
+from seqdsl.ir.bind import bind_sizes
 from seqdsl.ir.sizes import Scalar
 
 
@@ -56,11 +57,12 @@ def check_normal_forms(
             continue
         model = _with_normal_forms(analyzed, verdict)
         params = initial_params(model, options=options, seed=0)
+        sizes = bind_sizes(model, options).dims
         values = interpret(
             model,
             options=options,
             params={n: _noise(p.shape, p.dtype, make) for n, p in params.items()},
-            inputs={i.name: _value(i, options, make) for i in model.inputs},
+            inputs={i.name: _value(i, sizes, make) for i in model.inputs},
         )
         for state in recurrence.states:
             compared += 1
@@ -94,11 +96,11 @@ def _noise(
 
 
 def _value(
-    declared: ir.Input, options: Mapping[str, Scalar], make: torch.Generator
+    declared: ir.Input, sizes: Mapping[str, int], make: torch.Generator
 ) -> torch.Tensor:
     axes = declared.type.axes
     lead = (2, 3) if "t" in axes else (2,) if axes else ()
-    shape = (*lead, *(int(options.get(d, d)) for d in declared.type.dims))
+    shape = (*lead, *(int(sizes.get(d, d)) for d in declared.type.dims))
     match declared.type.dtype:
         case "int":
             return torch.randint(0, 4, shape, generator=make)

@@ -71,6 +71,8 @@ def label(found: Verdict) -> str:
     words = [found.structure]
     if found.rank is not None:
         words.append(str(found.rank))
+    elif found.rank_size is not None:
+        words.append(str(found.rank_size))
     if found.semiring not in ("real", None):
         words.append(found.semiring)
     if found.monoid:

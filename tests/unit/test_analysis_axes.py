@@ -61,7 +61,7 @@ DELTA = "S[n-1] - a * k * (dot[K](k, S[n-1]) - n * v)"
     ("steps", "first", "update", "expected"),
     [
         ("3", "a * W[t-1]", DELTA, "scalar plus low rank 3 (real)"),
-        ("N", "a * W[t-1]", DELTA, "scalar plus low rank (real)"),
+        ("N", "a * W[t-1]", DELTA, "scalar plus low rank N (real)"),
         ("2", "k * W[t-1]", DELTA, "diagonal plus low rank 2 (real)"),
         ("N", "W[t-1]", "v * S[n-1] + k * v", "diagonal (real)"),
         ("N", "W[t-1]", "S[n-1] + W[t-1] + k * v", "dense (real)"),
@@ -142,6 +142,8 @@ layer L(D):
     output h
 """
     found = by_name(text)["", "h", "t"]
+    assert (found.structure, found.invariant) == ("dense", True)
+    found = by_name(text.replace("width = 3", "width = D"))["", "h", "t"]
     assert [r.code for r in found.reasons] == ["E0306"]
 
 

@@ -104,7 +104,9 @@ def test_an_unknown_layer_is_a_key_error() -> None:
 
 
 def test_positional_options_and_their_count() -> None:
-    cell = "layer Cell(D, H, gain = 1):\n    input x: [D]\n    output gain * linear(x, H)"
+    cell = (
+        "layer Cell(D, H, gain = 1):\n    input x: [D]\n    output gain * linear(x, H)"
+    )
     assert model(layer("input x: [D]\nc = Cell(D, 3, 2)\noutput c(x)", "D", cell))
     for made, code in (
         ("Cell(D, 3, 2, 1)", "E0401"),

@@ -1,0 +1,190 @@
+"""What `explain` says of one recurrence: derivation, costs, numerical safety."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+
+from seqdsl import report
+from seqdsl.analysis import Analyzed
+from seqdsl.analysis.costs import Costs, costs
+from seqdsl.analysis.derivation import Step, derivation
+from seqdsl.analysis.safety import Note, safety
+from seqdsl.analysis.verdict import Strategy, Verdict, one_line
+from seqdsl.diagnostics import Diagnostic, SpecError
+from seqdsl.ir import nodes as ir
+from seqdsl.ir.bind import bind_sizes
+from seqdsl.ir.sizes import Lit, Scalar, SizeError, evaluate
+from seqdsl.terminal import visible
+
+Known = Mapping[str, Scalar]
+WIDTH = 88
+SHORT = 24
+"""A state size of more characters is left out of the one line of `check`."""
+
+WAYS: Mapping[Strategy, str] = {
+    "loop": "T steps one after another; what does not read the state stands outside",
+    "scan": "about log2(T) rounds, each over all steps at once",
+    "chunk": "T/C chunks one after another, matrix products within each",
+    "convolve": "one convolution over all steps, T log2(T) by FFT",
+    "newton": "a scan per iteration, repeated until the steps agree; on request",
+}
+_FIR_WAYS: Mapping[Strategy, str] = {
+    "loop": "T steps one after another, the last few kept",
+    "convolve": "all steps at once",
+}
+
+
+# ---- Sizes that are known
+
+
+def known_sizes(analyzed: Analyzed, given: Known) -> dict[str, Known]:
+    """Values of options and dims by the `layer` of verdicts, as far as they are known.
+
+    Options that are no part of a dim count with their defaults; the others only where
+    some are given.
+    """
+    found: dict[str, Known] = {}
+    _sizes_below(analyzed.model, _own_sizes(analyzed.model, given), "", found)
+    return found
+
+
+def _own_sizes(model: ir.Model, given: Known) -> Known:
+    known = {
+        o.name: o.default.value
+        for o in model.options
+        if isinstance(o.default, Lit) and not o.integral
+    }
+    known.update(given)
+    if given:
+        with suppress(SpecError):
+            bound = bind_sizes(model, given)
+            known.update(bound.options)
+            known.update(bound.dims)
+    return known
+
+
+def _sizes_below(
+    model: ir.Model, known: Known, path: str, found: dict[str, Known]
+) -> None:
+    found[path] = known
+    for instance in model.instances:
+        inner: dict[str, Scalar] = {}
+        for name, size in instance.options:
+            with suppress(KeyError, SizeError):
+                inner[name] = evaluate(size, known)
+        own = dict(_own_sizes(instance.model, {}))
+        own.update(inner)
+        for dim, size in instance.model.dims.items():
+            with suppress(KeyError, SizeError):
+                own[dim] = evaluate(size, own)
+        below = f"{path}.{instance.name}" if path else instance.name
+        _sizes_below(instance.model, own, below, found)
+
+
+# ---- As JSON
+
+
+def full_json(analyzed: Analyzed, verdict: Verdict, known: Known) -> dict[str, object]:
+    """State size, costs, derivation and numerical safety of one recurrence."""
+    model = analyzed.model_of(verdict)
+    found = costs(model, verdict)
+    notes = safety(model, verdict, found, known)
+    return {
+        "state_size": str(found.state),
+        "costs": [row.to_json() for row in found.rows],
+        "derivation": [step.to_json() for step in derivation(model, verdict)],
+        "safety": [note.to_json() for note in notes],
+    }
+
+
+# ---- As text
+
+
+def check_line(analyzed: Analyzed, verdict: Verdict) -> str:
+    """The one line of a verdict, with the size of its state where that is short."""
+    line = one_line(verdict)
+    size = str(costs(analyzed.model_of(verdict), verdict).state)
+    if verdict.verdict == "none" or len(size) > SHORT:
+        return line
+    return f"{line}; state {size}"
+
+
+def explain_verdict(
+    analyzed: Analyzed, verdict: Verdict, known: Known
+) -> Iterator[str]:
+    """All that is known of one recurrence, as lines."""
+    model = analyzed.model_of(verdict)
+    found = costs(model, verdict)
+    yield f"  {one_line(verdict)}"
+    yield ""
+    yield from _steps(derivation(model, verdict))
+    yield ""
+    yield f"    {_streaming(verdict, found)}"
+    if found.rows:
+        yield ""
+        yield from _table(verdict, found)
+    notes = safety(model, verdict, found, known)
+    if notes:
+        yield ""
+        yield "    numerical safety"
+        yield from _notes(notes)
+    for reason in verdict.reasons:
+        yield ""
+        yield from _indented(reason)
+
+
+def _steps(steps: Iterable[Step]) -> Iterator[str]:
+    for step in steps:
+        line = "" if step.line is None else str(step.line)
+        yield from _wrapped(f"    {step.lead:<8}{line:>4} | ", step.text)
+
+
+def _wrapped(lead: str, text: str) -> Iterator[str]:
+    room = max(30, WIDTH - len(lead))
+    parts = textwrap.wrap(
+        visible(text), room, break_long_words=False, break_on_hyphens=False
+    )
+    rest = " " * (len(lead) - 2) + "| " if lead.endswith("| ") else " " * len(lead)
+    for i, part in enumerate(parts or [""]):
+        yield f"{rest if i else lead}{part}"
+
+
+def _streaming(verdict: Verdict, found: Costs) -> str:
+    axis = verdict.recurrence.axis
+    if axis != "t":
+        return f"runs along {axis} within a step; it keeps {found.state} numbers there"
+    if not verdict.streams:
+        return "does not stream: it reads later steps"
+    if not found.state.terms:
+        return "streams, with no state"
+    return f"streams; state: {found.state} numbers per sequence"
+
+
+def _table(verdict: Verdict, found: Costs) -> Iterator[str]:
+    """A row a strategy: exact formulas, and below what it does."""
+    head = ("strategy", "depth", "work (operations)", "memory traffic (bytes, float32)")
+    rows = [(r.strategy, str(r.depth), str(r.work), str(r.bytes)) for r in found.rows]
+    widths = [max(len(r[i]) for r in (head, *rows)) for i in range(4)]
+    ways = _FIR_WAYS if verdict.verdict == "fir" else WAYS
+    for row in (head, *rows):
+        cells = (f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True))
+        yield f"    {'  '.join(cells)}".rstrip()
+    for cost in found.rows:
+        way = ways.get(cost.strategy, WAYS[cost.strategy])
+        lead = f"    {cost.strategy:<{widths[0]}}  "
+        yield from _wrapped(lead, f"{cost.work.order()}: {way}")
+
+
+def _notes(notes: Iterable[Note]) -> Iterator[str]:
+    for note in notes:
+        line = "" if note.span is None else str(note.span.line)
+        lead = "warning" if note.warning else ""
+        yield from _wrapped(f"    {lead:<8}{line:>4} | ", note.text)
+
+
+def _indented(diagnostic: Diagnostic) -> Iterator[str]:
+    """A reason drawn below its verdict."""
+    for line in report.plain(diagnostic).splitlines():
+        yield f"    {line}"
