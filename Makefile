@@ -2,9 +2,9 @@
 PYTHON ?= python3
 VENV   ?= .venv
 JOBS   ?= 2
-# PyPI's torch for Linux brings CUDA along (gigabytes). The CPU build is preferred where
-# this index answers; elsewhere pip's own indexes serve. Empty: never asked.
-TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+# Where pip finds a CPU build of torch. Empty: where pip looks anyway, which for Linux may
+# bring CUDA along (gigabytes); name PyTorch's index of CPU wheels here to avoid that.
+TORCH_INDEX ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
@@ -42,9 +42,6 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	  { echo "seqdsl needs Python >= 3.11; name one: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	@echo "installing the pinned packages into $(VENV) (torch takes a minute)"
-	@index=; if [ -n "$(TORCH_INDEX)" ] && \
-	  curl -fsIL --max-time 10 -o /dev/null "$(TORCH_INDEX)/torch/" 2>/dev/null; \
-	  then index="--extra-index-url $(TORCH_INDEX)"; fi; \
-	  $(PIP) $$index torch
+	$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
 	$(PIP) -e '.[test]'
 	@touch $@

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 
-import torch
-
 from seqdsl.backends.torch.attention import fused
 from seqdsl.backends.torch.construct import constructor
 from seqdsl.backends.torch.dispatch import fused_experts
@@ -20,8 +18,10 @@ from seqdsl.backends.torch.parameters import linear_paths
 from seqdsl.backends.torch.resets import resetter
 from seqdsl.backends.torch.streaming import Streaming, streaming
 from seqdsl.backends.torch.unsupported import check_supported
+from seqdsl.elaborate.keys import MODULE_ATTRIBUTES
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.walk import subtree
+from seqdsl.rewrite.drop_unused import drop_unused
 from seqdsl.rewrite.expand_grad import expand_grad
 from seqdsl.rewrite.fold_conditions import fold_conditions
 from seqdsl.rewrite.inline import inline_calls
@@ -96,7 +96,9 @@ def prepare(model: ir.Model) -> Plan:
     while sampling := _sampling_calls(model):
         model = inline_calls(model, sampling)
     check_supported(model)
-    return plan(model)
+    planned = plan(drop_unused(model))
+    used = drop_unused(planned.model)
+    return planned if used == planned.model else plan(used)
 
 
 def _sampling_calls(model: ir.Model) -> frozenset[str]:
@@ -183,7 +185,7 @@ def make_layer(model: ir.Model) -> Layer:
         if option in attributes:
             continue
         name = identifier(option)
-        while name in taken or hasattr(torch.nn.Module, name) or name in _KEYWORDS:
+        while name in taken or name in MODULE_ATTRIBUTES or name in _KEYWORDS:
             name += "_"
         taken.add(name)
         attributes[option] = name
@@ -202,7 +204,7 @@ def _doc(model: ir.Model, memory: Streaming) -> tuple[str, ...]:
     lines = [line.strip().lstrip("#").strip() for line in first]
     equations = _equations(model)
     if equations:
-        lines += ["", *(f"    {line}" for line in equations)]
+        lines += ["", *equations]
     if memory.reasons:
         why, span = memory.reasons[0]
         place = where(span)

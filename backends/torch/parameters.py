@@ -6,11 +6,10 @@ import keyword
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import torch
-
 from seqdsl.backends.torch.method import Method
 from seqdsl.backends.torch.python import Atom
 from seqdsl.backends.torch.values import Value
+from seqdsl.elaborate.keys import MODULE_ATTRIBUTES
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Size
 from seqdsl.ir.walk import subtree
@@ -43,7 +42,7 @@ def _dotted(root: str, parts: list[str], key: str) -> str:
         last = i + 1 == len(parts)
         if keyword.iskeyword(part):
             code = f'getattr({code}, "{part}")'
-        elif hasattr(torch.nn.Module, part):
+        elif part in MODULE_ATTRIBUTES:
             kind = "_parameters" if last and not key.endswith(".") else "_modules"
             code = f'{code}.{kind}["{part}"]'
         else:
@@ -66,6 +65,9 @@ class Tree:
         """The node at the dotted path `key`."""
         node = self
         for part in key.split("."):
+            if part.startswith("{"):
+                # loops of several inlined calls may run over one list of modules
+                part = next((c for c in node.children if c.startswith("{")), part)
             node = node.children.setdefault(part, Tree())
         return node
 

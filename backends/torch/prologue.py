@@ -105,10 +105,10 @@ def local_lines(c: Method, m: Method, memory: Streaming) -> None:
     if memory.has("position"):
         first = one_line(entry_of(memory, "position"))
         c.line(f"t = {c.helper('_positions')}({first}, time, starts)")
-    _copy_lines(c, memory)
+    _copy_lines(c, m, memory)
 
 
-def _copy_lines(c: Method, memory: Streaming) -> None:
+def _copy_lines(c: Method, m: Method, memory: Streaming) -> None:
     if not c.model.copies:
         return
     last = one_line(entry_of(memory, "segment"))
@@ -118,7 +118,9 @@ def _copy_lines(c: Method, memory: Streaming) -> None:
         c.line(f"all_t = torch.cat([{one_line(t)}, t], 1)")
         c.line(f"all_ids = torch.cat([{one_line(ids)}, ids], 1)")
     else:
-        c.line("all_t, all_ids = t, ids")
+        c.line("all_ids = ids")
+        if any("all_t" in line for line in m.lines):
+            c.line("all_t = t")
 
 
 def positions(m: Method, memory: Streaming) -> None:

@@ -171,6 +171,9 @@ def layout(
         ):
             inside = _joined(_arguments(expr))
             return layout(head, value, f".{name}({inside}){tail}", indent, bracketed)
+        case Invoke(function=Attribute(value=Binary() | Unary() as value, name=name)):
+            inside = _joined(_arguments(expr))
+            return _parenthesized(head, value, f".{name}({inside}){tail}", indent)
         case Invoke(function=function):
             opened = f"{pad}{head}{one_line(function, _TIGHT)}("
             return _spread(opened, _arguments(expr), f"){tail}", indent)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from seqdsl.backends.torch.expressions import expression
 from seqdsl.backends.torch.method import Layer, Method
 from seqdsl.backends.torch.names import Names
@@ -90,8 +92,12 @@ def _by_scope(model: ir.Model) -> list[tuple[tuple[str, ...], list[ir.Param]]]:
                 visit(model.param[node.name], above | {param.name})
         placed[param.name] = param
 
+    seen: set[str] = set()
     for param in model.params:
-        visit(param, frozenset())
+        stored = re.sub(r"\{\w+\}", "{}", param.key)
+        if stored not in seen:
+            seen.add(stored)
+            visit(param, frozenset())
     groups: list[tuple[tuple[str, ...], list[ir.Param]]] = []
     for param in placed.values():
         marks = [p[1:-1] for p in param.key.split(".") if p.startswith("{")]

@@ -19,11 +19,12 @@ from seqdsl.analysis.intervals import (
     point,
     square,
 )
+from seqdsl.analysis.lengths import normed, same
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Apply, Lit, Opt, Scalar, Size
 
-_SIZE_OPS = {"+": "add", "-": "sub", "*": "mul", "/": "div", "**": "pow", "neg": "neg"}
-_SIZE_OPS |= {
+_INFIX = {"+": "add", "-": "sub", "*": "mul", "/": "div", "**": "pow", "neg": "neg"}
+_SIZE_OPS = _INFIX | {
     n: n for n in ("min", "max", "abs", "sqrt", "exp", "log", "floor", "ceil")
 }
 _COUNT = Interval(1.0, INF)
@@ -119,9 +120,15 @@ class Bounds:
         if name in self.model.input:
             boolean = self.model.input[name].type.dtype == "bool"
             self._names[name] = UNIT if boolean else REAL
-        elif name in self.model.equation:
+        elif name in self.model.equation and not self._may_stop(name):
             self._names[name] = self.of(self.model.equation[name].expr)
         return self._names[name]
+
+    def _may_stop(self, name: str) -> bool:
+        """Whether a value may stay what it was at an earlier step, or the initial one."""
+        scope = self.model.equation[name].scope
+        repeats = (self.model.repeat[a] for a in scope if a in self.model.repeat)
+        return any(r.condition is not None for r in repeats)
 
     # ---- Sizes
 
@@ -174,7 +181,7 @@ class Bounds:
         match node.op, node.args:
             case "mul", (a, b) if a == b:
                 return square(self.of(a))
-            case "mul", (a, b) if self._over_norm(a, b) or self._over_norm(b, a):
+            case "mul", (a, b) if normed(self, a, b) or normed(self, b, a):
                 return _AT_MOST_UNIT
             case "sub", (a, b) if self._bounded_by(a, b):
                 return Interval(-INF, 0.0)
@@ -193,62 +200,11 @@ class Bounds:
             high = self.model.equation[high.name].expr
         match high:
             case ir.Map(op="max" | "logaddexp", args=args):
-                return any(self._same(low, a) or self._bounded_by(low, a) for a in args)
+                return any(
+                    same(self.model, low, a) or self._bounded_by(low, a) for a in args
+                )
             case _:
                 return False
-
-    def _over_norm(self, value: ir.Node, factor: ir.Node) -> bool:
-        """Whether `factor` is 1 over the length of a vector that `value` is part of."""
-        return bool(self._normed(value, factor))
-
-    def _normed(self, value: ir.Node, factor: ir.Node) -> frozenset[str]:
-        factor = self._behind(factor)
-        if not isinstance(factor, ir.Map) or factor.op != "rsqrt":
-            return frozenset()
-        (inside,) = factor.args
-        match self._behind(inside):
-            case ir.Map(op="add" | "max", args=(a, b)):
-                sums = [x for x, y in ((a, b), (b, a)) if self.of(y).low >= 0]
-            case _:
-                sums = [inside]
-        for candidate in map(self._behind, sums):
-            match candidate:
-                case ir.Reduce(
-                    op="sum", where=None, arg=ir.Map(op="square", args=(v,)), over=over
-                ) if self._same(v, value):
-                    return frozenset(over)
-                case ir.Contract(args=(v, w), over=over) if v == w:
-                    if self._same(v, value):
-                        return frozenset(over)
-                case _:
-                    pass
-        return frozenset()
-
-    def _same(self, a: ir.Node, b: ir.Node) -> bool:
-        return a == b or self._behind(a) == self._behind(b)
-
-    def _behind(self, node: ir.Node) -> ir.Node:
-        """What a name stands for."""
-        while isinstance(node, ir.Ref) and node.name in self.model.equation:
-            if node.name in self.model.state:
-                return node
-            node = self.model.equation[node.name].expr
-        return node
-
-    def unit_along(self, node: ir.Node) -> frozenset[str]:
-        """Dims along which `node` is a vector of length at most 1."""
-        match self._behind(node):
-            case ir.Map(op="mul", args=(a, b)):
-                found = self._normed(a, b) | self._normed(b, a)
-                for vector, factor in ((a, b), (b, a)):
-                    if self.of(factor).inside(-1, 1):
-                        found |= self.unit_along(vector)
-                return found
-            case ir.Rename(arg=arg, pairs=pairs):
-                table = dict(pairs)
-                return frozenset(table.get(d, d) for d in self.unit_along(arg))
-            case _:
-                return frozenset()
 
     def _contract(self, args: tuple[ir.Node, ...], over: tuple[str, ...]) -> Interval:
         if len(args) == 2 and args[0] == args[1]:

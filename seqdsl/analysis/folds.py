@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from fractions import Fraction
 from typing import Literal
 
+from seqdsl.analysis.applied import arguments
 from seqdsl.analysis.normal import Normal
-from seqdsl.analysis.pointwise import arguments
 from seqdsl.analysis.terms import Factor, Poly, Term, add, scale
 
 LIMIT = 32

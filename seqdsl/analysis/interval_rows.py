@@ -2,7 +2,7 @@
 
 A row goes from the intervals of the arguments to that of the result. The numbers are
 real ones: rounding may put a value on an open end, and nothing is said about values
-that are no number.
+that are not finite.
 """
 
 from __future__ import annotations

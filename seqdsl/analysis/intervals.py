@@ -1,7 +1,7 @@
 """Sets of numbers between two ends, and arithmetic with them.
 
 The numbers are real ones: rounding may put a value on an open end, and nothing is said
-about values that are no number.
+about values that are not finite.
 """
 
 from __future__ import annotations

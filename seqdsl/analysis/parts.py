@@ -131,6 +131,7 @@ class Parts:
 
 def _lags(nodes: Iterable[ir.Node], name: str, axis: str) -> Iterator[int]:
     for node in nodes:
-        shifted = isinstance(node, ir.Shift) and node.axis == axis
-        if shifted and name_of(node.arg) == name:
+        if not isinstance(node, ir.Shift) or node.axis != axis:
+            continue
+        if name_of(node.arg) == name:
             yield abs(node.offset)

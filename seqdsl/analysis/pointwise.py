@@ -10,12 +10,12 @@ x / x) is not an identity here.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from seqdsl.analysis.applied import applied, arguments, flipped
 from seqdsl.analysis.choices import extremum_of
-from seqdsl.analysis.positive import positive
+from seqdsl.analysis.logarithms import log_of_sum, logarithm, softplus
 from seqdsl.analysis.rebuild import poly_node
 from seqdsl.analysis.terms import (
     Factor,
@@ -78,12 +78,6 @@ def product(normal: Normal, a: Poly, b: Poly) -> Poly:
     return result
 
 
-def arguments(factor: Factor) -> tuple[Poly, ...]:
-    """What a nonlinear factor was applied to, under the factor's current names."""
-    table = dict(zip(factor.own, factor.names, strict=True))
-    return tuple(collect(t.renamed(table) for t in p) for p in factor.args)
-
-
 def _one_exponential(normal: Normal, term: Term) -> Poly:
     exps = [f for f in term.factors if f.op == "exp"]
     if len(exps) < 2:
@@ -107,19 +101,7 @@ def _exponential(normal: Normal, node: ir.Node, argument: Poly) -> Poly:
         value = poly_node(argument, normal.dims)
         assert value is not None
         return normal.free(build.map_("exp", value))
-    return _applied(normal, "exp", node, argument)
-
-
-def _applied(normal: Normal, op: str, node: ir.Node, argument: Poly) -> Poly:
-    """`op(argument)` as a factor indexed by all that the argument is indexed by."""
-    names = sorted({n for t in argument for n in t.free})
-    key = normal.interner.key((op, tuple(names), frozenset(argument)))
-    shape = replace(node.type, dims=tuple(names))
-    shown = replace(node, type=shape)
-    factor = Factor(
-        "nonlinear", key, tuple(names), shown, op, tuple(names), (argument,)
-    )
-    return (Term(Fraction(1), (factor,)),)
+    return applied(normal, "exp", node, argument)
 
 
 def _reciprocal(normal: Normal, node: ir.Map, b: ir.Node) -> Poly:
@@ -134,7 +116,7 @@ def _reciprocal(normal: Normal, node: ir.Map, b: ir.Node) -> Poly:
             minus = scale(arguments(factor)[0], Fraction(-1))
             return _exponential(normal, factor.node, minus)
         case _:
-            return _applied(normal, "reciprocal", node, poly)
+            return applied(normal, "reciprocal", node, poly)
 
 
 def _power(normal: Normal, a: ir.Node, n: int) -> Poly:
@@ -175,15 +157,15 @@ def _function(normal: Normal, node: ir.Map) -> Poly:
         case "exp", (p,):
             return _exponential(normal, node, p)
         case "log", (p,):
-            return _logarithm(normal, node, p)
+            return logarithm(normal, node, p)
         case "log1p", (p,):
-            return _logarithm(normal, node, add(ONE, p))
+            return logarithm(normal, node, add(ONE, p))
         case "logaddexp", (p, q):
-            return _log_of_sum(normal, node, [p, q])
+            return log_of_sum(normal, node, [p, q])
         case "logsigmoid", (p,):
-            return scale(_softplus(normal, node, scale(p, Fraction(-1))), Fraction(-1))
+            return scale(softplus(normal, node, scale(p, Fraction(-1))), Fraction(-1))
         case "softplus", (p,):
-            return _softplus(normal, node, p)
+            return softplus(normal, node, p)
         case "silu", (p,):
             return product(normal, p, _sigmoid(normal, node, p))
         case "sigmoid", (p,):
@@ -194,97 +176,22 @@ def _function(normal: Normal, node: ir.Map) -> Poly:
             return normal.opaque(node)
 
 
-def _flipped(p: Poly) -> bool:
-    """Whether `-p` is the one of `p` and `-p` that is written down."""
-    first = min(p, key=lambda t: tuple((f.key, f.names) for f in t.factors))
-    return first.scale < 0
-
-
 def _symmetric(normal: Normal, node: ir.Map, op: str, p: Poly) -> Poly:
     if op in ("sign",) or not p:
         return normal.opaque(node)
-    if not _flipped(p):
-        return _applied(normal, op, node, p)
-    result = _applied(normal, op, node, scale(p, Fraction(-1)))
+    if not flipped(p):
+        return applied(normal, op, node, p)
+    result = applied(normal, op, node, scale(p, Fraction(-1)))
     return scale(result, Fraction(-1)) if op in _ODD else result
 
 
 def _sigmoid(normal: Normal, node: ir.Map, p: Poly) -> Poly:
     if not p:
         return constant(HALF)
-    if not _flipped(p):
-        return _applied(normal, "sigmoid", node, p)
-    mirrored = _applied(normal, "sigmoid", node, scale(p, Fraction(-1)))
+    if not flipped(p):
+        return applied(normal, "sigmoid", node, p)
+    mirrored = applied(normal, "sigmoid", node, scale(p, Fraction(-1)))
     return add(ONE, scale(mirrored, Fraction(-1)))
-
-
-def _softplus(normal: Normal, node: ir.Map, p: Poly) -> Poly:
-    if not p:
-        return normal.free(build.map_("log", build.const(2.0)))
-    if is_free(p):
-        value = poly_node(p, normal.dims)
-        assert value is not None
-        return normal.free(build.map_("softplus", value))
-    if not _flipped(p):
-        return _applied(normal, "softplus", node, p)
-    return add(p, _applied(normal, "softplus", node, scale(p, Fraction(-1))))
-
-
-def _logarithm(normal: Normal, node: ir.Map, p: Poly) -> Poly:
-    inverse = _of_sigmoid(p)
-    if inverse is not None:
-        return scale(_softplus(normal, node, inverse), Fraction(-1))
-    exponents = [_exponent(normal, t) for t in _in_order(p)]
-    kept = [e for e in exponents if e is not None]
-    if len(kept) < len(p) or all(map(is_free, kept)):
-        return _applied(normal, "log", node, p) if p else normal.opaque(node)
-    return _log_of_sum(normal, node, kept)
-
-
-def _of_sigmoid(p: Poly) -> Poly | None:
-    """The q for which `p` is 1 / (1 + exp(q))."""
-    match p:
-        case (Term(scale=one, factors=(Factor(op="sigmoid") as f,), bound=bound),):
-            minus = scale(arguments(f)[0], Fraction(-1))
-            return minus if one == 1 and not bound else None
-        case (a, b):
-            (rest,) = [t for t in (a, b) if t != ONE[0]] if ONE[0] in p else [a]
-            match rest:
-                case Term(scale=minus, factors=(Factor(op="sigmoid") as f,)):
-                    plain = minus == -1 and not rest.bound and ONE[0] in p
-                    return arguments(f)[0] if plain else None
-                case _:
-                    return None
-        case _:
-            return None
-
-
-def _in_order(p: Poly) -> list[Term]:
-    return sorted(p, key=lambda t: tuple((f.key, f.names) for f in t.factors))
-
-
-def _exponent(normal: Normal, term: Term) -> Poly | None:
-    """The log of a term that is positive: a number times an exponential."""
-    exps = [f for f in term.factors if f.op == "exp"]
-    rest = tuple(f for f in term.factors if f.op != "exp")
-    known = all(f.kind == "free" and positive(normal.model, f.node) for f in rest)
-    if term.scale <= 0 or term.bound or len(exps) > 1 or not known:
-        return None
-    exponent = arguments(exps[0])[0] if exps else ()
-    if term.scale == 1 and not rest:
-        return exponent
-    value = poly_node((Term(term.scale, rest),), normal.dims)
-    assert value is not None
-    return add(exponent, normal.free(build.map_("log", value)))
-
-
-def _log_of_sum(normal: Normal, node: ir.Map, exponents: list[Poly]) -> Poly:
-    """log(exp(a) + exp(b) + …) as a + softplus(b - a), and so on."""
-    total, *others = exponents
-    for other in others:
-        gap = add(other, scale(total, Fraction(-1)))
-        total = add(total, _softplus(normal, node, gap))
-    return total
 
 
 def _extremum(normal: Normal, node: ir.Map, op: str, polys: tuple[Poly, ...]) -> Poly:
@@ -301,5 +208,5 @@ def _extremum(normal: Normal, node: ir.Map, op: str, polys: tuple[Poly, ...]) ->
 def _distance(normal: Normal, node: ir.Map, p: Poly) -> Poly:
     if not p:
         return ()
-    positive = scale(p, Fraction(-1)) if _flipped(p) else p
-    return _applied(normal, "abs", node, positive)
+    positive = scale(p, Fraction(-1)) if flipped(p) else p
+    return applied(normal, "abs", node, positive)

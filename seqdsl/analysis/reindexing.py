@@ -13,7 +13,7 @@ from seqdsl.analysis.terms import Factor, Poly, Term, collect, multiply, rename
 from seqdsl.differentiate.broadcast import ZERO, spread
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
-from seqdsl.ir.sizes import Lit, Size, apply
+from seqdsl.ir.sizes import Lit, apply
 from seqdsl.ir.types import TIME
 from seqdsl.ir.walk import children, with_children
 
@@ -195,14 +195,15 @@ class Reindexer:
             case ir.SliceDim(dim=dim, start=start, step=step, into=into):
                 return build.slice_dim(value, dim, start, step, into, node.span)
             case ir.Roll(dim=dim, offset=offset, wrap=wrap):
-                rolled = isinstance(value, ir.Roll) and value.dim == dim
-                if rolled and wrap and value.wrap:
-                    return self._rolled(value, offset)
+                if isinstance(value, ir.Roll) and wrap and value.wrap:
+                    return self._rolled(value, node)
                 return build.roll(value, dim, offset, wrap, node.span)
 
-    def _rolled(self, value: ir.Roll, offset: Size) -> ir.Node:
-        """Two rolls along the same dim as one, or none."""
-        total = apply("+", value.offset, offset)
+    def _rolled(self, value: ir.Roll, node: ir.Roll) -> ir.Node:
+        """A roll of a roll; along the same dim they are one, or none."""
+        if value.dim != node.dim:
+            return build.roll(value, node.dim, node.offset, True, node.span)
+        total = apply("+", value.offset, node.offset)
         if total == Lit(0):
             return value.arg
         return build.roll(value.arg, value.dim, total, True, value.span)

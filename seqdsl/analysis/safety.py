@@ -10,6 +10,7 @@ from typing import Literal
 from seqdsl.analysis.bounds import Bounds
 from seqdsl.analysis.costs import Costs
 from seqdsl.analysis.intervals import UNIT, Interval, add, multiply, point
+from seqdsl.analysis.lengths import unit_along
 from seqdsl.analysis.show import Shower
 from seqdsl.analysis.verdict import Affine, Term, Verdict
 from seqdsl.diagnostics import CallError
@@ -126,7 +127,7 @@ class _Safety:
             return
         dims = ", ".join(term.contracted)
         right = self.show.text(term.right)
-        unit = self.bounds.unit_along(term.right) & set(term.contracted)
+        unit = unit_along(self.bounds, term.right) & set(term.contracted)
         how = "at most 1" if unit else "not bounded: l2norm would bound it"
         text = (
             f"the low-rank part reads along {right}, whose length over {dims} is {how}"

@@ -164,7 +164,7 @@ def _streaming(verdict: Verdict, found: Costs) -> str:
 
 def _table(verdict: Verdict, found: Costs) -> Iterator[str]:
     """A row a strategy: exact formulas, and below what it does."""
-    head = ("strategy", "depth", "work (operations)", "memory traffic (bytes, float32)")
+    head = ("strategy", "depth", "work (flops)", "bytes (float32)")
     rows = [(r.strategy, str(r.depth), str(r.work), str(r.bytes)) for r in found.rows]
     widths = [max(len(r[i]) for r in (head, *rows)) for i in range(4)]
     ways = _FIR_WAYS if verdict.verdict == "fir" else WAYS

@@ -21,8 +21,6 @@ from seqdsl.ir.types import BATCH, TIME, Type, promote
 from seqdsl.source import Span
 from seqdsl.syntax import ast
 
-_DEEPEST = 50
-
 
 @dataclass
 class Callee:
@@ -185,9 +183,7 @@ def _elaborate(ctx: Context, callee: Callee, span: Span) -> ir.Model:
         value = ctx.value_of(size)
         if value is not None:
             known[name] = value
-    if len(ctx.chain) > _DEEPEST:
-        message = f"layers and defs are nested more than {_DEEPEST} deep here"
-        raise ctx.fail("E0115", message, span, "repeat one with `repeat n in N:`")
+    ctx.enter(span)
     if callee.decl.name in ctx.chain:
         raise ctx.fail(
             "E0115",
@@ -203,10 +199,11 @@ def _elaborate(ctx: Context, callee: Callee, span: Span) -> ir.Model:
         tuple(callee.extra),
         (*ctx.chain, callee.decl.name),
     )
-    result = layer.layer_model(request, ctx.models)
-    if isinstance(result, ir.Model):
-        return result
-    ctx.diagnostics.extend(d for d in result if d not in ctx.diagnostics)
+    entry = layer.layer_model(request, ctx.models)
+    ctx.grow(entry.written, span)
+    if isinstance(entry.result, ir.Model):
+        return entry.result
+    ctx.diagnostics.extend(d for d in entry.result if d not in ctx.diagnostics)
     raise Poisoned
 
 

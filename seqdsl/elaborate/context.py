@@ -24,6 +24,9 @@ from seqdsl.ir.types import Type
 from seqdsl.source import Span
 from seqdsl.syntax import ast
 
+_DEEPEST = 50
+_LARGEST = 20_000
+
 
 class Poisoned(Exception):
     """A mistake has been reported; what depends on it stays silent."""
@@ -166,11 +169,15 @@ class Site:
 
 @dataclass(frozen=True)
 class Entry:
-    """A sub-layer elaborated under the options `known`, of which `settled` decided its form."""
+    """A sub-layer elaborated under the options `known`, of which `settled` decided its form.
+
+    `written` counts the layers and defs that it is made of.
+    """
 
     known: Mapping[str, Scalar]
     settled: Mapping[str, Scalar]
     result: ir.Model | tuple[Diagnostic, ...]
+    written: int
 
     def serves(self, known: Mapping[str, Scalar]) -> bool:
         """Whether the result is right under other options too."""
@@ -229,6 +236,7 @@ class Context:
     inner: dict[str, Value] = field(default_factory=dict[str, Value])
     names: set[str] = field(default_factory=set[str])
     sites: int = 0
+    written: int = 0
     used_dims: set[str] = field(default_factory=set[str])
 
     # ---- errors
@@ -288,6 +296,23 @@ class Context:
             name=name, expr=node, scope=axes, written=False, span=node.span
         )
         return build.ref(name, node.type, node.span)
+
+    # ---- limits, against specs that would never come to an end
+
+    def enter(self, span: Span) -> None:
+        """E0115 where one more layer or def in a layer or def would be too deep."""
+        if len(self.chain) > _DEEPEST:
+            message = f"layers and defs are nested more than {_DEEPEST} deep here"
+            help_ = "repeat a layer with `repeat n in N:`, or write one out"
+            raise self.fail("E0115", message, span, help_)
+
+    def grow(self, by: int, span: Span) -> None:
+        """Count layers and defs that this layer is made of; E0115 where it is too many."""
+        self.written += by
+        if self.written > _LARGEST:
+            message = f"this layer is made of more than {_LARGEST} layers and defs"
+            help_ = "repeat one with `repeat n in N:`"
+            raise self.fail("E0115", message, span, help_)
 
     # ---- names and sizes
 

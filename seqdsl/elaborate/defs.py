@@ -11,8 +11,6 @@ from seqdsl.ir.types import TIME, Type, promote
 from seqdsl.source import Span
 from seqdsl.syntax import ast
 
-_DEEPEST = 50
-
 
 def inline(
     ctx: Context, scope: Scope, site: Site, expr: ast.Call, found: Binding
@@ -20,9 +18,8 @@ def inline(
     """The result of a def, its equations added to the layer's."""
     decl = found.decl
     assert isinstance(decl, ast.DefDecl)
-    if len(ctx.chain) > _DEEPEST:
-        message = f"layers and defs are nested more than {_DEEPEST} deep here"
-        raise ctx.fail("E0115", message, expr.span, "write one of them out")
+    ctx.enter(expr.span)
+    ctx.grow(1, expr.span)
     if decl.name in ctx.chain:
         raise ctx.fail(
             "E0115",

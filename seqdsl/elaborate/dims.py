@@ -8,7 +8,16 @@ from seqdsl.elaborate import late
 from seqdsl.elaborate.context import Bound, Context, Scope, Static, Value
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
-from seqdsl.ir.sizes import OPERATORS, Apply, Lit, Opt, Size, SizeError, apply, options_of
+from seqdsl.ir.sizes import (
+    OPERATORS,
+    Apply,
+    Lit,
+    Opt,
+    Size,
+    SizeError,
+    apply,
+    options_of,
+)
 from seqdsl.ir.types import DType, Type
 from seqdsl.source import Span
 from seqdsl.syntax import ast

@@ -12,9 +12,41 @@ PRIMITIVES = ("linear", "embed", "conv", "param")
 
 # Attributes of `torch.nn.Module` (and of the generated classes) that a parameter
 # must not hide.
-_TAKEN = frozenset(
+MODULE_ATTRIBUTES = frozenset(
     [
         "T_destination",
+        "_apply",
+        "_backward_hooks",
+        "_backward_pre_hooks",
+        "_buffers",
+        "_call_impl",
+        "_compiled_call_impl",
+        "_forward_hooks",
+        "_forward_hooks_always_called",
+        "_forward_hooks_with_kwargs",
+        "_forward_pre_hooks",
+        "_forward_pre_hooks_with_kwargs",
+        "_get_backward_hooks",
+        "_get_backward_pre_hooks",
+        "_get_name",
+        "_is_full_backward_hook",
+        "_load_from_state_dict",
+        "_load_state_dict_post_hooks",
+        "_load_state_dict_pre_hooks",
+        "_maybe_warn_non_full_backward_hook",
+        "_modules",
+        "_named_members",
+        "_non_persistent_buffers_set",
+        "_parameters",
+        "_register_load_state_dict_pre_hook",
+        "_register_state_dict_hook",
+        "_replicate_for_data_parallel",
+        "_save_to_state_dict",
+        "_slow_forward",
+        "_state_dict_hooks",
+        "_state_dict_pre_hooks",
+        "_version",
+        "_wrapped_call_impl",
         "add_module",
         "apply",
         "bfloat16",
@@ -27,6 +59,7 @@ _TAKEN = frozenset(
         "double",
         "dump_patches",
         "eval",
+        "externs",
         "extra_repr",
         "float",
         "forward",
@@ -45,6 +78,7 @@ _TAKEN = frozenset(
         "named_modules",
         "named_parameters",
         "parameters",
+        "prefill",
         "register_backward_hook",
         "register_buffer",
         "register_forward_hook",
@@ -72,25 +106,49 @@ _TAKEN = frozenset(
         "verdicts",
         "xpu",
         "zero_grad",
-        "prefill",
-        "externs",
     ]
 )
 
-
 # What callers of a layer already mean by these words, so no input can be called so.
 CALL_WORDS = frozenset(
-    """
-    self state segments return_state time batch externs abs all any bool dict enumerate
-    float int isinstance len list max min range round set sorted str sum super tuple
-    type zip
-    """.split()
+    [
+        "self",
+        "state",
+        "segments",
+        "return_state",
+        "time",
+        "batch",
+        "externs",
+        "abs",
+        "all",
+        "any",
+        "bool",
+        "dict",
+        "enumerate",
+        "float",
+        "int",
+        "isinstance",
+        "len",
+        "list",
+        "max",
+        "min",
+        "range",
+        "round",
+        "set",
+        "sorted",
+        "str",
+        "sum",
+        "super",
+        "tuple",
+        "type",
+        "zip",
+    ]
 ) | frozenset(keyword.kwlist)
 
 
 def safe(key: str) -> str:
     """`key` with parts that a torch module cannot have as attributes changed by a `_`."""
-    return ".".join(f"{p}_" if p in _TAKEN else p for p in key.split("."))
+    return ".".join(f"{p}_" if p in MODULE_ATTRIBUTES else p for p in key.split("."))
 
 
 def local_name(site: Site, expr: ast.Expr, kind: str, key: str | None) -> str:

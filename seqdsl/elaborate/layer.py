@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from seqdsl.diagnostics import Diagnostic, Label
+from seqdsl.diagnostics import Label
 from seqdsl.elaborate import (
     checks,
     declare,
@@ -62,17 +62,19 @@ class Request:
         return (self.file.key, self.decl.name, id(self.decl), shapes, self.extra)
 
 
-def layer_model(request: Request, models: Models) -> ir.Model | tuple[Diagnostic, ...]:
+def layer_model(request: Request, models: Models) -> Entry:
     """The model of a sub-layer, or its errors; models are shared between calls."""
     entries = models.setdefault(request.key, [])
     for entry in entries:
         if entry.serves(request.known):
-            return entry.result
+            return entry
     ctx = elaborate_layer(request, models)
     errors = tuple(d for d in ctx.diagnostics if d.is_error)
     result = errors or finish(ctx, request)
-    entries.append(Entry(dict(request.known), dict(ctx.settled), result))
-    return result
+    known, settled = dict(request.known), dict(ctx.settled)
+    entry = Entry(known, settled, result, ctx.written + 1)
+    entries.append(entry)
+    return entry
 
 
 def elaborate_layer(request: Request, models: Models) -> Context:

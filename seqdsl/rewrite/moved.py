@@ -46,12 +46,13 @@ class Move:
             params[param.name] = present.get(key) or _fresh(
                 f"{prefix}_{param.name}", taken
             )
-        dims: dict[str, str] = {}
+        dims = _fixed_dims(model, callee, params)
         for theirs in callee.dims:
-            ours = dict(call.dims).get(theirs)
+            ours = dims.get(theirs) or dict(call.dims).get(theirs)
             # two dims of the callee that are one of ours must stay apart inside
-            if ours is None or ours in dims.values():
+            if theirs not in dims and (ours is None or ours in dims.values()):
                 ours = _fresh(f"{prefix}_{theirs}", taken)
+            assert ours is not None
             dims[theirs] = ours
         args = [a.type.axes for _, a in call.args]
         extra = frozenset[str](call.scope).union(*args) - {BATCH, TIME}
@@ -282,6 +283,20 @@ class Move:
             dims=tuple((theirs, self.axis(ours)) for theirs, ours in inner.dims),
             scope=self.scope(inner.scope),
         )
+
+
+def _fixed_dims(
+    model: ir.Model, callee: ir.Model, params: dict[str, str]
+) -> dict[str, str]:
+    """Dims of the callee that parameters have fixed which an earlier call brought."""
+    dims: dict[str, str] = {}
+    for theirs, ours in params.items():
+        if ours in model.param:
+            pairs = zip(
+                callee.param[theirs].type.dims, model.param[ours].type.dims, strict=True
+            )
+            dims.update(pairs)
+    return dims
 
 
 def _fresh(name: str, taken: set[str]) -> str:

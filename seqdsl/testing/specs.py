@@ -11,7 +11,8 @@ from typing import cast
 
 from hypothesis import strategies as st
 
-from seqdsl.testing.spec_expressions import UNARY, expression, leaf
+from seqdsl.testing.spec_expressions import expression, leaf
+from seqdsl.testing.spec_operators import UNARY
 from seqdsl.testing.spec_repeats import repeat
 from seqdsl.testing.spec_scope import SHAPES, Dims, Named, Writer, shape
 from seqdsl.testing.spec_states import state

@@ -71,8 +71,6 @@ NEAR: list[Row] = [
     ("sequential E0301", (H, "h = sin(h[t-1]) + sin(h[t-1])")),
     ("sequential E0301", (H, "h = 1e-9 * tanh(h[t-1]) + f * h[t-1]")),
     ("sequential E0302", (H, "m = h[t-1] * h[t-1]", "h = f * h[t-1] + g * m - m * f")),
-    ("sequential E0304", ("state h: bool = false", "h = not h[t-1]")),
-    ("sequential E0304", ("state h: bool = false", "h = h[t-1] != on")),
     ("sequential E0312", (H, "h = f * stopgrad(h[t-1]) + x")),
     ("sequential E0311", ("state z: complex [D] = 0", "z = f * conj(z[t-1]) + x")),
     (
@@ -85,6 +83,55 @@ NEAR: list[Row] = [
     ("sequential E0305", (H, "h = top[D](h[t-1], 2) + x")),
     ("sequential E0301", (H, "h = gelu(f * h[t-1] + x)")),
     ("sequential E0301", (H, "h = h[t-1] ** 0.5 + x")),
+    # almost a maximum, a minimum or a clamp
+    ("sequential E0304", (H, "h = where(x > h[t-1], x, 0.5 * h[t-1])")),
+    ("sequential E0304", (H, "h = where(x > h[t-1], x + f, h[t-1])")),
+    ("sequential E0304", (H, "h = where(2 * x > h[t-1], x, h[t-1])")),
+    ("sequential E0304", (H, "h = where(x == h[t-1], x, h[t-1] + 1)")),
+    ("sequential E0304", (H, "h = where(f * x > f * h[t-1], x, h[t-1])")),
+    ("sequential E0301", (H, "h = max(h[t-1], x) + min(h[t-1], f)")),
+    ("sequential E0301", (H, "h = 0.5 * (h[t-1] + x) + 0.6 * abs(h[t-1] - x)")),
+    ("sequential E0301", (H, "h = f * max(h[t-1], x) + g * min(h[t-1], x)")),
+    ("sequential E0301", (H, "h = min(max(h[t-1] + x, 0), 10 - h[t-1])")),
+    # almost a log of a sum of exponentials
+    (
+        "sequential E0301",
+        (H, "m = max(h[t-1], x)", "h = m + log(exp(h[t-1] - m) + exp(f - m) - 1)"),
+    ),
+    ("sequential E0301", (H, "h = 2 * softplus(h[t-1] - x) + x")),
+    ("sequential E0301", (H, "h = x - softplus(h[t-1])")),
+    ("sequential E0301", (H, "h = log(sigmoid(h[t-1])) + x")),
+    ("sequential E0301", (H, "h = logaddexp(h[t-1], x) - softplus(h[t-1] - f)")),
+    # almost an automaton
+    (
+        "sequential E0304",
+        ("state h: bool [D] = false", "h = roll[D](h[t-1], 1) != keep"),
+    ),
+    (
+        "sequential E0301",
+        (
+            "input table: int [D]",
+            "state h: int = 0",
+            "h = table[D = min(h[t-1] + 1, 3)]",
+        ),
+    ),
+    (
+        "sequential E0301",
+        ("input table: [D]", "state h: [] = 0", "h = table[D = int(h[t-1])]"),
+    ),
+    (
+        "sequential E0301",
+        ("input table: int [D]", "state h: int = 0", "h = table[D = h[t-1]] + i"),
+    ),
+    # almost higher order, almost low rank
+    ("sequential E0306", (H, "h = conv(h[t-1], width = N) + x")),
+    ("sequential E0306", (H, "h = conv(tanh(h[t-1]), width = 2) + x")),
+    ("sequential E0302", (H, "h = 2 * h[t-1] - h[t-1] * h[t-2] + x")),
+    ("sequential E0302", (S, "S = S[t-1] - k * dot[K](k * S[t-1], S[t-1])")),
+    (
+        "sequential E0305",
+        (S, "S = S[t-1] - k * dot[K](softmax[K](S[t-1]), k2 * v)"),
+    ),
 ]
 
 

@@ -260,7 +260,12 @@ def test_externs_declare_what_they_take_and_give() -> None:
     assert shape(found, "out") == ("D", "2")
     (signature,) = found.externs
     assert [name for name, _ in signature.args] == ["state_", "steps"]
-    for args, code in (("x", "E0401"), ("n, n", "E0407"), ("x, 0.5", "E0407"), ("x, n, k = 1", "E0402")):
+    for args, code in (
+        ("x", "E0401"),
+        ("n, n", "E0407"),
+        ("x, 0.5", "E0407"),
+        ("x, n, k = 1", "E0402"),
+    ):
         assert only_error(layer(text.format(args), "D", extern)).code == code
 
 

@@ -126,3 +126,12 @@ def test_check_imports_nothing_heavy() -> None:
     assert "'seqdsl'" in loaded
     for name in (*HEAVY, "numpy", "rich"):
         assert f"'{name}'" not in loaded
+
+
+def test_parameters_cannot_hide_what_a_torch_module_has() -> None:
+    import torch
+
+    from seqdsl.elaborate.keys import MODULE_ATTRIBUTES
+
+    names = {*dir(torch.nn.Module), *vars(torch.nn.Module())}
+    assert {n for n in names if not n.startswith("__")} <= MODULE_ATTRIBUTES

@@ -90,7 +90,7 @@ def read_case(path: Path) -> Case:
     listed = re.search(r"^# options: (.*)$", text, re.MULTILINE)
     pairs = re.findall(r"(\w+) = ([\w.]+)", listed[1] if listed else "")
     options: dict[str, Scalar] = {k: float(v) if "." in v else int(v) for k, v in pairs}
-    fixed = {k: int(v) for k, v in re.findall(r"^# input (\w+): (\d+)$", text, re.M)}
+    fixed = {k: int(v) for k, v in re.findall(r"^# input (\w+): (\d+)$", text, re.MULTILINE)}
     model = elaborate_text(text)
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(1)

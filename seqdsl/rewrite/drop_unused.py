@@ -1,0 +1,55 @@
+"""Drops equations, states and calls that no output needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from seqdsl.ir import nodes as ir
+from seqdsl.ir.walk import references
+
+
+def drop_unused(model: ir.Model) -> ir.Model:
+    """`model` without what cannot reach an output; parameters and sub-layers stay.
+
+    A layer's state dict and its initial values are thus those of the spec.
+    """
+    needed: set[str] = set()
+    todo = [name for output in model.outputs for name in _reads(output.expr)]
+    while todo:
+        name = todo.pop()
+        if name in needed:
+            continue
+        needed.add(name)
+        for expr in _definition(model, name):
+            todo.extend(_reads(expr))
+    return replace(
+        model,
+        equations=tuple(e for e in model.equations if e.name in needed),
+        states=tuple(s for s in model.states if s.name in needed),
+        calls=tuple(c for c in model.calls if c.name in needed),
+    )
+
+
+def _reads(expr: ir.Node) -> Iterator[str]:
+    for read in references(expr):
+        yield read.name if isinstance(read, ir.Ref) else read.call
+
+
+def _definition(model: ir.Model, name: str) -> Iterator[ir.Node]:
+    """Everything that the value or call `name` is computed from."""
+    scope: tuple[str, ...] = ()
+    if name in model.equation:
+        scope = model.equation[name].scope
+        yield model.equation[name].expr
+    if name in model.state:
+        yield model.state[name].initial
+    if name in model.call:
+        scope = model.call[name].scope
+        yield from (arg for _, arg in model.call[name].args)
+    for axis in scope:
+        repeat = model.repeat[axis]
+        if repeat.condition is not None:
+            yield repeat.condition
+        if isinstance(repeat.count, ir.Base):
+            yield repeat.count

@@ -1,0 +1,205 @@
+"""In which loops equations run, and what leaves a loop along time."""
+
+from __future__ import annotations
+
+import pytest
+
+from seqdsl.diagnostics import SpecError
+from seqdsl.elaborate import elaborate_text
+from seqdsl.ir.text import node_text
+from seqdsl.schedule.make import plan, plan_step
+from seqdsl.schedule.plan import Assign, Call, DepthLoop, Step, TimeLoop, walk
+from seqdsl.schedule.visibility import Reach, reach_of_copies
+
+GRU = """
+layer GRU(D, H):
+    input x: [D]
+    state h: [H] = 0
+    r = sigmoid(linear(x, H) + linear(h[t-1], H))
+    z = sigmoid(linear(x, H) + linear(h[t-1], H))
+    n = tanh(linear(x, H) + r * linear(h[t-1], H))
+    h = (1 - z) * n + z * h[t-1]
+    output h
+"""
+
+
+def shape(steps: tuple[Step, ...]) -> list[object]:
+    """Steps as nested lists of names, loops led by their axis."""
+    result: list[object] = []
+    for step in steps:
+        match step:
+            case Assign(equation=equation):
+                result.append(equation.name)
+            case Call(call=call):
+                result.append(f"{call.name}()")
+            case TimeLoop(direction=direction, body=body):
+                result.append([direction, *shape(body)])
+            case DepthLoop(repeat=repeat, body=body):
+                result.append([repeat.axis, *shape(body)])
+    return result
+
+
+def planned(text: str) -> list[object]:
+    """The shape of the plan of the last layer in `text`."""
+    return shape(plan(elaborate_text(text)).steps)
+
+
+def test_a_recurrence_loops_and_the_rest_does_not() -> None:
+    text = GRU.replace("output h", "y = linear(h, D)\n    output y")
+    assert planned(text) == [["forward", "z", "r", "n", "h"], "y"]
+
+
+def test_state_free_work_is_hoisted_under_names() -> None:
+    (loop,) = plan(elaborate_text(GRU)).steps
+    assert isinstance(loop, TimeLoop)
+    assert loop.carried == ("h",)
+    assert [e.name for e in loop.hoisted] == ["z_x", "r_x", "n_x"]
+    assert not any(e.written for e in loop.hoisted)
+    inside = [s.equation.expr for s in walk(loop.body) if isinstance(s, Assign)]
+    assert all("dot[D](x" not in node_text(expr) for expr in inside)
+
+
+def test_cheap_arithmetic_is_not_hoisted() -> None:
+    text = """
+layer L(D):
+    input x: [D]
+    state h: [D] = 0
+    z = sigmoid(x)
+    h = (1 - z) * h[t-1] + z * x
+    output h
+"""
+    steps = plan(elaborate_text(text)).steps
+    assert shape(steps) == ["z", ["forward", "h"]]
+    assert isinstance(steps[1], TimeLoop)
+    assert steps[1].hoisted == ()
+
+
+def test_one_step_of_a_stream_has_no_loop_along_time() -> None:
+    text = GRU.replace("output h", "y = h - h[t-1]\n    output y")
+    model = plan(elaborate_text(text)).model
+    assert shape(plan_step(model).steps) == ["z", "r", "n", "h", "y"]
+
+
+def test_states_that_do_not_read_each_other_get_loops_of_their_own() -> None:
+    text = """
+layer L(D):
+    input x: [D]
+    state f: [D] = 0
+    state b: [D] = 0
+    f = tanh(x + f[t-1])
+    b = tanh(f + b[t+1])
+    output b
+"""
+    assert planned(text) == [["forward", "f"], ["backward", "b"]]
+
+
+def test_depth_stands_outside_of_time() -> None:
+    text = """
+layer L(D, N):
+    input x: [D]
+    repeat n in N:
+        state h: [D] = x
+        state S: [D] = 0
+        S = tanh(S[t-1] + h[n-1])
+        h = h[n-1] + S
+    output h[n = N]
+"""
+    assert planned(text) == [["n", ["forward", "S"], "h"]]
+
+
+def test_time_stands_outside_where_depth_cannot() -> None:
+    text = """
+layer L(D, N):
+    input x: [D]
+    state y: [D] = 0
+    repeat n in N:
+        state h: [D] = x + y[t-1]
+        h = tanh(h[n-1])
+    y = h[n = N]
+    output y
+"""
+    assert planned(text) == [["forward", ["n", "h"], "y"]]
+
+
+SUB = """
+layer Cell(D):
+    input x: [D]
+    input h: [D]
+    output tanh(linear(x, D) + linear(h, D))
+
+layer L(D):
+    input x: [D]
+    state h: [D] = 0
+    cell = Cell(D)
+    h = cell(x, h[t-1])
+    output y = cell(x, h)
+"""
+
+
+def test_calls_are_inlined_only_in_a_loop_along_time() -> None:
+    found = plan(elaborate_text(SUB))
+    assert [c.name for c in found.model.calls] == ["cell_call_2"]
+    assert shape(found.steps)[-1] == "cell_call_2()"
+    loop = next(s for s in found.steps if isinstance(s, TimeLoop))
+    assert any("weight" in node_text(e.expr) for e in loop.hoisted)
+
+
+def test_a_circle_that_no_loop_carries_is_named() -> None:
+    text = """
+layer L(D):
+    input x: [D]
+    state a: [D] = 0
+    state b: [D] = 0
+    a = x + b[t-1]
+    b = x + a[t+1]
+    output a
+"""
+    with pytest.raises(SpecError) as caught:
+        plan(elaborate_text(text))
+    (diagnostic,) = caught.value.diagnostics
+    assert diagnostic.code == "E0310"
+    assert "`a` → `b` → `a`" in diagnostic.message
+    assert [label.text for label in diagnostic.labels] == [
+        "`a` reads `b`",
+        "`b` reads `a`",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("predicate", "least", "window"),
+    [
+        ("s <= t", 0, None),
+        ("s < t", 1, None),
+        ("t - s >= 2", 2, None),
+        ("s <= t and t - s < 3", 0, "3"),
+        ("t - s <= 3 and not (s > t) and s <= t", 0, "4"),
+        ("s <= t and m[s]", 0, None),
+        ("s == t or s == t - 2", 0, "3"),
+    ],
+)
+def test_what_a_copy_of_time_can_see(
+    predicate: str, least: int, window: str | None
+) -> None:
+    text = f"""
+layer L(D):
+    input x: [D]
+    input m: bool
+    p = softmax[{predicate}](dot[D](x, x[s]))
+    output dot[s](p, x[s]) * float(m)
+"""
+    reach = reach_of_copies(elaborate_text(text))["s"]
+    assert isinstance(reach, Reach)
+    assert reach.least == least
+    assert (str(reach.window) if reach.window is not None else None) == window
+
+
+@pytest.mark.parametrize("predicate", ["t <= s", "s <= t + 1", "s <= t or m[s]"])
+def test_a_look_ahead_is_never_overlooked(predicate: str) -> None:
+    text = f"""
+layer L(D):
+    input x: [D]
+    input m: bool
+    p = softmax[{predicate}](dot[D](x, x[s]))
+    output dot[s](p, x[s]) * float(m)
+"""
+    assert not reach_of_copies(elaborate_text(text))
