@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from seqdsl.backends.torch.lines import layout
 from seqdsl.backends.torch.method import Method, where
 from seqdsl.backends.torch.names import identifier
 from seqdsl.backends.torch.parameters import path
-from seqdsl.backends.torch.python import (
-    Atom,
-    Expr,
-    call,
-    layout,
-    one_line,
-    tuple_of,
-)
+from seqdsl.backends.torch.python import Atom, Expr, call, one_line, tuple_of
 from seqdsl.backends.torch.streaming import Entry, Streaming
 from seqdsl.backends.torch.values import Value
 from seqdsl.ir import nodes as ir

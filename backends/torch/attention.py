@@ -17,6 +17,7 @@ from seqdsl.backends.torch.reductions import with_segments
 from seqdsl.backends.torch.streaming import expressions
 from seqdsl.backends.torch.values import Value, align, permute
 from seqdsl.ir import nodes as ir
+from seqdsl.ir.sizes import Lit
 from seqdsl.ir.types import BATCH, TIME
 from seqdsl.ir.walk import references, subtree
 
@@ -148,6 +149,8 @@ def attend(m: Method, found: Attention, evaluate: Evaluate) -> Value:
     name = m.names.new(f"{m.current}_attended")
     mask = _mask(m, found, evaluate)
     masked = call(function, *args, attn_mask=mask, **keywords)
+    if not _sees_itself(found, found.where):
+        masked = call(m.helper("_attend"), *args, mask, **keywords)
     span = found.value.span
     if _is_causal(m.model, found) and not m.in_time:
         whole = m.find("copy", "ref", _name(found.key))
@@ -195,6 +198,27 @@ def _mask(m: Method, found: Attention, evaluate: Evaluate) -> Expr:
     if m.in_time:
         return Item(code, f":, {ones}, None" if ones else ":, None")
     return Item(code, f":, {ones}") if ones else code
+
+
+def _sees_itself(found: Attention, where: ir.Node | None) -> bool:
+    """Whether every step surely sees itself: torch then never meets an empty row."""
+    match where:
+        case None:
+            return True
+        case ir.Map(op="and", args=(a, b)):
+            return _sees_itself(found, a) and _sees_itself(found, b)
+        case ir.Map(op="le" | "ge", args=(ir.Position(along=a), ir.Position(along=b))):
+            return {a, b} == {found.copy, TIME}
+        case ir.Map(
+            op="lt",
+            args=(
+                ir.Map(op="sub", args=(ir.Position(along=a), ir.Position(along=b))),
+                ir.Const(value=Lit(value=int(window))),
+            ),
+        ):
+            return (a, b) == (TIME, found.copy) and window >= 1
+        case _:
+            return False
 
 
 def _is_causal(model: ir.Model, found: Attention) -> bool:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 
 from seqdsl.backends.torch.expressions import expression, initial
+from seqdsl.backends.torch.loop_state import begun
 from seqdsl.backends.torch.memory import Body, full, full_type
 from seqdsl.backends.torch.method import Key, Method
 from seqdsl.backends.torch.parameters import path
-from seqdsl.backends.torch.pointwise import cast, tensor
+from seqdsl.backends.torch.pointwise import cast, dtype_code, tensor
 from seqdsl.backends.torch.python import Atom, Binary, Expr, call, one_line
 from seqdsl.backends.torch.streaming import Entry, expressions, key_of
-from seqdsl.backends.torch.time_loop import Run, begun
+from seqdsl.backends.torch.time_loop import Run
 from seqdsl.backends.torch.values import Value
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Size
-from seqdsl.ir.types import TIME
+from seqdsl.ir.types import BATCH, TIME
 from seqdsl.ir.walk import subtree
 from seqdsl.schedule.plan import DepthLoop, defined
 
@@ -33,7 +34,7 @@ def depth_loop(body: Body, loop: DepthLoop, run: Run) -> None:
     outer = dict(m.next)
     collected = {e.key: m.names.new(f"{e.key}_next") for e in entries}
     for name in collected.values():
-        m.line(f"{name} = []")
+        m.line(f"{name}: list[Any] = []")
     if loop.repeat.condition is not None:
         going = m.names.new(f"{axis}_goes_on")
         ones = call("torch.ones", "()", dtype="torch.bool", device=m.need("device"))
@@ -133,7 +134,7 @@ def _before(
             m.env["local", name] = _empty(m, name)
             m.env["frozen", *key, axis] = m.env["local", name]
     for key, steps in lists.items():
-        m.line(f"{steps} = []")
+        m.line(f"{steps}: list[Tensor] = []")
         if key[0] == "ref":
             type_ = full_type(m.model, str(key[1]))
             layout = (*m.lead(type_.axes), *type_.dims)
@@ -143,8 +144,13 @@ def _before(
 def _empty(m: Method, name: str) -> Value:
     """Zeros: what is read of a value of which no step was taken."""
     type_ = full_type(m.model, name)
-    zero = Value(Atom("0"), (), type_.dtype, scalar=True)
-    value = full(m, tensor(m, zero, type_.dtype), type_)
+    lead = m.lead(type_.axes)
+    words = {BATCH: "batch", TIME: "time"}
+    sizes = [*(m.need(words[n]) for n in lead), *m.extents(type_.dims)]
+    dtype = dtype_code(m, type_.dtype)
+    shape = sizes or [Atom("()")]
+    code = call("torch.zeros", *shape, dtype=dtype, device=m.need("device"))
+    value = Value(code, (*lead, *type_.dims), type_.dtype)
     return m.bind(m.local(name, TIME in type_.axes), value)
 
 

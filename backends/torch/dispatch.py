@@ -206,7 +206,8 @@ def _sparse(
     top = canonical(m, evaluate(m, found.top.arg), (found.dim,))
     count = m.whole(found.top.count) if found.top.count is not None else Atom("1")
     m.write(f"{chosen} = ", call(m.helper("_kept"), top.code, count, -1))
-    m.line(f"{rows}, {parts} = [], []")
+    m.line(f"{rows}: list[tuple[Tensor, ...]] = []")
+    m.line(f"{parts}: list[Tensor] = []")
     extent = one_line(m.layer.extent(found.dim))
     with m.block(f"for {index} in range({extent}):"):
         m.line(f"{row} = {chosen}[..., {index}].nonzero(as_tuple=True)")
@@ -216,7 +217,9 @@ def _sparse(
         weight: Expr = Item(Item(gate.code, f"..., {index}"), row)
         marks = ", ".join([":", *("None" for _ in node.type.dims)])
         weight = Item(weight, marks) if node.type.dims else weight
-        m.write(f"{parts}.append(", Binary("*", weight, part.code), ")", node.span)
+        m.write(
+            "", call(f"{parts}.append", Binary("*", weight, part.code)), "", node.span
+        )
         m.line(f"{rows}.append({row})")
     shape = Atom(f"{one_line(gate.code)}.shape[:-1]")
     m.write(f"{name} = ", call(m.helper("_scatter"), shape, rows, parts))

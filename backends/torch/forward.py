@@ -16,6 +16,7 @@ from seqdsl.backends.torch.arguments import (
     signature,
 )
 from seqdsl.backends.torch.expressions import expression
+from seqdsl.backends.torch.lines import layout
 from seqdsl.backends.torch.memory import Body, one_or_full
 from seqdsl.backends.torch.method import Layer, Method
 from seqdsl.backends.torch.names import Names
@@ -27,14 +28,7 @@ from seqdsl.backends.torch.prologue import (
     step_copies,
     step_local,
 )
-from seqdsl.backends.torch.python import (
-    Atom,
-    Expr,
-    call,
-    layout,
-    one_line,
-    tuple_of,
-)
+from seqdsl.backends.torch.python import Atom, Expr, call, one_line, tuple_of
 from seqdsl.backends.torch.steps import run
 from seqdsl.backends.torch.streaming import Streaming
 from seqdsl.backends.torch.values import Value

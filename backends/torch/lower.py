@@ -42,7 +42,9 @@ def lower(model: ir.Model) -> TorchModule:
     writer = _Writer()
     main = writer.add(model)
     classes = tuple(writer.classes)
-    helpers = helper_texts({*writer.helpers, "CallError"} | _raised(classes))
+    body = "\n".join(line for c in classes for m in c.methods for line in m)
+    used = {h for h in writer.helpers if re.search(rf"\b{h}\b", body)}
+    helpers = helper_texts({*used, "CallError"} | _raised(classes))
     text = "\n".join([*helpers, *("\n".join(m) for c in classes for m in c.methods)])
     return TorchModule(
         title=_title(model),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from seqdsl.backends.torch.lines import WIDTH, layout
 from seqdsl.backends.torch.names import Names
-from seqdsl.backends.torch.python import WIDTH, Atom, Expr, call, layout, one_line
+from seqdsl.backends.torch.python import Atom, Expr, call, one_line
 from seqdsl.backends.torch.sizes import size_code
 from seqdsl.backends.torch.values import Value, ordered
 from seqdsl.diagnostics import UnsupportedError

@@ -9,6 +9,7 @@ from seqdsl.backends.torch.arguments import (
     refusal,
     used_by,
 )
+from seqdsl.backends.torch.loop_state import begun
 from seqdsl.backends.torch.memory import Body
 from seqdsl.backends.torch.method import Method
 from seqdsl.backends.torch.python import (
@@ -17,7 +18,6 @@ from seqdsl.backends.torch.python import (
     one_line,
 )
 from seqdsl.backends.torch.streaming import Entry, Streaming
-from seqdsl.backends.torch.time_loop import begun
 from seqdsl.backends.torch.values import Value
 from seqdsl.ir.types import BATCH, TIME
 

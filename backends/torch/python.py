@@ -1,4 +1,4 @@
-"""Python expressions as data, and how they are laid out on lines of 88 columns."""
+"""Python expressions as data."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
-
-WIDTH = 88
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +75,8 @@ class Each:
 
 Expr = Each | Atom | Invoke | Attribute | Item | Binary | Unary | Sequence_
 
-_LEVELS = {
+
+LEVELS = {
     op: level
     for level, ops in enumerate(
         (
@@ -96,25 +95,27 @@ _LEVELS = {
     )
     for op in ops
 }
-_TIGHT = 20
 
 
-def _level(expr: Expr) -> int:
+TIGHT = 20
+
+
+def level_of(expr: Expr) -> int:
     match expr:
         case Binary(op=op):
-            return _LEVELS[op]
+            return LEVELS[op]
         case Unary(op=op):
-            return _LEVELS["neg" if op == "-" else op]
+            return LEVELS["neg" if op == "-" else op]
         case Atom(text=text):
-            return _LEVELS["neg"] if text.startswith("-") else _TIGHT
+            return LEVELS["neg"] if text.startswith("-") else TIGHT
         case Invoke() | Attribute() | Item() | Sequence_() | Each():
-            return _TIGHT
+            return TIGHT
 
 
 def one_line(expr: Expr, least: int = 0) -> str:
     """`expr` on one line, in parentheses where it binds less than `least`."""
     text = _bare(expr)
-    return f"({text})" if _level(expr) < least else text
+    return f"({text})" if level_of(expr) < least else text
 
 
 def _bare(expr: Expr) -> str:
@@ -122,19 +123,19 @@ def _bare(expr: Expr) -> str:
         case Atom(text=text):
             return text
         case Invoke(function=function):
-            inside = _joined(_arguments(expr))
-            return f"{one_line(function, _TIGHT)}({inside})"
+            inside = joined(arguments(expr))
+            return f"{one_line(function, TIGHT)}({inside})"
         case Attribute(value=value, name=name):
-            return f"{one_line(value, _TIGHT)}.{name}"
+            return f"{one_line(value, TIGHT)}.{name}"
         case Item(value=value, index=index):
-            return f"{one_line(value, _TIGHT)}[{index}]"
+            return f"{one_line(value, TIGHT)}[{index}]"
         case Unary(op=op, value=value):
             space = " " if op == "not" else ""
-            return f"{op}{space}{one_line(value, _level(expr))}"
+            return f"{op}{space}{one_line(value, level_of(expr))}"
         case Binary(op=op, left=left, right=right):
-            level = _LEVELS[op]
+            level = LEVELS[op]
             # comparisons chain in Python and `**` groups to the right
-            a = level + 1 if op == "**" or level == _LEVELS["<"] else level
+            a = level + 1 if op == "**" or level == LEVELS["<"] else level
             b = level if op == "**" else level + 1
             return f"{one_line(left, a)} {op} {one_line(right, b)}"
         case Sequence_(items=items, square=square):
@@ -147,123 +148,14 @@ def _bare(expr: Expr) -> str:
     assert_never(expr)
 
 
-def _arguments(call: Invoke) -> list[tuple[str, Expr]]:
+def arguments(call: Invoke) -> list[tuple[str, Expr]]:
     """Arguments, each with the `name=` in front of it."""
     named = ((f"{name}=", value) for name, value in call.keywords)
     return [*(("", arg) for arg in call.args), *named]
 
 
-def _joined(arguments: Sequence[tuple[str, Expr]]) -> str:
+def joined(arguments: Sequence[tuple[str, Expr]]) -> str:
     return ", ".join(f"{lead}{one_line(value)}" for lead, value in arguments)
-
-
-def layout(
-    head: str, expr: Expr, tail: str = "", indent: int = 0, bracketed: bool = False
-) -> list[str]:
-    """`head expr tail` as lines that fit the width where they can."""
-    pad = " " * indent
-    line = f"{pad}{head}{one_line(expr)}{tail}"
-    if len(line) <= WIDTH:
-        return [line]
-    match expr:
-        case Invoke(function=Attribute(value=Invoke() as value, name=name)) if (
-            len(one_line(expr)) - len(one_line(value)) < 40
-        ):
-            inside = _joined(_arguments(expr))
-            return layout(head, value, f".{name}({inside}){tail}", indent, bracketed)
-        case Invoke(function=Attribute(value=Binary() | Unary() as value, name=name)):
-            inside = _joined(_arguments(expr))
-            return _parenthesized(head, value, f".{name}({inside}){tail}", indent)
-        case Invoke(function=function):
-            opened = f"{pad}{head}{one_line(function, _TIGHT)}("
-            return _spread(opened, _arguments(expr), f"){tail}", indent)
-        case Sequence_(items=items, square=square):
-            brackets = "[]" if square else "()"
-            listed = [("", item) for item in items]
-            opened = f"{pad}{head}{brackets[0]}"
-            return _spread(opened, listed, f"{brackets[1]}{tail}", indent)
-        case Item(value=value, index=index):
-            return _suffixed(head, value, f"[{index}]{tail}", indent, bracketed)
-        case Attribute(value=value, name=name):
-            return _suffixed(head, value, f".{name}{tail}", indent, bracketed)
-        case Binary() if bracketed:
-            return _operands(head, expr, tail, indent)
-        case Unary(op=op, value=value) if bracketed:
-            space = " " if op == "not" else ""
-            lead = f"{head}{op}{space}"
-            if _level(value) < _level(expr):
-                return _parenthesized(lead, value, tail, indent)
-            return layout(lead, value, tail, indent, bracketed)
-        case Binary() | Unary():
-            return _parenthesized(head, expr, tail, indent)
-        case Each(value=value, loop=loop):
-            inner = layout("", value, "", indent + 4, bracketed=True)
-            return [f"{pad}{head}[", *inner, f"{pad}    {loop}", f"{pad}]{tail}"]
-        case Atom():
-            return [line]
-    assert_never(expr)
-
-
-def _suffixed(
-    head: str, value: Expr, tail: str, indent: int, bracketed: bool
-) -> list[str]:
-    """What is indexed, then the index."""
-    if isinstance(value, Binary | Unary):
-        return _parenthesized(head, value, tail, indent)
-    return layout(head, value, tail, indent, bracketed)
-
-
-def _parenthesized(head: str, expr: Expr, tail: str, indent: int) -> list[str]:
-    """`expr` on lines of its own between parentheses."""
-    pad = " " * indent
-    inner = layout("", expr, "", indent + 4, bracketed=True)
-    return [f"{pad}{head}(", *inner, f"{pad}){tail}"]
-
-
-def _spread(
-    opened: str, items: Sequence[tuple[str, Expr]], closed: str, indent: int
-) -> list[str]:
-    """Items on the next line, or on lines of their own."""
-    pad = " " * indent
-    together = f"{pad}    {_joined(items)}"
-    if len(together) <= WIDTH:
-        return [opened, together, f"{pad}{closed}"]
-    inside: list[str] = []
-    for lead, item in items:
-        alone = len(items) == 1 and isinstance(item, Binary)
-        comma = "" if alone else ","
-        keyword = isinstance(item, Binary | Unary) and bool(lead)
-        inside += layout(lead, item, comma, indent + 4, bracketed=not keyword)
-    return [opened, *inside, f"{pad}{closed}"]
-
-
-def _operands(head: str, expr: Binary, tail: str, indent: int) -> list[str]:
-    """A chain of operators of one level, a line for each operand."""
-    level = _LEVELS[expr.op]
-    links: list[tuple[str, Expr]] = []
-    first: Expr = expr
-    while isinstance(first, Binary) and _LEVELS[first.op] == level:
-        links.append((f"{first.op} ", first.right))
-        first = first.left
-    chain = [(head, first), *reversed(links)]
-    lines: list[str] = []
-    for number, (lead, operand) in enumerate(chain):
-        end = tail if number + 1 == len(chain) else ""
-        least = level if number == 0 else level + 1
-        if _level(operand) < least:
-            text = f"{' ' * indent}{lead}({one_line(operand)}){end}"
-            if len(text) <= WIDTH:
-                lines.append(text)
-            else:
-                inner = layout("", operand, "", indent + 4, bracketed=True)
-                pad = " " * indent
-                lines += [f"{pad}{lead}(", *inner, f"{pad}){end}"]
-        else:
-            lines += layout(lead, operand, end, indent, bracketed=True)
-    return lines
-
-
-# ---- Short forms
 
 
 def name(text: str) -> Atom:

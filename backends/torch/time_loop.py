@@ -6,30 +6,31 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from seqdsl.backends.torch.equations import assign, read_outside
-from seqdsl.backends.torch.expressions import expression
-from seqdsl.backends.torch.memory import Body, full, full_type
+from seqdsl.backends.torch.lines import layout
+from seqdsl.backends.torch.loop_state import (
+    backward_shifts,
+    carried_entries,
+    carried_on,
+    resets,
+    start,
+    variable_of,
+    visible,
+)
+from seqdsl.backends.torch.memory import Body
 from seqdsl.backends.torch.method import Key, Method
-from seqdsl.backends.torch.pointwise import cast, tensor
 from seqdsl.backends.torch.python import (
     Atom,
-    Binary,
     Expr,
     Item,
     call,
-    layout,
-    method,
     one_line,
 )
 from seqdsl.backends.torch.streaming import Entry
-from seqdsl.backends.torch.values import Value, align
-from seqdsl.ir import nodes as ir
-from seqdsl.ir.sizes import Lit
+from seqdsl.backends.torch.values import Value
 from seqdsl.ir.types import BATCH, TIME
-from seqdsl.ir.walk import subtree
 from seqdsl.schedule.plan import Step, TimeLoop, defined
 
 Run = Callable[[Body, tuple[Step, ...]], None]
-"""Writes the steps inside a loop."""
 
 
 def time_loop(body: Body, loop: TimeLoop, run: Run) -> None:
@@ -38,7 +39,7 @@ def time_loop(body: Body, loop: TimeLoop, run: Run) -> None:
     for equation in loop.hoisted:
         assign(m, equation, ())
     names = frozenset(defined(loop.body))
-    entries = _entries(body, loop, names)
+    entries = carried_entries(body, loop, names)
     inner = replace(
         m,
         lines=[],
@@ -52,13 +53,13 @@ def time_loop(body: Body, loop: TimeLoop, run: Run) -> None:
     )
     inside = replace(body, m=inner)
     for entry in entries:
-        _start(body, inside, entry, loop)
-    _resets(body, inside, entries, loop)
-    _visible(m, inner, entries)
+        start(body, inside, entry, loop)
+    resets(body, inside, entries, loop)
+    visible(m, inner, entries)
     inside.enter(tuple(m.steps), names)
-    _backward_shifts(body, inside, loop, entries)
+    backward_shifts(body, inside, loop, entries)
     for entry in entries:
-        if (variable := _variable(inner, entry)) is not None:
+        if (variable := variable_of(inner, entry)) is not None:
             inner.env["local", entry.owner] = variable
     run(inside, loop.body)
     inside.leave(tuple(m.steps), names)
@@ -75,7 +76,7 @@ def time_loop(body: Body, loop: TimeLoop, run: Run) -> None:
     exports = _exports(m, inner, names)
     for steps, value in exports.values():
         inner.line(f"{steps}.append({one_line(value.code)})")
-        m.line(f"{steps} = []")
+        m.line(f"{steps}: list[Tensor] = []")
     _header(m, inner, loop)
     m.lines += inner.lines
     _collect(m, exports, entries, inner, loop)
@@ -83,208 +84,7 @@ def time_loop(body: Body, loop: TimeLoop, run: Run) -> None:
         _hand_on(m, name)
     for entry in entries:
         if loop.direction == "forward":
-            m.next[entry.key] = _carried_on(m, entry, inner.bases[entry.key])
-
-
-def _hand_on(m: Method, name: str) -> None:
-    """A loop along depth around this one carries `name`, all its steps of time at once."""
-    local, whole = m.env.get(("local", name)), m.env.get(("ref", name))
-    if local is None or whole is None or whole.code == local.code:
-        return
-    whole = full(m, whole, full_type(m.model, name))
-    m.env["ref", name] = m.bind(one_line(local.code), whole)
-
-
-def _carried_on(m: Method, entry: Entry, name: str) -> Expr:
-    """What an entry is after the loop; a window only forgets then."""
-    if entry.kind != "past" or entry.count is None:
-        return Atom(name)
-    return call(m.helper("_recent"), name, m.whole(entry.count))
-
-
-def _visible(m: Method, inner: Method, entries: list[Entry]) -> None:
-    """Copies of time that are made in the loop grow by one step in each turn."""
-    if not any(e.kind == "past" for e in entries):
-        return
-    seen, index = m.names.new("seen"), inner.bases["index"]
-    m.need("time")
-    inner.line(f"{seen} = all_t.shape[1] - time + {index} + 1")
-    at, ids = Atom(f"all_t[:, :{seen}]"), Atom(f"all_ids[:, :{seen}]")
-    same = Binary("==", Atom(f"ids[:, {index}, None]"), ids)
-    for copy in inner.model.copies:
-        inner.env["position", copy] = Value(at, (BATCH, copy), "int")
-        inner.env["same", copy] = Value(same, (BATCH, copy), "bool")
-
-
-def _entries(body: Body, loop: TimeLoop, names: frozenset[str]) -> list[Entry]:
-    """What the loop carries: entries of the state, and backward states beside them."""
-    found = [e for e in body.memory.entries if e.owner in names]
-    known = {e.owner for e in found}
-    for name in loop.carried:
-        if loop.direction == "backward" and name not in known:
-            found.append(_later(body.m.model, name))
-    return found
-
-
-def _later(model: ir.Model, name: str) -> Entry:
-    """What a backward loop carries of a state: as many steps as it looks ahead."""
-    reads = [
-        node.offset
-        for equation in model.equations
-        for node in subtree(equation.expr)
-        if isinstance(node, ir.Shift)
-        and node.arg == ir.Ref(name=name, type=node.arg.type)
-        and node.axis == TIME
-    ]
-    count = max(reads)
-    return Entry(
-        key=name,
-        kind="carry" if count == 1 else "lag",
-        source=("ref", name),
-        owner=name,
-        type=model.state[name].type,
-        count=Lit(count),
-        scope=model.equation[name].scope,
-    )
-
-
-def _variable(m: Method, entry: Entry) -> Value | None:
-    simple = entry.kind == "carry" and "[" not in m.bases[entry.key]
-    deep = len(entry.scope) > len(m.bases.get(f"{entry.key} scope", "").split())
-    if not simple or deep:
-        return None
-    return Value(Atom(m.bases[entry.key]), (BATCH, *entry.type.dims), entry.type.dtype)
-
-
-def _start(body: Body, inside: Body, entry: Entry, loop: TimeLoop) -> None:
-    """The variable that carries an entry, with its value before the first step."""
-    m, inner = body.m, inside.m
-    name = m.names.new(f"{entry.owner}_t" if entry.kind == "carry" else entry.key)
-    deep = len(entry.scope) > len(m.steps)
-    if deep:
-        name = m.names.new(f"{entry.key}_all")
-    if loop.direction == "backward":
-        first: Expr = _initial(body, entry)
-    else:
-        first = begun(body, entry, deep)
-    m.write(f"{name} = ", first)
-    inner.bases[entry.key] = name
-    inner.bases[f"{entry.key} scope"] = " ".join(m.steps)
-
-
-def begun(body: Body, entry: Entry, deep: bool = False) -> Expr:
-    """What the state holds; where inputs decide how it starts, that at position 0."""
-    m = body.m
-    code = body.access(entry)
-    state = m.model.state.get(entry.owner)
-    early = state is not None and entry.kind in ("carry", "lag")
-    if not early or state is None or BATCH not in state.initial.type.axes:
-        return code
-    m.need_position()
-    reset = m.helper("_reset_each" if deep else "_reset")
-    return call(reset, 'state["t"] == 0', code, outside(body, entry))
-
-
-def _initial(body: Body, entry: Entry) -> Expr:
-    """The initial value of a state, of full extent."""
-    m = body.m
-    state = m.model.state[entry.owner]
-    value = cast(m, tensor(m, expression(m, state.initial)), entry.type.dtype)
-    dims = entry.type.dims
-    sizes = [m.need("batch"), *m.extents(dims)]
-    rows = BATCH in value.layout
-    if TIME in value.layout:
-        whole = align(value, (BATCH, TIME, *dims))
-        code: Expr = method(Item(whole, ":, -1:"), "sum", 1)
-    else:
-        code = align(value, (BATCH, *dims) if rows else dims)
-    if entry.kind == "lag":
-        assert isinstance(entry.count, Lit)
-        sizes.insert(1, Atom(str(entry.count.value)))
-        code = Item(code, ":, None") if rows else code
-    return call("torch.Tensor.expand", code, *sizes)
-
-
-def outside(body: Body, entry: Entry, at: str = "") -> Expr:
-    """What an entry is before the first step: a number or a tensor that broadcasts.
-
-    Where it differs between segments, `at` is the step at which a segment starts; empty
-    means the first one.
-    """
-    m = body.m
-    state = m.model.state.get(entry.owner)
-    if entry.kind not in ("carry", "lag") or state is None:
-        return Atom("False" if entry.type.dtype == "bool" else "0")
-    value = expression(m, state.initial)
-    if value.scalar:
-        return value.code
-    dims = entry.type.dims
-    if TIME in value.layout:
-        return _of_segment(m, entry, value, at)
-    target = (BATCH, *dims) if BATCH in value.layout else dims
-    code = align(value, target)
-    if entry.kind == "lag" and BATCH in value.layout:
-        code = Item(code, ":, None")
-    if isinstance(code, Atom):
-        return code
-    name = m.names.new(f"{entry.owner}_0")
-    m.write(f"{name} = ", code)
-    return Atom(name)
-
-
-def _of_segment(m: Method, entry: Entry, value: Value, at: str) -> Expr:
-    """The initial value that belongs to the segment of one step."""
-    name = m.names.new(f"{entry.owner}_0")
-    m.write(f"{name} = ", align(value, (BATCH, TIME, *entry.type.dims)))
-    # a sum over at most one step, so that no step at all is fine too
-    first = method(Item(Atom(name), ":, :1"), "sum", 1)
-    code = Item(Atom(name), f":, {at}") if at else first
-    return Item(code, ":, None") if entry.kind == "lag" else code
-
-
-def _resets(body: Body, inside: Body, entries: list[Entry], loop: TimeLoop) -> None:
-    """Where a segment begins, everything carried starts afresh."""
-    m, inner = body.m, inside.m
-    kept = [e for e in entries if e.kind not in ("call", "past")]
-    simple = [e for e in kept if len(e.scope) == len(m.steps)]
-    deep = [e for e in kept if e not in simple]
-    starts = "starts" if loop.direction == "forward" else "ends"
-    if not entries:
-        return
-    m.needed[starts] = None
-    inner.bases["index"] = m.names.new("i")
-    index = inner.bases["index"]
-    here = (
-        f"{starts}[:, {index}]" if starts == "starts" else f"{starts}[:, -1 - {index}]"
-    )
-    if not kept:
-        return
-    place = index if loop.direction == "forward" else f"-1 - {index}"
-    fresh = {e.key: one_line(outside(body, e, place)) for e in (*simple, *deep)}
-    with inner.block(f"if {starts} is not None:"):
-        for entry in simple:
-            name = inner.bases[entry.key]
-            code = call(inner.helper("_reset"), here, name, fresh[entry.key])
-            inner.write(f"{name} = ", code)
-        for entry in deep:
-            name = inner.bases[entry.key]
-            code = call(inner.helper("_reset_each"), here, name, fresh[entry.key])
-            inner.write(f"{name} = ", code)
-
-
-def _backward_shifts(
-    body: Body, inside: Body, loop: TimeLoop, entries: list[Entry]
-) -> None:
-    if loop.direction == "forward":
-        return
-    inner = inside.m
-    for entry in entries:
-        base = Atom(inner.bases[entry.key])
-        assert isinstance(entry.count, Lit)
-        for i in range(1, int(entry.count.value) + 1):
-            code = base if entry.kind == "carry" else Item(base, f":, -{i}")
-            value = Value(code, (BATCH, *entry.type.dims), entry.type.dtype)
-            inner.env["shift", *entry.source, TIME, i] = value
+            m.next[entry.key] = carried_on(m, entry, inner.bases[entry.key])
 
 
 def _exports(

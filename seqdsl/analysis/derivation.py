@@ -6,6 +6,7 @@ they are put in (coefficients, reads, an offset), and what that says of the stru
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,8 +17,9 @@ from seqdsl.analysis.parts import Parts
 from seqdsl.analysis.show import Shower
 from seqdsl.analysis.verdict import Affine, Semiring, Term, Verdict
 from seqdsl.ir import nodes as ir
+from seqdsl.ir.sizes import Lit
 from seqdsl.ir.types import BATCH, TIME
-from seqdsl.ir.walk import subtree
+from seqdsl.ir.walk import subtree, transform
 from seqdsl.source import BUILTIN
 
 MAXIMUM = 8
@@ -188,7 +190,8 @@ class _Derivation:
 
     def _other(self) -> Iterator[Step]:
         if self.verdict.monoid == "clamp":
-            shift, low, high = map(self.show.text, self.verdict.leaf)
+            leaf = (transform(n, _folded) for n in self.verdict.leaf)
+            shift, low, high = map(self.show.text, leaf)
             (state,) = self.verdict.recurrence.states
             text = f"{state} = min(max({state}[t-1] + {shift}, {low}), {high})"
             yield Step("collect", text)
@@ -228,6 +231,37 @@ class _Derivation:
 
 
 _HEAVY = ir.Contract | ir.Conv | ir.Reduce | ir.Along | ir.Map
+
+
+def _folded(node: ir.Node) -> ir.Node:
+    """A sum, maximum or minimum without what changes nothing."""
+    if not isinstance(node, ir.Map) or node.op not in ("add", "max", "min"):
+        return node
+    values = [_number(a) for a in node.args]
+    if None not in values:
+        a, b = (v for v in values if v is not None)
+        found = (
+            a + b if node.op == "add" else max(a, b) if node.op == "max" else min(a, b)
+        )
+        return ir.Const(value=Lit(found), type=node.type)
+    neutral = {"add": 0, "max": -math.inf, "min": math.inf}[node.op]
+    for value, this, other in zip(values, node.args, node.args[::-1], strict=True):
+        if value == neutral:
+            return other
+        if value is not None and math.isinf(value):
+            return this
+    return node
+
+
+def _number(node: ir.Node) -> float | None:
+    match node:
+        case ir.Const(value=Lit(value)) if isinstance(value, int | float):
+            return value
+        case ir.Map(op="neg", args=(arg,)):
+            inner = _number(arg)
+            return None if inner is None else -inner
+        case _:
+            return None
 
 
 _MINUS = re.compile(r"(?:\(-([\d.e]+)\)|-([\d.e]+))(?P<rest>$| \* .*)")

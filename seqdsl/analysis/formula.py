@@ -57,7 +57,7 @@ class Formula:
         common = reduce(_shared, (n for n, _ in self.terms))
         inverse = tuple((n, -p) for n, p in common)
         rest = [(_times(n, inverse), c) for n, c in self.terms]
-        rest.sort(key=lambda t: (-sum(p for _, p in t[0]), t[0]))
+        rest.sort(key=lambda t: (-sum(max(p, 0) for _, p in t[0]), t[0]))
         inner = " + ".join(_product(n, c) for n, c in rest).replace("+ -", "- ")
         return f"{_product(common, Fraction(1))}*({inner})" if common else inner
 

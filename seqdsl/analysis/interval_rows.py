@@ -200,7 +200,7 @@ ROWS: Mapping[str, Row] = {
     "logsigmoid": monotone(lambda x: -_softplus(-x), -INF, 0.0),
     "softplus": monotone(_softplus, 0.0),
     "silu": _dip(_silu, -1.2784645427610738, -0.2784645427610739),
-    "gelu": _dip(_gelu, -0.7517915961, -0.169971),
+    "gelu": _dip(_gelu, -0.7517915961, -0.1699712075),
     "relu": _relu,
     "erf": monotone(math.erf, -1.0, 1.0),
     "sign": _steps(_sign),

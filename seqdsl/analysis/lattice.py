@@ -49,10 +49,15 @@ def join_of(normal: Normal, node: ir.Node, bools: bool) -> Join:
         case ir.Reduce(op="any" | "max", arg=arg, over=over, where=None):
             if not all(d in arg.type.dims for d in over):
                 raise NoForm
-            found = join_of(normal, arg, bools)
-            return tuple(Meet(m.reads, m.free, m.over | set(over)) for m in found)
+            return tuple(_reduced(m, over) for m in join_of(normal, arg, bools))
         case _:
             raise NoForm
+
+
+def _reduced(meet: Meet, over: Iterable[str]) -> Meet:
+    """The largest along `over`; what does not vary there stays as it is."""
+    dims = {d for n in (*meet.reads, *meet.free) for d in n.type.dims}
+    return Meet(meet.reads, meet.free, meet.over | (dims & set(over)))
 
 
 def _limited(join: Join) -> Join:

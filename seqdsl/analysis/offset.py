@@ -66,10 +66,20 @@ def _plain(normal: Normal, node: ir.Node) -> ir.Node | None:
         return None
     old = children(node)
     new = [
-        shaped(ZERO, c.type.dims) if f is None else f
+        shaped(_zero(c), c.type.dims) if f is None else f
         for c, f in zip(old, found, strict=True)
     ]
     return _rebuilt(node, new)
+
+
+def _zero(node: ir.Node) -> ir.Node:
+    match node.type.dtype:
+        case "bool":
+            return build.const(False)
+        case "int":
+            return build.const(0)
+        case _:
+            return ZERO
 
 
 def _rebuilt(node: ir.Node, new: list[ir.Node]) -> ir.Node:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
-from seqdsl import report
 from seqdsl.analysis import Analyzed
 from seqdsl.analysis.costs import Costs, costs
 from seqdsl.analysis.derivation import Step, derivation
 from seqdsl.analysis.safety import Note, safety
 from seqdsl.analysis.verdict import Strategy, Verdict, one_line
-from seqdsl.diagnostics import Diagnostic, SpecError
+from seqdsl.diagnostics import SpecError
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.bind import bind_sizes
 from seqdsl.ir.sizes import Lit, Scalar, SizeError, evaluate
+from seqdsl.report import Line
 from seqdsl.terminal import visible
 
 Known = Mapping[str, Scalar]
@@ -113,42 +113,51 @@ def check_line(analyzed: Analyzed, verdict: Verdict) -> str:
 
 def explain_verdict(
     analyzed: Analyzed, verdict: Verdict, known: Known
-) -> Iterator[str]:
-    """All that is known of one recurrence, as lines."""
+) -> Iterator[Line]:
+    """All that is known of one recurrence but the reasons, as styled lines."""
     model = analyzed.model_of(verdict)
     found = costs(model, verdict)
-    yield f"  {one_line(verdict)}"
-    yield ""
-    yield from _steps(derivation(model, verdict))
-    yield ""
-    yield f"    {_streaming(verdict, found)}"
+    yield [(visible(f"  {one_line(verdict)}"), verdict.verdict)]
+    yield []
+    for step in derivation(model, verdict):
+        yield from _step(step)
+    yield []
+    yield [(visible(f"    {_streaming(verdict, found)}"), "")]
     if found.rows:
-        yield ""
+        yield []
         yield from _table(verdict, found)
     notes = safety(model, verdict, found, known)
     if notes:
-        yield ""
-        yield "    numerical safety"
-        yield from _notes(notes)
-    for reason in verdict.reasons:
-        yield ""
-        yield from _indented(reason)
+        yield []
+        yield [("    numerical safety", "title")]
+    for note in notes:
+        yield from _note(note)
 
 
-def _steps(steps: Iterable[Step]) -> Iterator[str]:
-    for step in steps:
-        line = "" if step.line is None else str(step.line)
-        yield from _wrapped(f"    {step.lead:<8}{line:>4} | ", step.text)
+def _step(step: Step) -> Iterator[Line]:
+    line = "" if step.line is None else str(step.line)
+    lead = [(f"    {step.lead:<8}", "word"), (f"{line:>4} | ", "margin")]
+    yield from _wrapped(lead, step.text)
 
 
-def _wrapped(lead: str, text: str) -> Iterator[str]:
-    room = max(30, WIDTH - len(lead))
+def _note(note: Note) -> Iterator[Line]:
+    line = "" if note.span is None else str(note.span.line)
+    sign = "warning" if note.warning else ""
+    lead = [(f"    {sign:<8}", "warning"), (f"{line:>4} | ", "margin")]
+    yield from _wrapped(lead, note.text)
+
+
+def _wrapped(lead: Line, text: str) -> Iterator[Line]:
+    """`text` in lines beside `lead`, below it only the bar that `lead` ends with."""
+    taken = sum(len(piece) for piece, _ in lead)
+    bar = "| " if lead[-1][0].endswith("| ") else ""
+    rest: Line = [(" " * (taken - len(bar)) + bar, "margin")]
+    room = max(30, WIDTH - taken)
     parts = textwrap.wrap(
         visible(text), room, break_long_words=False, break_on_hyphens=False
     )
-    rest = " " * (len(lead) - 2) + "| " if lead.endswith("| ") else " " * len(lead)
     for i, part in enumerate(parts or [""]):
-        yield f"{rest if i else lead}{part}"
+        yield [*(rest if i else lead), (part, "")]
 
 
 def _streaming(verdict: Verdict, found: Costs) -> str:
@@ -162,29 +171,17 @@ def _streaming(verdict: Verdict, found: Costs) -> str:
     return f"streams; state: {found.state} numbers per sequence"
 
 
-def _table(verdict: Verdict, found: Costs) -> Iterator[str]:
-    """A row a strategy: exact formulas, and below what it does."""
+def _table(verdict: Verdict, found: Costs) -> Iterator[Line]:
+    """A row a strategy: exact formulas; and below what each does."""
     head = ("strategy", "depth", "work (flops)", "bytes (float32)")
     rows = [(r.strategy, str(r.depth), str(r.work), str(r.bytes)) for r in found.rows]
     widths = [max(len(r[i]) for r in (head, *rows)) for i in range(4)]
-    ways = _FIR_WAYS if verdict.verdict == "fir" else WAYS
     for row in (head, *rows):
         cells = (f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True))
-        yield f"    {'  '.join(cells)}".rstrip()
+        text = f"    {'  '.join(cells)}".rstrip()
+        yield [(visible(text), "title" if row is head else "")]
+    ways = _FIR_WAYS if verdict.verdict == "fir" else WAYS
     for cost in found.rows:
         way = ways.get(cost.strategy, WAYS[cost.strategy])
-        lead = f"    {cost.strategy:<{widths[0]}}  "
+        lead = [(f"    {cost.strategy:<{widths[0]}}  ", "word")]
         yield from _wrapped(lead, f"{cost.work.order()}: {way}")
-
-
-def _notes(notes: Iterable[Note]) -> Iterator[str]:
-    for note in notes:
-        line = "" if note.span is None else str(note.span.line)
-        lead = "warning" if note.warning else ""
-        yield from _wrapped(f"    {lead:<8}{line:>4} | ", note.text)
-
-
-def _indented(diagnostic: Diagnostic) -> Iterator[str]:
-    """A reason drawn below its verdict."""
-    for line in report.plain(diagnostic).splitlines():
-        yield f"    {line}"

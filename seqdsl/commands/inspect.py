@@ -143,7 +143,10 @@ def explain(request: Request, json: bool) -> int:
         print()
         layer = verdict.recurrence.layer
         for line in explain_verdict(analyzed, verdict, known.get(layer, {})):
-            print(visible(line))
+            report.say(line)
+        if verdict.reasons:
+            print()
+            report.show(verdict.reasons, file=sys.stdout)
     return OK
 
 

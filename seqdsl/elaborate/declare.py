@@ -91,6 +91,8 @@ def _declare_one(ctx: Context, scope: Scope, statement: ast.Stmt) -> None:
                 "move the line to the top of the layer",
             )
         case ast.InputStmt(name=name) if name in keys.CALL_WORDS:
+            failed = Value(name, "input", statement.span, (), status="failed")
+            scope.names.setdefault(name, failed)
             raise ctx.fail(
                 "E0116",
                 f"an input cannot be called `{name}`: the call of a layer uses the word",

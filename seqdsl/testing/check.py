@@ -209,6 +209,17 @@ UNHEALTHY = (
 """What hypothesis may not complain of: modules are slow to run, specs are long."""
 
 
+_QUIET = settings(
+    deadline=None,
+    database=None,
+    derandomize=False,
+    report_multiple_bugs=False,
+    suppress_health_check=UNHEALTHY,
+    phases=[Phase.generate, Phase.shrink],
+    print_blob=False,
+)
+
+
 class _Found(Exception):
     """Tells hypothesis that a case fails."""
 
@@ -225,16 +236,7 @@ def search(
     last: list[_R] = []
 
     @hypothesis.seed(seed)
-    @settings(
-        max_examples=count,
-        deadline=None,
-        database=None,
-        derandomize=False,
-        report_multiple_bugs=False,
-        suppress_health_check=UNHEALTHY,
-        phases=[Phase.generate, Phase.shrink],
-        print_blob=False,
-    )
+    @settings(_QUIET, max_examples=count)
     @hypothesis.given(values)
     def run(value: _T) -> None:
         found = attempt(value)

@@ -74,14 +74,9 @@ def subjects(
     decl = next(d for d in program.spec.layers if d.name == layer)
     start = {**said.options_for(decl), **(given or {})}
     for options in _sound(option_sets(form, start, 4 * count), form)[:count]:
-        yield subject(
-            form(options),
-            options,
-            externs=externs or stand_ins(form(options)),
-            build=build,
-            said=said,
-            file=file or source.name,
-        )
+        model, name = form(options), file or source.name
+        bound = externs or stand_ins(model)
+        yield subject(model, options, externs=bound, build=build, said=said, file=name)
 
 
 def _sound(

@@ -85,7 +85,10 @@ def _compare(model: ir.Model, state: str, values: Mapping[str, torch.Tensor]) ->
         return
     # Huge values leave no digits for terms that cancel.
     sane = torch.isfinite(said) & (said.abs() < 1e6)
-    close = torch.isclose(found, said.to(found.dtype), rtol=1e-6, atol=1e-6)
+    wide = torch.promote_types(
+        torch.promote_types(found.dtype, said.dtype), torch.float64
+    )
+    close = torch.isclose(found.to(wide), said.to(wide), rtol=1e-6, atol=1e-6)
     assert bool((close | ~sane).all()), f"`{state}` is not what its normal form says"
 
 

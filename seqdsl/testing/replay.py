@@ -56,9 +56,20 @@ class ReplayModule(nn.Module):
         given.update(named)
         if state is None and not return_state:
             return self._pack(self._run(given, segments, batch, time))
+        found, after = self._piece(state or {}, given, segments, batch, time)
+        return (self._pack(found), after) if return_state else self._pack(found)
+
+    def _piece(
+        self,
+        before: State,
+        given: Mapping[str, Tensor],
+        segments: Tensor | None,
+        batch: int | None,
+        time: int | None,
+    ) -> tuple[State, State]:
+        """All there is so far once more, and of it what is new."""
         if not traits(self.model).must_stream:
             raise UnsupportedError(f"{self.model.name} reads later steps")
-        before = state or {}
         past = int(before["t"]) if "t" in before else 0
         whole = self._joined(before, given, segments)
         total = None if time is None else past + time
@@ -72,7 +83,7 @@ class ReplayModule(nn.Module):
             for o in self.model.outputs
         }
         whole["t"] = torch.tensor(_steps(self.model, whole, total))
-        return (self._pack(new), whole) if return_state else self._pack(new)
+        return new, whole
 
     def initial_state(
         self, batch: int = 1, *, dtype: torch.dtype | None = None

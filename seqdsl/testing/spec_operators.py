@@ -1,8 +1,8 @@
 """Operators in random specs: templates that keep bounded values bounded.
 
-`{0}` and `{1}` are arguments (in the last two tables `{1}` is a dim). What a function is
-applied to lies well inside its domain, and what is rounded or compared is moved off the
-numbers that zeros and small integers would tie with.
+`{0}` and `{1}` are arguments (in the last two tables `{1}` is a dim). What a function
+is applied to lies well inside its domain, and what is rounded or compared is moved off
+the numbers that zeros and small integers would tie with.
 """
 
 from __future__ import annotations

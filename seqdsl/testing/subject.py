@@ -233,8 +233,8 @@ class Caller:
             return self.module(*inputs.values(), **extra)
         params = {f"{prefix}{n}": p for n, p in self.params.items()}
         arguments = tuple(inputs.values())
-        call = torch.func.functional_call
-        return call(self.module, params, arguments, dict(extra))  # pyright: ignore[reportUnknownVariableType]
+        call = cast(Callable[..., object], torch.func.functional_call)
+        return call(self.module, params, arguments, dict(extra))
 
     def _sizes(self, size: tuple[int, int] | None) -> dict[str, int]:
         return {} if size is None else self.subject.untold(size)

@@ -45,7 +45,7 @@ def test_specs_elaborate_and_reach_every_operator() -> None:
 
     @seed(0)
     @settings(
-        max_examples=200,
+        max_examples=300,
         phases=[Phase.generate],
         suppress_health_check=UNHEALTHY,
     )

@@ -1,4 +1,4 @@
-"""What the property kit chooses for a layer: sizes, index ranges, what may hold of it."""
+"""What the property kit chooses for a layer: sizes, index ranges, properties."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -71,17 +72,15 @@ class Case:
 
 
 def _seeded(state: Any) -> Any:
-    match state:
-        case dict():
-            fresh: dict[str, Any] = {}
-            for key, value in state.items():  # pyright: ignore[reportUnknownVariableType]
-                zero = key == "seed"
-                fresh[key] = torch.tensor(0) if zero else _seeded(value)
-            return fresh
-        case list():
-            return [_seeded(one) for one in state]  # pyright: ignore[reportUnknownVariableType]
-        case _:
-            return state
+    if hasattr(state, "keys"):
+        fresh: dict[str, Any] = {}
+        for key in state:
+            value = state[key]
+            fresh[key] = torch.tensor(0) if key == "seed" else _seeded(value)
+        return fresh
+    if hasattr(state, "append"):
+        return [_seeded(one) for one in state]
+    return state
 
 
 def read_case(path: Path) -> Case:
@@ -90,9 +89,10 @@ def read_case(path: Path) -> Case:
     listed = re.search(r"^# options: (.*)$", text, re.MULTILINE)
     pairs = re.findall(r"(\w+) = ([\w.]+)", listed[1] if listed else "")
     options: dict[str, Scalar] = {k: float(v) if "." in v else int(v) for k, v in pairs}
-    fixed = {k: int(v) for k, v in re.findall(r"^# input (\w+): (\d+)$", text, re.MULTILINE)}
+    fixed = {
+        k: int(v) for k, v in re.findall(r"^# input (\w+): (\d+)$", text, re.MULTILINE)
+    }
     model = elaborate_text(text)
-    torch.manual_seed(0)
     generator = torch.Generator().manual_seed(1)
     module: Any = load(compile_model(model))(**options).double().eval()
     with torch.no_grad():
@@ -106,7 +106,7 @@ def read_case(path: Path) -> Case:
 
 def listed(result: Any) -> list[Tensor]:
     """The outputs of a call."""
-    return list(result) if isinstance(result, tuple) else [result]
+    return [result] if isinstance(result, Tensor) else list(result)
 
 
 def same(ours: Tensor, theirs: Tensor, what: str, slack: float = 1e-10) -> None:
@@ -132,7 +132,7 @@ def test_module_means_its_spec(path: Path, batch: int, time: int, packed: bool) 
     if packed:
         ids = torch.randint(0, 3, (batch, time), generator=case.generator)
         segments = torch.sort(ids, 1).values
-    given = case.extents(batch, time)
+    given: dict[str, Any] = case.extents(batch, time)
     theirs = interpret(
         case.model,
         options=case.options,
@@ -197,7 +197,7 @@ def _same_in_pieces(
 ) -> None:
     for cuts in ([0, *range(1, time + 1)], [0, 2, 2, time] if time > 2 else [0, time]):
         state, pieces = case.start(batch), list[list[Tensor]]()
-        for begin, end in zip(cuts, cuts[1:], strict=False):
+        for begin, end in pairwise(cuts):
             ids = None if segments is None else segments[:, begin:end]
             result, state = case.module(
                 *_piece(case, inputs, begin, end),

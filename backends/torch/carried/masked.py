@@ -3,6 +3,7 @@
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "_any",
     "_argmax",
     "_argmin",
+    "_attend",
     "_flat",
     "_kept",
     "_least",
@@ -107,6 +109,15 @@ def _softmax(x: Tensor, dims: tuple[int, ...], where: Tensor | None) -> Tensor:
     powers = torch.exp(x - torch.where(torch.isfinite(top), top, 0))
     total = powers.sum(dims, keepdim=True)
     return powers / torch.where(total == 0, 1, total)
+
+
+def _attend(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float | None = None
+) -> Tensor:
+    """Attention in which what sees nothing reads 0, with finite gradients."""
+    seen = mask.any(-1, keepdim=True)
+    y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask | ~seen, scale=scale)
+    return torch.where(seen, y, 0)
 
 
 def _log_softmax(x: Tensor, dims: tuple[int, ...], where: Tensor | None) -> Tensor:

@@ -12,7 +12,7 @@ from seqdsl.testing.subject import Caller, Subject, Tensors
 
 EXACT = 0.0
 CLOSE = 1e-9
-"""Of double precision: relative to the largest entry, and to 1 where that is smaller."""
+"""Of double precision: relative to the largest entry, or to 1 if that is larger."""
 
 
 class Broken(AssertionError):

@@ -86,27 +86,6 @@ def _ends(segments: Tensor) -> Tensor:
     return F.pad(inner, (0, min(1, segments.shape[1])), value=True)
 
 
-def _last(segments: Tensor | None, last: Tensor) -> Tensor:
-    """The segment id after these steps."""
-    if segments is None or segments.shape[1] == 0:
-        return last
-    return segments[:, -1].to(last.dtype)
-
-
-def _positions(first: Tensor, time: int, starts: Tensor | None) -> Tensor:
-    """The position of every step in its segment, `[batch, time]`, from `first` on."""
-    steps = torch.arange(time, device=first.device).expand(len(first), time)
-    if starts is None or time == 0:
-        return first[:, None] + steps
-    begin = torch.where(starts, steps, -first[:, None]).cummax(1).values
-    return steps - begin
-
-
-def _next(t: Tensor, first: Tensor) -> Tensor:
-    """The position after the last of `t`."""
-    return t[:, -1] + 1 if t.shape[1] else first
-
-
 def _stack(steps: Sequence[Tensor], like: Tensor, *dims: int) -> Tensor:
     """Steps of a loop along time as `[batch, time, …]`."""
     if steps:
@@ -193,7 +172,7 @@ class BiRNN(nn.Module):
         ends = None if segments is None else _ends(segments)
         f_x = self.f_x(x)  # <text>:8
         f_t = state["f"]
-        f_steps = []
+        f_steps: list[Tensor] = []
         for i, f_x_t in enumerate(f_x.unbind(1)):
             if starts is not None:
                 f_t = _reset(starts[:, i], f_t, 0)
@@ -204,7 +183,7 @@ class BiRNN(nn.Module):
         b_t = torch.Tensor.expand(
             torch.tensor(0, dtype=torch.int64, device=device).to(dtype), batch, self.H
         )
-        b_steps = []
+        b_steps: list[Tensor] = []
         for i_2, b_x_t in enumerate(reversed(b_x.unbind(1))):
             if ends is not None:
                 b_t = _reset(ends[:, -1 - i_2], b_t, 0)

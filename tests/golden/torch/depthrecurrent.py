@@ -541,7 +541,7 @@ class DepthRecurrent(nn.Module):
         else:
             _check_state(state, {"block_call": self.N})
         h = x  # <text>:25
-        block_call_next = []
+        block_call_next: list[Any] = []
         for n in range(1, self.N + 1):
             block_call, block_call_state = self.block(  # <text>:26
                 h,
@@ -561,7 +561,7 @@ class DepthRecurrent(nn.Module):
         _check("x", x_t, ("batch",), {"D": self.D}, like=self.g)
         _check_state(state, {"block_call": self.N})
         h_t = x_t  # <text>:25
-        block_call_next = []
+        block_call_next: list[Any] = []
         for n in range(1, self.N + 1):
             block_call_t, block_call_state = self.block.step(  # <text>:26
                 h_t, state["block_call"][n - 1]

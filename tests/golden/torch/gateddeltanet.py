@@ -396,7 +396,7 @@ class GatedDeltaNet(nn.Module):
         )
         v = F.silu(v_conv + self.v_conv.bias)  # <text>:8
         S_t = state["S"]
-        S_steps = []
+        S_steps: list[Tensor] = []
         steps = enumerate(
             zip(v.unbind(1), k.unbind(1), a.unbind(1), b.unbind(1), strict=True)
         )

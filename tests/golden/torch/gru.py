@@ -112,20 +112,6 @@ def _last(segments: Tensor | None, last: Tensor) -> Tensor:
     return segments[:, -1].to(last.dtype)
 
 
-def _positions(first: Tensor, time: int, starts: Tensor | None) -> Tensor:
-    """The position of every step in its segment, `[batch, time]`, from `first` on."""
-    steps = torch.arange(time, device=first.device).expand(len(first), time)
-    if starts is None or time == 0:
-        return first[:, None] + steps
-    begin = torch.where(starts, steps, -first[:, None]).cummax(1).values
-    return steps - begin
-
-
-def _next(t: Tensor, first: Tensor) -> Tensor:
-    """The position after the last of `t`."""
-    return t[:, -1] + 1 if t.shape[1] else first
-
-
 def _stack(steps: Sequence[Tensor], like: Tensor, *dims: int) -> Tensor:
     """Steps of a loop along time as `[batch, time, …]`."""
     if steps:
@@ -220,7 +206,7 @@ class GRU(nn.Module):
         r_x = self.r_x(x)  # <text>:6
         n_x = self.n_x(x)  # <text>:8
         h_t = state["h"]
-        h_steps = []
+        h_steps: list[Tensor] = []
         steps = enumerate(zip(z_x.unbind(1), r_x.unbind(1), n_x.unbind(1), strict=True))
         for i, (z_x_t, r_x_t, n_x_t) in steps:
             if starts is not None:

@@ -86,20 +86,6 @@ def _fits(came: Sequence[int], shape: Sequence[int | str]) -> bool:
     )
 
 
-def _positions(first: Tensor, time: int, starts: Tensor | None) -> Tensor:
-    """The position of every step in its segment, `[batch, time]`, from `first` on."""
-    steps = torch.arange(time, device=first.device).expand(len(first), time)
-    if starts is None or time == 0:
-        return first[:, None] + steps
-    begin = torch.where(starts, steps, -first[:, None]).cummax(1).values
-    return steps - begin
-
-
-def _next(t: Tensor, first: Tensor) -> Tensor:
-    """The position after the last of `t`."""
-    return t[:, -1] + 1 if t.shape[1] else first
-
-
 class L(nn.Module):
     """The layer L.
 
@@ -150,9 +136,7 @@ class L(nn.Module):
         dtype = self.n[0].h.weight.dtype
         h = x  # <text>:6
         q = torch.tensor(0, dtype=dtype, device=device).expand(batch, time)  # <text>:7
-        e = torch.tensor(
-            0, dtype=dtype, device=device
-        ).expand(self.D).expand(batch, time, -1)
+        e = torch.zeros(batch, time, self.D, dtype=dtype, device=device)
         n_goes_on = torch.ones((), dtype=torch.bool, device=device)
         for n_layer in self.n:
             n_goes_on = n_goes_on & (q < 0.5)  # <text>:5
@@ -180,9 +164,7 @@ class L(nn.Module):
         dtype = self.n[0].h.weight.dtype
         h_t = x_t  # <text>:6
         q_t = torch.tensor(0, dtype=dtype, device=device).expand(batch)  # <text>:7
-        e_t = torch.tensor(
-            0, dtype=dtype, device=device
-        ).expand(self.D).expand(batch, -1)
+        e_t = torch.zeros(batch, self.D, dtype=dtype, device=device)
         n_goes_on = torch.ones((), dtype=torch.bool, device=device)
         for n_layer in self.n:
             n_goes_on = n_goes_on & (q_t < 0.5)  # <text>:5

@@ -468,7 +468,7 @@ class GatedDeltaNet(nn.Module):
         )
         v = F.silu(v_conv + self.v_conv.bias)  # <text>:8
         S_t = state["S"]
-        S_steps = []
+        S_steps: list[Tensor] = []
         steps = enumerate(
             zip(v.unbind(1), k.unbind(1), a.unbind(1), b.unbind(1), strict=True)
         )
@@ -756,7 +756,7 @@ class LM(nn.Module):
         # <text>:22
         x0 = F.embedding(_inside(tokens, self.vocab, "tokens"), self.x0.weight)
         x = x0  # <text>:24
-        u_gated_delta_net_next = []
+        u_gated_delta_net_next: list[Any] = []
         for l, l_layer in enumerate(self.l, start=1):
             u_rmsnorm = l_layer.u_rmsnorm(x)  # <text>:25
             # <text>:25
@@ -784,12 +784,13 @@ class LM(nn.Module):
         # <text>:22
         x0_t = F.embedding(_inside(tokens_t, self.vocab, "tokens_t"), self.x0.weight)
         x_t = x0_t  # <text>:24
-        u_gated_delta_net_next = []
+        u_gated_delta_net_next: list[Any] = []
         for l, l_layer in enumerate(self.l, start=1):
             u_rmsnorm_t, _ = l_layer.u_rmsnorm.step(x_t, {})  # <text>:25
-            # <text>:25
-            u_gated_delta_net_t, u_gated_delta_net_state = l_layer.u_gated_delta_net.step(
-                u_rmsnorm_t, state["u_gated_delta_net"][l - 1]
+            u_gated_delta_net_t, u_gated_delta_net_state = (  # <text>:25
+                l_layer.u_gated_delta_net.step(
+                    u_rmsnorm_t, state["u_gated_delta_net"][l - 1]
+                )
             )
             u_t = x_t + u_gated_delta_net_t  # <text>:25
             x_rmsnorm_t, _ = l_layer.x_rmsnorm.step(u_t, {})  # <text>:26

@@ -74,33 +74,6 @@ def _check_segments(segments: Tensor, batch: int, time: int) -> None:
 _NO_SEGMENT = -(2**63)
 
 
-def _starts(segments: Tensor, last: Tensor) -> Tensor:
-    """Where a segment begins, `[batch, time]`; `last` is the id of the step before."""
-    previous = torch.cat([last[:, None], segments[:, :-1]], 1)[:, : segments.shape[1]]
-    return (segments != previous) & (previous != _NO_SEGMENT)
-
-
-def _last(segments: Tensor | None, last: Tensor) -> Tensor:
-    """The segment id after these steps."""
-    if segments is None or segments.shape[1] == 0:
-        return last
-    return segments[:, -1].to(last.dtype)
-
-
-def _positions(first: Tensor, time: int, starts: Tensor | None) -> Tensor:
-    """The position of every step in its segment, `[batch, time]`, from `first` on."""
-    steps = torch.arange(time, device=first.device).expand(len(first), time)
-    if starts is None or time == 0:
-        return first[:, None] + steps
-    begin = torch.where(starts, steps, -first[:, None]).cummax(1).values
-    return steps - begin
-
-
-def _next(t: Tensor, first: Tensor) -> Tensor:
-    """The position after the last of `t`."""
-    return t[:, -1] + 1 if t.shape[1] else first
-
-
 def _mean(x: Tensor, dims: tuple[int, ...], where: Tensor | None) -> Tensor:
     seen = torch.ones_like(x, dtype=torch.bool) if where is None else where
     x = torch.where(seen, x, 0)
@@ -209,20 +182,21 @@ class MoE(nn.Module):
             y_experts = ((g / g.sum(-1)[..., None])[..., None] * e).sum(-2)  # <text>:11
         else:
             chosen = _kept(p, self.k, -1)
-            rows, parts = [], []
+            rows: list[tuple[Tensor, ...]] = []
+            parts: list[Tensor] = []
             for expert in range(self.E):
                 row = chosen[..., expert].nonzero(as_tuple=True)
-                parts.append((  # <text>:11
+                parts.append(  # <text>:11
                     y_gate[..., expert][row][:, None]
                     * (F.silu(x[row] @ self.W1[expert]) @ self.W2[expert])
-                ))
+                )
                 rows.append(row)
             y_experts = _scatter(y_gate.shape[:-1], rows, parts)
         balance = (  # <text>:13
             self.E
-            * (
-                _mean(p, (-3, -2), None) * _mean((g > 0).to(dtype), (-3, -2), None)
-            ).sum(-1)
+            * (_mean(p, (-3, -2), None) * _mean((g > 0).to(dtype), (-3, -2), None)).sum(
+                -1
+            )
         )
         outputs = MoEOutput(y_experts, balance)
         return outputs

@@ -1,0 +1,206 @@
+"""What a loop along time carries: variables, first values, fresh starts."""
+
+from __future__ import annotations
+
+from seqdsl.backends.torch.expressions import expression
+from seqdsl.backends.torch.memory import Body
+from seqdsl.backends.torch.method import Method
+from seqdsl.backends.torch.pointwise import cast, tensor
+from seqdsl.backends.torch.python import (
+    Atom,
+    Binary,
+    Expr,
+    Item,
+    call,
+    method,
+    one_line,
+)
+from seqdsl.backends.torch.streaming import Entry
+from seqdsl.backends.torch.values import Value, align
+from seqdsl.ir import nodes as ir
+from seqdsl.ir.sizes import Lit
+from seqdsl.ir.types import BATCH, TIME
+from seqdsl.ir.walk import subtree
+from seqdsl.schedule.plan import TimeLoop
+
+
+def carried_entries(body: Body, loop: TimeLoop, names: frozenset[str]) -> list[Entry]:
+    """What the loop carries: entries of the state, and backward states beside them."""
+    found = [e for e in body.memory.entries if e.owner in names]
+    known = {e.owner for e in found}
+    for name in loop.carried:
+        if loop.direction == "backward" and name not in known:
+            found.append(_later(body.m.model, name))
+    return found
+
+
+def _later(model: ir.Model, name: str) -> Entry:
+    """What a backward loop carries of a state: as many steps as it looks ahead."""
+    reads = [
+        node.offset
+        for equation in model.equations
+        for node in subtree(equation.expr)
+        if isinstance(node, ir.Shift)
+        and node.arg == ir.Ref(name=name, type=node.arg.type)
+        and node.axis == TIME
+    ]
+    count = max(reads)
+    return Entry(
+        key=name,
+        kind="carry" if count == 1 else "lag",
+        source=("ref", name),
+        owner=name,
+        type=model.state[name].type,
+        count=Lit(count),
+        scope=model.equation[name].scope,
+    )
+
+
+def variable_of(m: Method, entry: Entry) -> Value | None:
+    simple = entry.kind == "carry" and "[" not in m.bases[entry.key]
+    deep = len(entry.scope) > len(m.bases.get(f"{entry.key} scope", "").split())
+    if not simple or deep:
+        return None
+    return Value(Atom(m.bases[entry.key]), (BATCH, *entry.type.dims), entry.type.dtype)
+
+
+def start(body: Body, inside: Body, entry: Entry, loop: TimeLoop) -> None:
+    """The variable that carries an entry, with its value before the first step."""
+    m, inner = body.m, inside.m
+    name = m.names.new(f"{entry.owner}_t" if entry.kind == "carry" else entry.key)
+    deep = len(entry.scope) > len(m.steps)
+    if deep:
+        name = m.names.new(f"{entry.key}_all")
+    if loop.direction == "backward":
+        first: Expr = _initial(body, entry)
+    else:
+        first = begun(body, entry, deep)
+    m.write(f"{name} = ", first)
+    inner.bases[entry.key] = name
+    inner.bases[f"{entry.key} scope"] = " ".join(m.steps)
+
+
+def begun(body: Body, entry: Entry, deep: bool = False) -> Expr:
+    """What the state holds; where inputs decide how it starts, that at position 0."""
+    m = body.m
+    code = body.access(entry)
+    state = m.model.state.get(entry.owner)
+    early = state is not None and entry.kind in ("carry", "lag")
+    if not early or state is None or BATCH not in state.initial.type.axes:
+        return code
+    m.need_position()
+    reset = m.helper("_reset_each" if deep else "_reset")
+    return call(reset, 'state["t"] == 0', code, outside(body, entry))
+
+
+def _initial(body: Body, entry: Entry) -> Expr:
+    """The initial value of a state, of full extent."""
+    m = body.m
+    state = m.model.state[entry.owner]
+    value = cast(m, tensor(m, expression(m, state.initial)), entry.type.dtype)
+    dims = entry.type.dims
+    sizes = [m.need("batch"), *m.extents(dims)]
+    rows = BATCH in value.layout
+    if TIME in value.layout:
+        whole = align(value, (BATCH, TIME, *dims))
+        code: Expr = method(Item(whole, ":, -1:"), "sum", 1)
+    else:
+        code = align(value, (BATCH, *dims) if rows else dims)
+    if entry.kind == "lag":
+        assert isinstance(entry.count, Lit)
+        sizes.insert(1, Atom(str(entry.count.value)))
+        code = Item(code, ":, None") if rows else code
+    return call("torch.Tensor.expand", code, *sizes)
+
+
+def outside(body: Body, entry: Entry, at: str = "") -> Expr:
+    """What an entry is before the first step: a number or a tensor that broadcasts.
+
+    Where it differs between segments, `at` is the step at which a segment starts; empty
+    means the first one.
+    """
+    m = body.m
+    state = m.model.state.get(entry.owner)
+    if entry.kind not in ("carry", "lag") or state is None:
+        return Atom("False" if entry.type.dtype == "bool" else "0")
+    value = expression(m, state.initial)
+    if value.scalar:
+        return value.code
+    dims = entry.type.dims
+    if TIME in value.layout:
+        return _of_segment(m, entry, value, at)
+    target = (BATCH, *dims) if BATCH in value.layout else dims
+    code = align(value, target)
+    if entry.kind == "lag" and BATCH in value.layout:
+        code = Item(code, ":, None")
+    if isinstance(code, Atom):
+        return code
+    name = m.names.new(f"{entry.owner}_0")
+    m.write(f"{name} = ", code)
+    return Atom(name)
+
+
+def resets(body: Body, inside: Body, entries: list[Entry], loop: TimeLoop) -> None:
+    """Where a segment begins, everything carried starts afresh."""
+    m, inner = body.m, inside.m
+    kept = [e for e in entries if e.kind not in ("call", "past")]
+    simple = [e for e in kept if len(e.scope) == len(m.steps)]
+    deep = [e for e in kept if e not in simple]
+    starts = "starts" if loop.direction == "forward" else "ends"
+    if not entries:
+        return
+    m.needed[starts] = None
+    inner.bases["index"] = m.names.new("i")
+    index = inner.bases["index"]
+    here = (
+        f"{starts}[:, {index}]" if starts == "starts" else f"{starts}[:, -1 - {index}]"
+    )
+    if not kept:
+        return
+    place = index if loop.direction == "forward" else f"-1 - {index}"
+    fresh = {e.key: one_line(outside(body, e, place)) for e in (*simple, *deep)}
+    with inner.block(f"if {starts} is not None:"):
+        for entry in simple:
+            name = inner.bases[entry.key]
+            code = call(inner.helper("_reset"), here, name, fresh[entry.key])
+            inner.write(f"{name} = ", code)
+        for entry in deep:
+            name = inner.bases[entry.key]
+            code = call(inner.helper("_reset_each"), here, name, fresh[entry.key])
+            inner.write(f"{name} = ", code)
+
+
+def backward_shifts(
+    body: Body, inside: Body, loop: TimeLoop, entries: list[Entry]
+) -> None:
+    if loop.direction == "forward":
+        return
+    inner = inside.m
+    for entry in entries:
+        base = Atom(inner.bases[entry.key])
+        assert isinstance(entry.count, Lit)
+        for i in range(1, int(entry.count.value) + 1):
+            code = base if entry.kind == "carry" else Item(base, f":, -{i}")
+            value = Value(code, (BATCH, *entry.type.dims), entry.type.dtype)
+            inner.env["shift", *entry.source, TIME, i] = value
+
+
+def carried_on(m: Method, entry: Entry, name: str) -> Expr:
+    """What an entry is after the loop; a window only forgets then."""
+    if entry.kind != "past" or entry.count is None:
+        return Atom(name)
+    return call(m.helper("_recent"), name, m.whole(entry.count))
+
+
+def visible(m: Method, inner: Method, entries: list[Entry]) -> None:
+    """Copies of time that are made in the loop grow by one step in each turn."""
+    if not any(e.kind == "past" for e in entries):
+        return
+    seen, index = m.names.new("seen"), inner.bases["index"]
+    m.need("time")
+    inner.line(f"{seen} = all_t.shape[1] - time + {index} + 1")
+    at, ids = Atom(f"all_t[:, :{seen}]"), Atom(f"all_ids[:, :{seen}]")
+    same = Binary("==", Atom(f"ids[:, {index}, None]"), ids)
+    for copy in inner.model.copies:
+        inner.env["position", copy] = Value(at, (BATCH, copy), "int")
+        inner.env["same", copy] = Value(same, (BATCH, copy), "bool")
