@@ -140,6 +140,16 @@ def outside(body: Body, entry: Entry, at: str = "") -> Expr:
     return Atom(name)
 
 
+def _of_segment(m: Method, entry: Entry, value: Value, at: str) -> Expr:
+    """The initial value that belongs to the segment of one step."""
+    name = m.names.new(f"{entry.owner}_0")
+    m.write(f"{name} = ", align(value, (BATCH, TIME, *entry.type.dims)))
+    # a sum over at most one step, so that no step at all is fine too
+    first = method(Item(Atom(name), ":, :1"), "sum", 1)
+    code = Item(Atom(name), f":, {at}") if at else first
+    return Item(code, ":, None") if entry.kind == "lag" else code
+
+
 def resets(body: Body, inside: Body, entries: list[Entry], loop: TimeLoop) -> None:
     """Where a segment begins, everything carried starts afresh."""
     m, inner = body.m, inside.m

@@ -16,7 +16,7 @@ from seqdsl.backends.torch.loop_state import (
     variable_of,
     visible,
 )
-from seqdsl.backends.torch.memory import Body
+from seqdsl.backends.torch.memory import Body, full, full_type
 from seqdsl.backends.torch.method import Key, Method
 from seqdsl.backends.torch.python import (
     Atom,
@@ -85,6 +85,15 @@ def time_loop(body: Body, loop: TimeLoop, run: Run) -> None:
     for entry in entries:
         if loop.direction == "forward":
             m.next[entry.key] = carried_on(m, entry, inner.bases[entry.key])
+
+
+def _hand_on(m: Method, name: str) -> None:
+    """A loop along depth around this one carries `name`, all its steps of time at once."""
+    local, whole = m.env.get(("local", name)), m.env.get(("ref", name))
+    if local is None or whole is None or whole.code == local.code:
+        return
+    whole = full(m, whole, full_type(m.model, name))
+    m.env["ref", name] = m.bind(one_line(local.code), whole)
 
 
 def _exports(

@@ -130,6 +130,9 @@ class _Derivation:
             right = self.show.text(term.right)
             read = self.show.text(unrenamed(term.read))
             inner = f"dot[{', '.join(term.contracted)}]({right}, {read})"
+            if term.inner:
+                left = self.show.text(term.left)
+                return f"dot[{', '.join(term.inner)}]({left}, {inner})"
             return self._times([term.left], inner, "*")
         factors = list(term.factors)
         if not term.over:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from seqdsl.analysis.graph import Edge
+from seqdsl.analysis.graph import Edge, name_of
 from seqdsl.analysis.verdict import Recurrence, Verdict
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import TIME
-from seqdsl.ir.walk import subtree
+from seqdsl.ir.walk import references, subtree
 
 
 def lags(
@@ -20,6 +20,7 @@ def lags(
     and one that a convolution along time makes. A state that is read at no other step
     has the verdict `none`.
     """
+    found = tuple(found)
     known = {s for v in found if v.recurrence.axis == axis for s in v.recurrence.states}
     shifted: dict[str, list[int]] = {}
     for edge in edges:
@@ -28,18 +29,23 @@ def lags(
     for name, offsets in shifted.items():
         yield _fir(name, axis, invariant=True, backward=max(offsets) > 0)
     if axis == TIME:
-        yield from _convolutions(model)
+        yield from _convolutions(model, found)
         for state in model.states:
             if state.name not in known and not state.carried:
                 yield Verdict(_alone(state.name, TIME), "none")
 
 
-def _convolutions(model: ir.Model) -> Iterator[Verdict]:
+def _convolutions(model: ir.Model, found: Iterable[Verdict]) -> Iterator[Verdict]:
+    """Those of the layer's convolutions that are not part of a recurrence."""
+    circles = [v.recurrence.members for v in found if v.recurrence.axis == TIME]
     for equation in model.equations:
+        own = {m for c in circles if equation.name in c for m in c}
         convs = [
             n
             for n in subtree(equation.expr)
-            if isinstance(n, ir.Conv) and TIME in n.axes
+            if isinstance(n, ir.Conv)
+            and TIME in n.axes
+            and own.isdisjoint(name_of(r) for r in references(n))
         ]
         if convs:
             fixed = not any(TIME in c.weight.type.axes for c in convs)

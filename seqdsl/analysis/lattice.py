@@ -79,9 +79,11 @@ def _choice(normal: Normal, c: ir.Node, a: ir.Node, b: ir.Node, bools: bool) -> 
 
 
 def _given(condition: ir.Node, join: Join, bools: bool) -> Iterable[Meet]:
+    if any(m.over & set(condition.type.dims) for m in join):
+        raise NoForm  # the condition chooses per entry of what has been reduced
     high, low = build.const(math.inf), build.const(-math.inf)
     gate = condition if bools else build.map_("where", condition, high, low)
-    return (Meet(m.reads, (*m.free, gate), m.over) for m in join)
+    return [Meet(m.reads, (*m.free, gate), m.over) for m in join]
 
 
 # ---- Clamps

@@ -10,6 +10,7 @@ summed indices are added up, so that what cancels disappears.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
@@ -50,10 +51,14 @@ class Factor:
 
     def renamed(self, table: Mapping[str, str]) -> Factor:
         """With other index names."""
-        if not any(n in table for n in self.names):
-            return self
         names = tuple([table.get(n, n) for n in self.names])
-        return self if names == self.names else replace(self, names=names)
+        return self if names == self.names else self._named(names)
+
+    def _named(self, names: tuple[str, ...]) -> Factor:
+        """As `replace` would make it, which takes several times as long."""
+        made = copy(self)
+        object.__setattr__(made, "names", names)
+        return made
 
 
 @dataclass(frozen=True)
@@ -122,14 +127,19 @@ class Interner:
 
 def collect(terms: Iterable[Term]) -> Poly:
     """The sum of `terms` with equal ones added up and zeros left out."""
-    sums: dict[tuple[tuple[Factor, ...], frozenset[str]], Fraction] = {}
+    # Numbers tell factors apart, and compare faster than the factors do.
+    sums: dict[Hashable, Term] = {}
     for term in terms:
         fixed = canonical(term)
-        key = (fixed.factors, fixed.bound)
-        sums[key] = sums.get(key, Fraction(0)) + term.scale
-        if len(sums) > LIMIT:
-            raise TooLong
-    return tuple(Term(s, f, b) for (f, b), s in sums.items() if s)
+        key = (tuple([(f.key, f.names) for f in fixed.factors]), fixed.bound)
+        known = sums.get(key)
+        if known is None:
+            sums[key] = fixed
+            if len(sums) > LIMIT:
+                raise TooLong
+        else:
+            sums[key] = Term(known.scale + fixed.scale, known.factors, known.bound)
+    return tuple(t for t in sums.values() if t.scale)
 
 
 def canonical(term: Term) -> Term:

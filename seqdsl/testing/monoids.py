@@ -9,6 +9,7 @@ import torch
 
 from seqdsl.analysis import Verdict
 from seqdsl.analysis.monoids import apply, combine
+from seqdsl.analysis.verdict import Monoid
 from seqdsl.backends.reference import interpret
 from seqdsl.differentiate.broadcast import shaped
 from seqdsl.ir import build
@@ -28,7 +29,8 @@ class Steps:
         self, model: ir.Model, verdict: Verdict, options: Mapping[str, Scalar]
     ) -> None:
         assert verdict.monoid is not None
-        self.monoid, self.entries = verdict.monoid, verdict.entries
+        self.monoid: Monoid = verdict.monoid
+        self.entries = verdict.entries
         types = {s: model.equation[s].expr.type for s in verdict.recurrence.states}
         self.states = {s: Type(t.dtype, t.dims, _EACH) for s, t in types.items()}
         first = next(iter(self.states.values()))

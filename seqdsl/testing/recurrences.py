@@ -219,7 +219,7 @@ def _grown(
     """A text of `kind`, at most `depth` templates deep, over the state `own`."""
     reads = {h: f"{h}{number}[t-1]" for h in "hcszS"} | {"lag": f"h{number}[t-2]"}
     alien = {"h": "x", "c": "keep", "s": "i", "z": "complex(a, b)", "S": "G"}
-    here = {own} | ({"lag"} if own == "h" else set())
+    here = ("h", "lag") if own == "h" else (own,)
 
     def filled(match: re.Match[str]) -> str:
         hole = match.group(1)

@@ -143,6 +143,7 @@ layer L(D):
 """
     found = by_name(text)["", "h", "t"]
     assert (found.structure, found.invariant) == ("dense", True)
+    assert "fir" not in {v.verdict for v in by_name(text).values()}
     found = by_name(text.replace("width = 3", "width = D"))["", "h", "t"]
     assert [r.code for r in found.reasons] == ["E0306"]
 

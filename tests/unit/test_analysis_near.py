@@ -142,3 +142,10 @@ def test_only_seemingly_linear(expected: str, lines: tuple[str, ...]) -> None:
     assert found.verdict == words[0]
     assert {r.code for r in found.reasons} == set(words[1:])
     assert all(r.span is not None and r.span.text for r in found.reasons)
+
+
+def test_a_choice_per_entry_of_a_reduced_state_is_not_inside_the_reduction() -> None:
+    found = only("state c: bool [D] = false", "c = where(keep, any[D](c[t-1]), f > 0)")
+    assert found.verdict == "sequential"
+    whole = only("state c: bool [D] = false", "c = where(on, any[D](c[t-1]), keep)")
+    assert (whole.structure, whole.semiring) == ("dense", "boolean")

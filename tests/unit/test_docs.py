@@ -66,7 +66,9 @@ def run_console(text: str) -> str:
 def check_seq(block: Block, folder: Path) -> None:
     if not block.info.endswith(".seq"):
         found = findings_of_text(folder / block.text[:20].encode().hex(), block.text)
-        assert not any(d.is_error for d in found), found
+        # a sequential recurrence is an answer, not a mistake
+        wrong = [d for d in found if d.is_error and d.code not in ANALYSIS_CODES]
+        assert not wrong, wrong
         return
     path = Path(block.info)
     path.write_text(block.text, "utf-8")
@@ -115,6 +117,9 @@ def shortened(old: str, new: str) -> str:
 
 def test_links_lead_somewhere() -> None:
     for page in PAGES:
-        for target in re.findall(r"\]\(([^)#]+)", page.read_text("utf-8")):
+        prose = re.sub(
+            r"```.*?```|`[^`\n]*`", "", page.read_text("utf-8"), flags=re.DOTALL
+        )
+        for target in re.findall(r"\]\(([^)#]+)", prose):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
