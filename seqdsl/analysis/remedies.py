@@ -70,6 +70,8 @@ def _smallest(
 
 def _unread(attempts: Attempts, normal: Normal, states: tuple[str, ...]) -> str:
     """A state whose own past, left unread, would leave scans only."""
+    if normal.long:
+        return ""  # every try would take as long as the whole did
     stays = {id(n): n for n in culprits(normal, states) if not _may_scan(n)}
     for state in states:
         left = attempts.unread(state)

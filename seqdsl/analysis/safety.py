@@ -106,7 +106,9 @@ class _Safety:
         size = "has a modulus in" if self.verdict.complex else "lies in"
         facts = [f"{size} {found}"]
         if found.inside(-1, 1, open_low=True):
-            facts.append("so always inside (-1, 1]: what is carried cannot grow")
+            alone = self.verdict.structure in ("scalar", "diagonal")
+            rest = "what is carried cannot grow" if alone else "by itself no growth"
+            facts.append(f"so always inside (-1, 1]: {rest}")
         elif found.high > 1:
             facts.append("so it can exceed 1: the state can grow without bound")
         else:

@@ -10,7 +10,6 @@ summed indices are added up, so that what cancels disappears.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
@@ -56,8 +55,8 @@ class Factor:
 
     def _named(self, names: tuple[str, ...]) -> Factor:
         """As `replace` would make it, which takes several times as long."""
-        made = copy(self)
-        object.__setattr__(made, "names", names)
+        made = object.__new__(Factor)
+        made.__dict__.update(self.__dict__, names=names)
         return made
 
 

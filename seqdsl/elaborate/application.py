@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from seqdsl.elaborate import dims, expressions, keys, layer
+from seqdsl.elaborate import dims, expressions, keys, layer, statics
 from seqdsl.elaborate.context import (
     Context,
     LayerValue,
@@ -300,7 +300,7 @@ def _result_dim(
         if name not in options:
             options[name] = substitute(default, options)
     size = substitute(model.dims[dim], options)
-    dims.bounded(ctx, size, model.span)
+    statics.bounded(ctx, size, model.span)
     entity = scope.find(dim)
     if isinstance(entity, Static) and entity.size == size:
         return dims.dim_name(ctx, scope, ast.Name(id=dim))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from seqdsl.elaborate import dims, expressions, indexing
+from seqdsl.elaborate import dims, expressions, indexing, statics
 from seqdsl.elaborate.context import Bound, Context, Scope, Site, Value
 from seqdsl.elaborate.program import suggest
 from seqdsl.ir import build
@@ -78,7 +78,7 @@ def static_keyword(
     given = keyword(expr, name)
     if given is None:
         return default
-    return dims.require_static(ctx, scope, given, f"`{name}`")
+    return statics.require_static(ctx, scope, given, f"`{name}`")
 
 
 def flag(ctx: Context, scope: Scope, expr: ast.Call, name: str, default: bool) -> bool:
@@ -86,7 +86,7 @@ def flag(ctx: Context, scope: Scope, expr: ast.Call, name: str, default: bool) -
     given = keyword(expr, name)
     if given is None:
         return default
-    size = dims.require_static(ctx, scope, given, f"`{name}`")
+    size = statics.require_static(ctx, scope, given, f"`{name}`")
     settled = ctx.settle(size, given.span)
     if not isinstance(settled, bool):
         raise ctx.fail("E0411", f"`{name}` is `true` or `false`", given.span)
@@ -102,7 +102,7 @@ def choice(
         return choices[0]
     chosen = given.value if isinstance(given, ast.String) else None
     if isinstance(given, ast.Name):
-        size = dims.static(ctx, scope, given)
+        size = statics.static(ctx, scope, given)
         settled = None if size is None else ctx.settle(size, given.span)
         chosen = settled if isinstance(settled, str) else given.id
     if chosen is None or chosen not in choices:

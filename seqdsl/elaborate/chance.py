@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from seqdsl.elaborate import arguments, dims, expressions
+from seqdsl.elaborate import arguments, dims, expressions, statics
 from seqdsl.elaborate.arguments import (
     Operator,
     check_count,
@@ -43,7 +43,7 @@ def _sample(
     kind: Literal["uniform", "normal"],
 ) -> ir.Sample:
     given = arguments.keyword(expr, "seed")
-    seed = None if given is None else dims.require_whole(ctx, scope, given, "a seed")
+    seed = None if given is None else statics.require_whole(ctx, scope, given, "a seed")
     if site.initial is not None and expr.brackets is None:
         shape, axes = site.initial.dims, site.initial.axes
     else:

@@ -18,7 +18,7 @@ ELABORATE_CODES: Mapping[str, str] = {
     "E0111": "a state has no initial value",
     "E0112": "a layer has no output",
     "E0114": "an imported file has no such layer or def",
-    "E0115": "a layer or def calls itself",
+    "E0115": "a layer or def calls itself, or too many others",
     "E0116": "this name is taken by the language",
     "E0117": "this statement cannot stand here",
     "E0118": "a def has no result",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, cast
 
-from seqdsl.elaborate import arguments, dims, expressions, keys, parametric
+from seqdsl.elaborate import arguments, dims, expressions, keys, parametric, statics
 from seqdsl.elaborate.arguments import Operator, check_count, check_keywords
 from seqdsl.elaborate.context import Context, Scope, Site
 from seqdsl.ir import build
@@ -120,9 +120,9 @@ def _taps(
     widths: list[Size]
     if isinstance(given, ast.DimList):
         items = [i.expr for i in given.items if i.expr is not None]
-        widths = [dims.require_static(ctx, scope, e, "`width`") for e in items]
+        widths = [statics.require_static(ctx, scope, e, "`width`") for e in items]
     else:
-        widths = [dims.require_static(ctx, scope, given, "`width`")] * len(axes)
+        widths = [statics.require_static(ctx, scope, given, "`width`")] * len(axes)
     if len(widths) != len(axes):
         raise ctx.fail("E0401", f"{len(axes)} axes need {len(axes)} widths", given.span)
     taps: list[str] = []

@@ -6,13 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from seqdsl.diagnostics import Label
-from seqdsl.elaborate import (
-    dims,
-    equations,
-    keys,
-    parametric,
-    repeats,
-)
+from seqdsl.elaborate import dims, equations, keys, parametric, repeats, statics
 from seqdsl.elaborate.context import (
     Context,
     Poisoned,
@@ -72,7 +66,9 @@ _EARLY = (ast.InputStmt, ast.StateStmt)
 def _declare_dim(ctx: Context, scope: Scope, statement: ast.DimStmt) -> None:
     check_free(ctx, scope, statement.name, statement.span)
     try:
-        size = dims.require_static(ctx, scope, statement.value, "the extent of a dim")
+        size = statics.require_static(
+            ctx, scope, statement.value, "the extent of a dim"
+        )
         dims.check_extent(ctx, size, statement.value.span)
     except Poisoned:
         # the name is known from here on, so that its uses are no further mistakes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seqdsl.elaborate import arguments, declare, dims, expressions, late
+from seqdsl.elaborate import arguments, declare, dims, expressions, late, statics
 from seqdsl.elaborate.context import Axis, Bound, Context, Scope, Site, Static
 from seqdsl.elaborate.program import Binding, suggest
 from seqdsl.elaborate.unify import fit, item_name, shape_text
@@ -132,10 +132,10 @@ def _bind(
     assert source is not None
     if isinstance(source, ast.String):
         place.names[arg.name] = Static(
-            dims.require_static(ctx, where, source, ""), arg.span, used=True
+            statics.require_static(ctx, where, source, ""), arg.span, used=True
         )
         return
-    size = dims.static(ctx, where, source)
+    size = statics.static(ctx, where, source)
     if size is not None:
         dim = None
         if isinstance(source, ast.Name):

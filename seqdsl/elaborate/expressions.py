@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-from seqdsl.elaborate import calls, dims, equations, indexing, whole
+from seqdsl.elaborate import calls, dims, equations, indexing, statics, whole
 from seqdsl.elaborate.context import (
     Axis,
     Bound,
@@ -45,7 +45,7 @@ def value(ctx: Context, scope: Scope, site: Site, expr: ast.Expr) -> ir.Node:
     Raises `Poisoned` after reporting what is wrong with it.
     """
     try:
-        size = dims.static(ctx, scope, expr)
+        size = statics.static(ctx, scope, expr)
         if size is not None and not isinstance(expr, ast.String):
             return whole.constant(ctx, size, expr.span)
         return build.at_span(_value(ctx, scope, site, expr), expr.span)
@@ -224,7 +224,7 @@ def _comparison(ctx: Context, scope: Scope, site: Site, expr: ast.Compare) -> ir
 def _conditional(
     ctx: Context, scope: Scope, site: Site, expr: ast.Conditional
 ) -> ir.Node:
-    size = dims.static(ctx, scope, expr.condition)
+    size = statics.static(ctx, scope, expr.condition)
     if size is None:
         raise ctx.fail(
             "E0406",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from seqdsl.elaborate import dims, expressions, links
+from seqdsl.elaborate import dims, expressions, links, statics
 from seqdsl.elaborate.context import Axis, Context, Poisoned, Scope, Site, Static, Value
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
@@ -121,7 +121,7 @@ def _shift(
     op: str,
     by: ast.Expr,
 ) -> ir.Node:
-    size = dims.static(ctx, scope, by)
+    size = statics.static(ctx, scope, by)
     steps = None if size is None else ctx.settle(size, by.span)
     if not isinstance(steps, int) or isinstance(steps, bool):
         raise ctx.fail(
@@ -204,7 +204,7 @@ def sliced(ctx: Context, scope: Scope, item: ast.Item) -> Sliced:
     dim = dims.dim_name(ctx, scope, ast.Name(id=item.axis, span=item.span))
     what = "a bound of a slice"
     start, stop, step = (
-        default if part is None else dims.require_whole(ctx, scope, part, what)
+        default if part is None else statics.require_whole(ctx, scope, part, what)
         for part, default in (
             (item.slice.start, Lit(0)),
             (item.slice.stop, ctx.dims[dim]),

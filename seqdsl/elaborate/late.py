@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial, reduce
 
-from seqdsl.elaborate import dims, indexing
+from seqdsl.elaborate import dims, indexing, statics
 from seqdsl.elaborate.context import Context, Scope
 from seqdsl.elaborate.order import nodes_in
 from seqdsl.ir.sizes import Lit, Size, apply
@@ -59,18 +59,18 @@ def _extent(
 ) -> Size | None:
     match node:
         case ast.DimItem(expr=expr) if expr is not None:
-            return dims.static(ctx, scope, expr)
+            return statics.static(ctx, scope, expr)
         case ast.Item():
             return indexing.sliced(ctx, scope, node).extent
         case ast.Call(func=ast.Name(id="stack"), brackets=(item,), args=args):
             axis = item.expr.id if isinstance(item.expr, ast.Name) else ""
             repeat = late.get(f"{axis} in")
             if isinstance(repeat, ast.RepeatStmt):
-                return dims.static(ctx, scope, repeat.count)
+                return statics.static(ctx, scope, repeat.count)
             return Lit(len(args))
         case ast.Call(brackets=items, args=args):
             parts = [i.expr for i in items or () if i.expr is not None]
-            sizes = [dims.static(ctx, scope, part) for part in parts]
+            sizes = [statics.static(ctx, scope, part) for part in parts]
             known = [size for size in sizes if size is not None]
             if len(known) < len(sizes) or not known or not args:
                 return None

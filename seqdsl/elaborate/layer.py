@@ -9,13 +9,13 @@ from seqdsl.diagnostics import Label
 from seqdsl.elaborate import (
     checks,
     declare,
-    dims,
     equations,
     expressions,
     inputs,
     late,
     repeats,
     states,
+    statics,
     whole,
 )
 from seqdsl.elaborate.context import (
@@ -121,7 +121,9 @@ def _options(
             continue
         if option.default is not None:
             with ctx.recover():
-                default = dims.require_static(ctx, scope, option.default, "a default")
+                default = statics.require_static(
+                    ctx, scope, option.default, "a default"
+                )
         _option(ctx, scope, option.name, default, option.span)
         if option.name not in known and default is not None:
             value = ctx.value_of(default)

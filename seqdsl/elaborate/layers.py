@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seqdsl.elaborate import application, dims, expressions, keys
+from seqdsl.elaborate import application, dims, expressions, keys, statics
 from seqdsl.elaborate.context import (
     Context,
     Entity,
@@ -125,7 +125,7 @@ def instance(
 def _option(
     ctx: Context, scope: Scope, callee: application.Callee, name: str, value: ast.Expr
 ) -> None:
-    size = dims.require_static(ctx, scope, value, f"the option `{name}`")
+    size = statics.require_static(ctx, scope, value, f"the option `{name}`")
     callee.options[name] = size
     if isinstance(value, ast.Name):
         entity = scope.find(value.id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from seqdsl.elaborate import arguments, chance, dims, expressions, rearranging
+from seqdsl.elaborate import arguments, chance, expressions, rearranging, statics
 from seqdsl.elaborate.arguments import (
     Operator,
     check_count,
@@ -146,7 +146,7 @@ def _top_count(
     ctx: Context, scope: Scope, expr: ast.Call, over: tuple[str, ...]
 ) -> Size:
     """How many entries `top` keeps: at most as many as the dim has."""
-    count = dims.require_static(ctx, scope, expr.args[1], "how many to keep")
+    count = statics.require_static(ctx, scope, expr.args[1], "how many to keep")
     arguments.positive(ctx, count, expr.args[1], "k")
     if over[0] not in ctx.dims:
         return count

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal, cast
 
-from seqdsl.elaborate import arguments, dims, expressions, keys
+from seqdsl.elaborate import arguments, dims, expressions, keys, statics
 from seqdsl.elaborate.arguments import Operator, check_count, check_keywords
 from seqdsl.elaborate.context import Context, Scope, Site
 from seqdsl.ir import build
@@ -91,7 +91,9 @@ def initial(
         return default_init(ctx, type_.dims)
     match expr:
         case ast.Call(func=ast.Name(id="orthogonal"), args=args) if len(args) <= 1:
-            gain = dims.require_static(ctx, scope, args[0], "gain") if args else Lit(1)
+            gain = (
+                statics.require_static(ctx, scope, args[0], "gain") if args else Lit(1)
+            )
             if len(type_.dims) < 2:
                 raise ctx.fail(
                     "E0209", "`orthogonal` needs at least two dims", expr.span

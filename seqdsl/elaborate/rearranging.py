@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from seqdsl.elaborate import arguments, dims, expressions, indexing, late
+from seqdsl.elaborate import arguments, dims, expressions, indexing, late, statics
 from seqdsl.elaborate.arguments import Operator, check_count, check_keywords
 from seqdsl.elaborate.context import Axis, Context, Scope, Site
 from seqdsl.ir import build
@@ -149,7 +149,7 @@ def _roll(ctx: Context, scope: Scope, site: Site, expr: ast.Call) -> ir.Node:
             expr.span,
         )
     dim = dims.dim_name(ctx, scope, item.expr)
-    offset = dims.require_whole(ctx, scope, expr.args[1], "the distance")
+    offset = statics.require_whole(ctx, scope, expr.args[1], "the distance")
     arg = expressions.value(ctx, scope, site, expr.args[0])
     return build.roll(arg, dim, offset, wrap=name == "roll")
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from seqdsl.diagnostics import Label
-from seqdsl.elaborate import declare, dims, expressions
+from seqdsl.elaborate import declare, expressions, statics
 from seqdsl.elaborate.context import Axis, Context, Poisoned, Scope, Site, Value
 from seqdsl.elaborate.order import nodes_in
 from seqdsl.ir import build
@@ -81,7 +81,7 @@ def _enter_axis(ctx: Context, scope: Scope, statement: ast.RepeatStmt) -> Scope:
 
 def _count(ctx: Context, scope: Scope, statement: ast.RepeatStmt) -> None:
     old = ctx.repeats[statement.axis]
-    size = dims.static(ctx, scope, statement.count)
+    size = statics.static(ctx, scope, statement.count)
     if size is not None:
         value = ctx.value_of(size)
         if value is not None and (
