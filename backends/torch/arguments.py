@@ -199,7 +199,7 @@ def _shape(c: Method, entry: Entry) -> Expr:
             return tuple_of([Atom("batch"), *dims])
         case "seed":
             return Atom("()")
-        case "past_t" | "past_segment" | "past":
+        case "past_t" | "past":
             return tuple_of([Atom("batch"), Atom('"past"'), *dims])
         case _:
             return tuple_of([Atom("batch"), count_of(c, entry), *dims])

@@ -142,8 +142,8 @@ def _after(body: Body) -> None:
                 after = now if m.in_time else call(m.helper("_last"), "segments", now)
             case "seed":
                 after = now
-            case "past_t" | "past_segment":
-                seen = Atom("all_t" if entry.kind == "past_t" else "all_ids")
+            case "past_t":
+                seen = Atom("all_t")
                 after = (
                     seen
                     if entry.count is None

@@ -96,7 +96,7 @@ def _initial_one(m: Method, entry: Entry) -> Expr:
             return fill
         case "seed":
             return call("torch.randint", "2**62", "()", device=device)
-        case "past_t" | "past_segment":
+        case "past_t":
             return call("torch.zeros", "batch", "0", dtype="torch.int64", device=device)
         case "call":
             return _initial_call(m, entry)

@@ -209,8 +209,8 @@ def visible(m: Method, inner: Method, entries: list[Entry]) -> None:
     seen, index = m.names.new("seen"), inner.bases["index"]
     m.need("time")
     inner.line(f"{seen} = all_t.shape[1] - time + {index} + 1")
-    at, ids = Atom(f"all_t[:, :{seen}]"), Atom(f"all_ids[:, :{seen}]")
-    same = Binary("==", Atom(f"ids[:, {index}, None]"), ids)
+    at, runs = Atom(f"all_t[:, :{seen}]"), Atom(f"all_runs[:, :{seen}]")
+    same = Binary("==", Atom(f"runs[:, {index}, None]"), runs)
     for copy in inner.model.copies:
         inner.env["position", copy] = Value(at, (BATCH, copy), "int")
         inner.env["same", copy] = Value(same, (BATCH, copy), "bool")

@@ -111,16 +111,12 @@ def local_lines(c: Method, m: Method, memory: Streaming) -> None:
 def _copy_lines(c: Method, m: Method, memory: Streaming) -> None:
     if not c.model.copies:
         return
-    last = one_line(entry_of(memory, "segment"))
-    c.line(f"ids = {c.helper('_ids')}(segments, {last}, time)")
     if memory.has("past_t"):
-        t, ids = entry_of(memory, "past_t"), entry_of(memory, "past_segment")
-        c.line(f"all_t = torch.cat([{one_line(t)}, t], 1)")
-        c.line(f"all_ids = torch.cat([{one_line(ids)}, ids], 1)")
+        c.line(f"all_t = torch.cat([{one_line(entry_of(memory, 'past_t'))}, t], 1)")
     else:
-        c.line("all_ids = ids")
-        if any("all_t" in line for line in m.lines):
-            c.line("all_t = t")
+        c.line("all_t = t")
+    c.line(f"all_runs = {c.helper('_runs')}(all_t)")
+    c.line("runs = all_runs[:, all_t.shape[1] - time :]")
 
 
 def positions(m: Method, memory: Streaming) -> None:
@@ -129,7 +125,7 @@ def positions(m: Method, memory: Streaming) -> None:
         m.env["position", TIME] = Value(Atom("t"), (BATCH, TIME), "int")
     if memory.has("seed"):
         m.env["seed",] = Value(entry_of(memory, "seed"), (), "int")
-    same = Binary("==", Atom("ids[:, :, None]"), Atom("all_ids[:, None]"))
+    same = Binary("==", Atom("runs[:, :, None]"), Atom("all_runs[:, None]"))
     for copy in m.model.copies:
         m.env["position", copy] = Value(Atom("all_t"), (BATCH, copy), "int")
         m.env["same", copy] = Value(same, (BATCH, TIME, copy), "bool")
@@ -138,11 +134,10 @@ def positions(m: Method, memory: Streaming) -> None:
 def step_copies(m: Method, memory: Streaming) -> None:
     if not m.model.copies:
         return
-    t, ids = entry_of(memory, "past_t"), entry_of(memory, "past_segment")
-    now, segment = entry_of(memory, "position"), entry_of(memory, "segment")
+    t, now = entry_of(memory, "past_t"), entry_of(memory, "position")
     m.line(f"all_t = torch.cat([{one_line(t)}, {one_line(now)}[:, None]], 1)")
-    m.line(f"all_ids = torch.cat([{one_line(ids)}, {one_line(segment)}[:, None]], 1)")
-    m.line(f"same = {one_line(segment)}[:, None] == all_ids")
+    m.line(f"all_runs = {m.helper('_runs')}(all_t)")
+    m.line("same = all_runs[:, -1:] == all_runs")
     for copy in m.model.copies:
         m.env["position", copy] = Value(Atom("all_t"), (BATCH, copy), "int")
         m.env["same", copy] = Value(Atom("same"), (BATCH, copy), "bool")

@@ -15,7 +15,7 @@ from seqdsl.schedule.visibility import Reach, reach_of_copies
 from seqdsl.source import Span
 
 Kind = Literal[
-    "position", "segment", "seed", "past_t", "past_segment",
+    "position", "segment", "seed", "past_t",
     "carry", "lag", "conv", "past", "call",
 ]  # fmt: skip
 
@@ -204,7 +204,6 @@ class _Scan:
         if kept:
             count = kept[0].count
             yield Entry(key="past_t", kind="past_t", count=count)
-            yield Entry(key="past_segment", kind="past_segment", count=count)
         yield from own
         yield from (e for e in self.found if e.kind == "call")
 

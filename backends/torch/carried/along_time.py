@@ -17,7 +17,6 @@ __all__ = [
     "_earlier",
     "_ends",
     "_expand_time",
-    "_ids",
     "_keep",
     "_last",
     "_later",
@@ -27,6 +26,7 @@ __all__ = [
     "_recent",
     "_reset",
     "_reset_each",
+    "_runs",
     "_stack",
     "_starts",
     "_step_of",
@@ -70,11 +70,12 @@ def _next(t: Tensor, first: Tensor) -> Tensor:
     return t[:, -1] + 1 if t.shape[1] else first
 
 
-def _ids(segments: Tensor | None, last: Tensor, time: int) -> Tensor:
-    """The segment of every step, `[batch, time]`."""
-    return (
-        last[:, None].expand(-1, time) if segments is None else segments.to(last.dtype)
-    )
+def _runs(t: Tensor) -> Tensor:
+    """A number for the segment of every step: where its position is, or would be, 0.
+
+    An id may come back in a later segment, so ids alone do not tell segments apart.
+    """
+    return torch.arange(t.shape[1], device=t.device) - t
 
 
 def _expand_time(x: Tensor, time: int) -> Tensor:
