@@ -92,15 +92,33 @@ def _imports(text: str, named: bool) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def prepare(model: ir.Model) -> Plan:
-    """The plan of `model` as this backend runs it: gradients and sampling inlined."""
+Prepared = dict[int, tuple[ir.Model, Plan]]
+"""Plans by the identity of the model that was asked for, or that was made of it."""
+
+
+def prepare(model: ir.Model, known: Prepared | None = None) -> Plan:
+    """The plan of `model` as this backend runs it: gradients and sampling inlined.
+
+    Its sub-layers are prepared too: what they remember decides what a caller keeps.
+    """
+    known = {} if known is None else known
+    if id(model) in known:
+        return known[id(model)][1]
+    asked = model
     model = fold_conditions(expand_grad(model))
     while sampling := _sampling_calls(model):
         model = inline_calls(model, sampling)
     check_supported(model)
     planned = plan(drop_unused(model))
     used = drop_unused(planned.model)
-    return planned if used == planned.model else plan(used)
+    planned = planned if used == planned.model else plan(used)
+    instances = tuple(
+        replace(i, model=prepare(i.model, known).model) for i in planned.model.instances
+    )
+    result = replace(planned, model=replace(planned.model, instances=instances))
+    known[id(asked)] = (asked, result)
+    known[id(result.model)] = (result.model, result)
+    return result
 
 
 def _sampling_calls(model: ir.Model) -> frozenset[str]:
@@ -126,6 +144,7 @@ class _Writer:
     results: list[TorchResult] = field(default_factory=list[TorchResult])
     helpers: set[str] = field(default_factory=set[str])
     names: Names = field(default_factory=Names)
+    prepared: Prepared = field(default_factory=Prepared)
     done: dict[int, tuple[ir.Model, str]] = field(
         default_factory=dict[int, tuple[ir.Model, str]]
     )
@@ -136,7 +155,7 @@ class _Writer:
             if known is model or _same(known, model):
                 self.done[id(model)] = (model, name)
                 return name
-        prepared = prepare(model)
+        prepared = prepare(model, self.prepared)
         inner = {id(i.model): self.add(i.model) for i in prepared.model.instances}
         name = self.names.new(model.name)
         self.done[id(model)] = (model, name)
