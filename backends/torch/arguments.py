@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from seqdsl.backends.torch.lines import layout
 from seqdsl.backends.torch.method import Method, where
 from seqdsl.backends.torch.names import identifier
-from seqdsl.backends.torch.parameters import path
+from seqdsl.backends.torch.parameters import first_path
 from seqdsl.backends.torch.python import Atom, Expr, call, one_line, tuple_of
 from seqdsl.backends.torch.streaming import Entry, Streaming
 from seqdsl.backends.torch.values import Value
@@ -142,21 +142,20 @@ def used_by(m: Method, memory: Streaming) -> set[str]:
 
 def anchor_of(model: ir.Model, m: Method) -> str | None:
     """A parameter that says in which dtype and where the module computes."""
-    for param in model.params:
-        if param.type.dtype == "float" and not param.type.axes:
-            return path(m, param.key)
-    for param in model.params:
-        if param.type.dtype == "float":
-            key = param.key
-            for axis in param.type.axes:
-                key = key.replace(f"{{{axis}}}", "0")
-            parts = key.split(".")
-            code = "self"
-            for part in parts:
-                code = f"{code}[{part}]" if part.isdigit() else f"{code}.{part}"
-            return code
-    if model.params or model.instances:
-        return None
+    del m
+    key = _anchor(model)
+    return None if key is None else first_path(key)
+
+
+def _anchor(model: ir.Model) -> str | None:
+    """The key of that parameter: an own one if there is one, else of a sub-layer."""
+    floats = [p for p in model.params if p.type.dtype == "float"]
+    for param in sorted(floats, key=lambda p: bool(p.type.axes)):
+        return param.key
+    for instance in model.instances:
+        inner = _anchor(instance.model)
+        if inner is not None:
+            return f"{instance.name}.{inner}"
     return None
 
 

@@ -78,9 +78,11 @@ def _argument(body: Body, site: ir.CallSite, wanted: ir.Input, node: ir.Node) ->
     ours = dict(site.dims)
     dims = tuple(ours.get(d, d) for d in wanted.type.dims)
     value = tensor(m, expression(m, node), wanted.type.dtype)
-    return one_or_full(
-        m, cast(m, value, wanted.type.dtype), replace(wanted.type, dims=dims)
-    )
+    value = cast(m, value, wanted.type.dtype)
+    around, m.current = m.current, wanted.name
+    code = one_or_full(m, value, replace(wanted.type, dims=dims))
+    m.current = around
+    return code
 
 
 def _results(body: Body, site: ir.CallSite, callee: ir.Model, name: str) -> None:

@@ -125,14 +125,21 @@ def _operands(head: str, expr: Binary, tail: str, indent: int) -> list[str]:
     level = LEVELS[expr.op]
     links: list[tuple[str, Expr]] = []
     first: Expr = expr
+    # comparisons chain in Python and `**` groups to the right: one link at a time
+    alone = level in (LEVELS["<"], LEVELS["**"])
     while isinstance(first, Binary) and LEVELS[first.op] == level:
+        if alone and links:
+            break
         links.append((f"{first.op} ", first.right))
         first = first.left
     chain = [(head, first), *reversed(links)]
     lines: list[str] = []
     for number, (lead, operand) in enumerate(chain):
         end = tail if number + 1 == len(chain) else ""
-        least = level if number == 0 else level + 1
+        if expr.op == "**":
+            least = level + 1 if number == 0 else level
+        else:
+            least = level if number == 0 and not alone else level + 1
         if level_of(operand) < least:
             text = f"{' ' * indent}{lead}({one_line(operand)}){end}"
             if len(text) <= WIDTH:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from seqdsl.backends.torch.equations import exprs_of
 from seqdsl.backends.torch.expressions import expression
 from seqdsl.backends.torch.memory import Body
-from seqdsl.backends.torch.method import Method
+from seqdsl.backends.torch.method import Key, Method
 from seqdsl.backends.torch.pointwise import cast, tensor
 from seqdsl.backends.torch.python import (
     Atom,
@@ -15,23 +16,41 @@ from seqdsl.backends.torch.python import (
     method,
     one_line,
 )
-from seqdsl.backends.torch.streaming import Entry
+from seqdsl.backends.torch.streaming import Entry, key_of
 from seqdsl.backends.torch.values import Value, align
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit
 from seqdsl.ir.types import BATCH, TIME
 from seqdsl.ir.walk import subtree
-from seqdsl.schedule.plan import TimeLoop
+from seqdsl.schedule.plan import TimeLoop, walk
 
 
 def carried_entries(body: Body, loop: TimeLoop, names: frozenset[str]) -> list[Entry]:
     """What the loop carries: entries of the state, and backward states beside them."""
-    found = [e for e in body.memory.entries if e.owner in names]
+    copied = copied_in(loop)
+    # a past that only later equations look back at grows by all steps at once there
+    found = [
+        e
+        for e in body.memory.entries
+        if e.owner in names
+        and (e.kind != "past" or e.source in copied or len(e.scope) > len(body.m.steps))
+    ]
     known = {e.owner for e in found}
     for name in loop.carried:
         if loop.direction == "backward" and name not in known:
             found.append(_later(body.m.model, name))
     return found
+
+
+def copied_in(loop: TimeLoop) -> frozenset[Key]:
+    """Values that the loop reads through a copy of time."""
+    return frozenset(
+        key_of(node.arg)
+        for step in walk(loop.body)
+        for expr in exprs_of(step)
+        for node in subtree(expr)
+        if isinstance(node, ir.Copy)
+    )
 
 
 def _later(model: ir.Model, name: str) -> Entry:

@@ -143,7 +143,8 @@ def one_or_full(m: Method, value: Value, type_: Type) -> Expr:
     lead = (BATCH, TIME) if timed else (BATCH,)
     if TIME in value.layout and not timed and not m.in_time:
         rest = tuple(n for n in value.layout if n != TIME)
-        value = value.at(Item(value.code, ":, -1"), rest)
+        name = Atom(f'"{m.current}"')
+        value = value.at(call(m.helper("_final"), value.code, name), rest)
     target = (*lead, *type_.dims)
     present = all(n in value.layout for n in lead)
     if present and not value.even:

@@ -36,6 +36,17 @@ def path(m: Method, key: str) -> str:
     return _dotted("self", parts, key)
 
 
+def first_path(key: str) -> str:
+    """The same outside of all loops: in the first step of each."""
+    root, parts = "self", list[str]()
+    for part in key.split("."):
+        if part.startswith("{"):
+            root, parts = f"{_dotted(root, parts, f'{key}.')}[0]", []
+        else:
+            parts.append(part)
+    return _dotted(root, parts, key)
+
+
 def _dotted(root: str, parts: list[str], key: str) -> str:
     code = root
     for i, part in enumerate(parts):

@@ -119,6 +119,8 @@ def pointwise(m: Method, node: ir.Map, args: Sequence[Value]) -> Value:
         return Value(number, (), node.type.dtype, scalar=True)
     target = joint_layout(m, node, args)
     operands = _promoted(m, node, list(args))
+    if node.op == "floordiv" and node.type.dtype == "float":
+        operands[0] = tensor(m, operands[0], "float")
     codes = [align(a, target) for a in operands]
     even = all(a.even for a in args if TIME in a.layout) and TIME in target
     return Value(_code(m, node, codes), target, node.type.dtype, even=even)
@@ -133,6 +135,9 @@ def joint_layout(m: Method, node: ir.Node, args: Sequence[Value]) -> tuple[str, 
 
 def _code(m: Method, node: ir.Map, codes: Sequence[Expr]) -> Expr:
     op = node.op
+    if op == "floordiv" and node.type.dtype == "float":
+        # `//` of tensors has no gradient
+        return call("torch.div", *codes, rounding_mode=Atom('"floor"'))
     if op in _INFIX:
         return Binary(_INFIX[op], codes[0], codes[1])
     if op in _METHODS:

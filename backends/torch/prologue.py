@@ -109,7 +109,8 @@ def local_lines(c: Method, m: Method, memory: Streaming) -> None:
 
 
 def _copy_lines(c: Method, m: Method, memory: Streaming) -> None:
-    if not c.model.copies:
+    # copies that only unused equations have leave nothing to remember
+    if not c.model.copies or not memory.has("position"):
         return
     if memory.has("past_t"):
         c.line(f"all_t = torch.cat([{one_line(entry_of(memory, 'past_t'))}, t], 1)")
@@ -132,7 +133,7 @@ def positions(m: Method, memory: Streaming) -> None:
 
 
 def step_copies(m: Method, memory: Streaming) -> None:
-    if not m.model.copies:
+    if not m.model.copies or not memory.has("past_t"):
         return
     t, now = entry_of(memory, "past_t"), entry_of(memory, "position")
     m.line(f"all_t = torch.cat([{one_line(t)}, {one_line(now)}[:, None]], 1)")

@@ -45,7 +45,7 @@ def reduce(m: Method, node: ir.Reduce, arg: Value, where: Value | None) -> Value
     wide = _wide(m, node, values)
     left = tuple(n for n in wide if n not in node.over)
     target = ordered(set(left) - set(node.type.dims), node.type.dims, m.model.copies)
-    empty = BATCH in node.over and node.op == "mean"
+    empty = BATCH in node.over and node.op in ("mean", "max", "min")
     if where is None and node.op in _PLAIN and arg.layout == wide and not empty:
         dims = _dims(node.over, wide)
         code: Expr = method(arg.code, _PLAIN[node.op], dims)
@@ -170,7 +170,8 @@ def _along(
             return call(m.helper(f"_{node.op}"), x, tuple_of(list(dims)), shown)
         case "top":
             count = m.whole(node.count) if node.count is not None else Atom("1")
-            return call(m.helper("_top"), x, count, dims[0])
+            masks = () if mask is None else (mask,)
+            return call(m.helper("_top"), x, count, dims[0], *masks)
         case "cummax" | "cummin":
             return Attribute(method(x, node.op, dims[0]), "values")
         case _:

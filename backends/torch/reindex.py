@@ -19,6 +19,7 @@ from seqdsl.backends.torch.python import (
 from seqdsl.backends.torch.values import Value, align, from_end, ordered, permute
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit
+from seqdsl.ir.types import TIME
 
 
 def canonical(m: Method, value: Value, dims: Sequence[str]) -> Value:
@@ -113,8 +114,9 @@ def concat(m: Method, node: ir.Concat, args: Sequence[Value]) -> Value:
     place = from_end(target, node.into)
     codes = [align(v, target) for v in renamed]
     if any(v.layout != target for v in renamed) or any(v.even for v in renamed):
-        codes = [call(m.helper("_concat"), list_of(codes), place)]
-        return Value(codes[0], target, node.type.dtype)
+        even = TIME in target and all(v.even for v in renamed if TIME in v.layout)
+        code = call(m.helper("_concat"), list_of(codes), place)
+        return Value(code, target, node.type.dtype, even=even)
     return Value(call("torch.cat", list_of(codes), place), target, node.type.dtype)
 
 

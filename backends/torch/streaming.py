@@ -70,6 +70,7 @@ def streaming(model: ir.Model) -> Streaming:
         scan.read(expr, scope)
     scan.convs()
     scan.calls()
+    scan.indices()
     return Streaming(tuple(scan.entries()), tuple(scan.reasons))
 
 
@@ -102,6 +103,7 @@ class _Scan:
         self.types: dict[Key, Type] = {}
         self.found: list[Entry] = []
         self.reasons: list[tuple[str, Span]] = []
+        self.indexed: dict[str, Span] = {}
         self.uses_t = self.uses_seed = False
         self.timed = False
 
@@ -121,6 +123,8 @@ class _Scan:
                     self.timed = True
                 case ir.Position(along=along) if along == TIME:
                     self.uses_t = True
+                case ir.Position(along=along) if along in self.model.copies:
+                    self.indexed.setdefault(along, node.span)
                 case ir.Sample(seed=seed, type=type_):
                     self.uses_seed = self.uses_seed or seed is None
                     self.uses_t = self.uses_t or TIME in type_.axes
@@ -147,6 +151,14 @@ class _Scan:
         else:
             self.copied[key_of(arg)] = arg.type
             self.uses_t = True
+
+    def indices(self) -> None:
+        """Copies of time of which only the index is read: no past tells it."""
+        if self.copied or self.reasons:
+            return
+        for copy, span in self.indexed.items():
+            self.timed = True
+            self.refuse(f"nothing but the index is read along `{copy}`", span)
 
     def convs(self) -> None:
         """Convolutions along time."""
@@ -193,7 +205,9 @@ class _Scan:
         shifted = [self._shifted(key, n) for key, n in self.lags.items()]
         kept = [self._kept(key, type_) for key, type_ in self.copied.items()]
         own = [*shifted, *(e for e in self.found if e.kind == "conv"), *kept]
-        early = any(BATCH in s.initial.type.axes for s in self.model.states)
+        early = any(
+            BATCH in s.initial.type.axes for s in self.model.states if TIME in s.carried
+        )
         outside = any(e.kind == "lag" or e.count is not None for e in own) or early
         if self.uses_t or outside or shifted or self.timed:
             yield Entry(key="t", kind="position")

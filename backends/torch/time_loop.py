@@ -27,6 +27,7 @@ from seqdsl.backends.torch.python import (
 )
 from seqdsl.backends.torch.streaming import Entry
 from seqdsl.backends.torch.values import Value
+from seqdsl.diagnostics import UnsupportedError
 from seqdsl.ir.types import BATCH, TIME
 from seqdsl.schedule.plan import Step, TimeLoop, defined
 
@@ -163,6 +164,11 @@ def _collect(
     for key, (steps, value) in exports.items():
         name = m.local(str(key[1] if key[0] != "last" else key[2]), varies=False)
         rest = tuple(n for n in value.layout if n != BATCH)
+        if any(n in m.model.copies for n in rest):
+            raise UnsupportedError(
+                f"{m.model.name}: `{key[1]}` has a value for every step of a copy of "
+                "time within a recurrence and is read outside of it"
+            )
         source: Expr = Atom(steps)
         if loop.direction == "backward":
             source = Item(source, "::-1")

@@ -56,6 +56,11 @@ def costs(model: ir.Model, verdict: Verdict) -> Costs:
     return Costs(counter.load.state, rows)
 
 
+def state_size(model: ir.Model, verdict: Verdict) -> Formula:
+    """Numbers of state that a sequence keeps between steps, without the other costs."""
+    return Load(Parts(model, verdict)).state
+
+
 class _Counter:
     def __init__(self, parts: Parts) -> None:
         self.load = Load(parts)

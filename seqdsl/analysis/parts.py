@@ -63,8 +63,7 @@ class Parts:
 
     def lag(self, name: str) -> int:
         """How many steps back `name` is read along the recurrence's axis."""
-        nodes = (n for e in self.model.equations for n in subtree(e.expr))
-        return max(_lags(nodes, name, self.recurrence.axis), default=1)
+        return furthest_reads(self.model).get((name, self.recurrence.axis), 1)
 
     def dims_of(self, name: str) -> tuple[str, ...]:
         """The dims of a value that the recurrence reads at another step."""
@@ -129,9 +128,15 @@ class Parts:
         return axis in (BATCH, TIME) or axis in self.model.repeat
 
 
-def _lags(nodes: Iterable[ir.Node], name: str, axis: str) -> Iterator[int]:
-    for node in nodes:
-        if not isinstance(node, ir.Shift) or node.axis != axis:
-            continue
-        if name_of(node.arg) == name:
-            yield abs(node.offset)
+def furthest_reads(model: ir.Model) -> Mapping[tuple[str, str], int]:
+    """How many steps away each value is read along each axis, at most."""
+    known = vars(model)
+    if "furthest_reads" not in known:
+        # kept with the model, as its cached properties are: every verdict asks for it
+        found: dict[tuple[str, str], int] = {}
+        for node in (n for e in model.equations for n in subtree(e.expr)):
+            if isinstance(node, ir.Shift):
+                key = (name_of(node.arg), node.axis)
+                found[key] = max(found.get(key, 1), abs(node.offset))
+        known["furthest_reads"] = found
+    return known["furthest_reads"]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
 from seqdsl.analysis import Analyzed
-from seqdsl.analysis.costs import Costs, costs
+from seqdsl.analysis.costs import Costs, costs, state_size
 from seqdsl.analysis.derivation import Step, derivation
 from seqdsl.analysis.safety import Note, safety
 from seqdsl.analysis.verdict import Strategy, Verdict, one_line
@@ -105,7 +105,7 @@ def full_json(analyzed: Analyzed, verdict: Verdict, known: Known) -> dict[str, o
 def check_line(analyzed: Analyzed, verdict: Verdict) -> str:
     """The one line of a verdict, with the size of its state where that is short."""
     line = one_line(verdict)
-    size = str(costs(analyzed.model_of(verdict), verdict).state)
+    size = str(state_size(analyzed.model_of(verdict), verdict))
     if verdict.verdict == "none" or len(size) > SHORT:
         return line
     return f"{line}; state {size}"

@@ -33,7 +33,8 @@ def intervals(draw: st.DrawFn) -> Interval:
     return Interval(low, high, draw(st.booleans()), draw(st.booleans()))
 
 
-def point_of(draw: st.DrawFn, interval: Interval) -> float:
+@st.composite
+def points_in(draw: st.DrawFn, interval: Interval) -> float:
     low, high = max(interval.low, -60.0), min(interval.high, 60.0)
     value = draw(st.floats(min(low, high), max(low, high)))
     inner = math.nextafter(value, 0.5 * (low + high))
@@ -56,7 +57,7 @@ def test_every_operator_has_a_row() -> None:
 @given(data=st.data())
 def test_a_row_holds_all_values(op: str, data: st.DataObject) -> None:
     args = [data.draw(intervals()) for _ in range(MAPS[op].arity)]
-    points = [point_of(data.draw, a) for a in args]
+    points = [data.draw(points_in(a)) for a in args]
     tensors = [torch.tensor(p, dtype=torch.float64) for p in points]
     value = float(pointwise.MAPS[op](*tensors).to(torch.float64))
     assert holds(ROWS[op](*args), value), (op, args, points, value)
@@ -131,7 +132,8 @@ def test_sampled_coefficients_lie_inside(coefficient: str, scale: float) -> None
     found = Bounds(model).of(model.equation["a"].expr)
     x, p = noise(2, 5, 3, seed=3).detach(), noise(3, seed=4).detach()
     values = run(text, {"D": 3}, {"p": scale * p}, x=scale * x)
-    for value in values.flatten().tolist():
+    for entry in values.flatten():
+        value = float(entry)
         assert holds(found, value), (coefficient, found, value)
 
 

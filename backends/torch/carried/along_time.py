@@ -17,6 +17,7 @@ __all__ = [
     "_earlier",
     "_ends",
     "_expand_time",
+    "_final",
     "_keep",
     "_last",
     "_later",
@@ -83,6 +84,13 @@ def _expand_time(x: Tensor, time: int) -> Tensor:
     return x.expand(-1, time, *x.shape[2:])
 
 
+def _final(x: Tensor, name: str) -> Tensor:
+    """The one value, `[batch, …]`, of what is the same at all steps."""
+    if x.shape[1] == 0:
+        raise CallError(f"`{name}` needs at least one step")
+    return x[:, -1]
+
+
 def _with_past(past: Tensor, x: Tensor) -> Tensor:
     """`past` and then `x`, along time."""
     return torch.cat([past, x.expand(len(past), *x.shape[1:])], 1)
@@ -120,7 +128,9 @@ def _later(x: Tensor, steps: int, segments: Tensor | None, outside: Tensor) -> T
     if segments is None:
         return moved
     kept = max(time - steps, 0)
-    same = segments[:, :kept] == segments[:, time - kept :]
+    ends = _ends(segments).long()
+    runs = ends.cumsum(1) - ends  # ids may come back in a later segment
+    same = runs[:, :kept] == runs[:, time - kept :]
     same = F.pad(same, (0, time - kept), value=False)
     return torch.where(
         same.view(*same.shape, *[1] * (x.dim() - 2)), moved, outside[:, :1]
@@ -159,7 +169,7 @@ def _over_time(
 
     With segments, every step gets the reduction of its own segment.
     """
-    if starts is None:
+    if starts is None or x.shape[1] == 0:
         result = reducer(x, (1 - x.dim(), *dims), where)
         return result.unsqueeze(1)
     number = starts.cumsum(1)

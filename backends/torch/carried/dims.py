@@ -46,8 +46,10 @@ def _move(x: Tensor, offset: int, dim: int) -> Tensor:
 
 
 def _broadcast(shapes: Sequence[Sequence[int]]) -> list[int]:
-    """The shape of what broadcasts values of `shapes`, which have one length."""
-    return [0 if 0 in sizes else max(sizes) for sizes in zip(*shapes, strict=True)]
+    """The shape of what broadcasts values of `shapes`, aligned at their last dims."""
+    rank = max(map(len, shapes))
+    full = [[*[1] * (rank - len(s)), *s] for s in shapes]
+    return [0 if 0 in sizes else max(sizes) for sizes in zip(*full, strict=True)]
 
 
 def _concat(parts: Sequence[Tensor], dim: int) -> Tensor:

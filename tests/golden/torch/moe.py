@@ -80,16 +80,24 @@ def _mean(x: Tensor, dims: tuple[int, ...], where: Tensor | None) -> Tensor:
     return x.sum(dims) / seen.expand_as(x).sum(dims).clamp(min=1)
 
 
-def _top(x: Tensor, count: int, dim: int) -> Tensor:
+def _top(x: Tensor, count: int, dim: int, where: Tensor | None = None) -> Tensor:
     """`x` at its `count` largest entries along `dim`, else 0; ties go to the first."""
-    return torch.where(_kept(x, count, dim), x, 0)
+    if where is None:
+        return torch.where(_kept(x, count, dim), x, 0)
+    where = where & torch.ones_like(x, dtype=torch.bool)
+    x = x.expand_as(where)
+    return torch.where(_kept(x, count, dim, where) & where, x, 0)
 
 
-def _kept(x: Tensor, count: int, dim: int) -> Tensor:
-    """Where `x` is among its `count` largest entries along `dim`."""
+def _kept(x: Tensor, count: int, dim: int, where: Tensor | None = None) -> Tensor:
+    """Where `x` is among its `count` largest entries along `dim`, `where` first."""
     order = torch.sort(x, dim=dim, descending=True, stable=True).indices
+    if where is not None:
+        outside = (~where).int().gather(dim, order)
+        order = order.gather(dim, torch.sort(outside, dim=dim, stable=True).indices)
     chosen = torch.zeros_like(x, dtype=torch.bool)
-    return chosen.scatter(dim, order.narrow(dim, 0, count), True)
+    first = order.narrow(dim, 0, min(count, x.shape[dim]))
+    return chosen.scatter(dim, first, True)
 
 
 def _scatter(
