@@ -116,13 +116,7 @@ def _before(
     """Variables as they are before the first step."""
     m, axis = body.m, loop.repeat.axis
     for name in carried:
-        state = m.model.state[name]
-        value = initial(m, ir.Ref(name=name, type=state.type))
-        assert value is not None
-        type_ = full_type(m.model, name)
-        value = full(m, cast(m, tensor(m, value), type_.dtype), type_)
-        local = m.local(name, TIME in type_.axes)
-        m.env["shift", "ref", name, axis, -1] = m.bind(local, value, state.span)
+        m.env["shift", "ref", name, axis, -1] = _begun(m, name)
         m.env["local", name] = m.env["shift", "ref", name, axis, -1]
         if loop.repeat.condition is not None:
             before = m.env["shift", "ref", name, axis, -1]
@@ -131,7 +125,8 @@ def _before(
     for key in lasts:
         name = str(key[1])
         if unsure and key[0] == "ref" and name not in carried:
-            m.env["local", name] = _empty(m, name)
+            known = name in m.model.state
+            m.env["local", name] = _begun(m, name) if known else _empty(m, name)
             m.env["frozen", *key, axis] = m.env["local", name]
     for key, steps in lists.items():
         m.line(f"{steps}: list[Tensor] = []")
@@ -139,6 +134,16 @@ def _before(
             type_ = full_type(m.model, str(key[1]))
             layout = (*m.lead(type_.axes), *type_.dims)
             m.env["steps", *key, axis] = Value(Atom(steps), layout, type_.dtype)
+
+
+def _begun(m: Method, name: str) -> Value:
+    """A state that no step has updated."""
+    state = m.model.state[name]
+    value = initial(m, ir.Ref(name=name, type=state.type))
+    assert value is not None
+    type_ = full_type(m.model, name)
+    value = full(m, cast(m, tensor(m, value), type_.dtype), type_)
+    return m.bind(m.local(name, TIME in type_.axes), value, state.span)
 
 
 def _empty(m: Method, name: str) -> Value:

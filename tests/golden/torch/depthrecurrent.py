@@ -127,11 +127,12 @@ def _next(t: Tensor, first: Tensor) -> Tensor:
     return t[:, -1] + 1 if t.shape[1] else first
 
 
-def _ids(segments: Tensor | None, last: Tensor, time: int) -> Tensor:
-    """The segment of every step, `[batch, time]`."""
-    return (
-        last[:, None].expand(-1, time) if segments is None else segments.to(last.dtype)
-    )
+def _runs(t: Tensor) -> Tensor:
+    """A number for the segment of every step: where its position is, or would be, 0.
+
+    An id may come back in a later segment, so ids alone do not tell segments apart.
+    """
+    return torch.arange(t.shape[1], device=t.device) - t
 
 
 def _with_past(past: Tensor, x: Tensor) -> Tensor:
@@ -357,7 +358,6 @@ class Block(nn.Module):
                     "t": (batch,),
                     "segment": (batch,),
                     "past_t": (batch, "past"),
-                    "past_segment": (batch, "past"),
                     "k_past": (batch, "past", self.heads, self.K),
                     "v_past": (batch, "past", self.heads, self.K),
                 },
@@ -366,9 +366,9 @@ class Block(nn.Module):
         if segments is not None:
             starts = _starts(segments, state["segment"])
         t = _positions(state["t"], time, starts)
-        ids = _ids(segments, state["segment"], time)
         all_t = torch.cat([state["past_t"], t], 1)
-        all_ids = torch.cat([state["past_segment"], ids], 1)
+        all_runs = _runs(all_t)
+        runs = all_runs[:, all_t.shape[1] - time :]
         u_call = self.u(x)  # <text>:13
         q = F.linear(  # <text>:14
             u_call, self.q.weight.flatten(0, 1), self.q.bias.flatten()
@@ -395,7 +395,7 @@ class Block(nn.Module):
                 v_all.transpose(1, -2),
                 attn_mask=(
                     (all_t[:, None] <= t[..., None])
-                    & (ids[:, :, None] == all_ids[:, None])
+                    & (runs[:, :, None] == all_runs[:, None])
                 )[:, None],
             )
         y = (  # <text>:17
@@ -415,7 +415,6 @@ class Block(nn.Module):
             "t": _next(t, state["t"]),
             "segment": _last(segments, state["segment"]),
             "past_t": all_t,
-            "past_segment": all_ids,
             "k_past": k_all,
             "v_past": v_all,
         }
@@ -430,14 +429,13 @@ class Block(nn.Module):
                 "t": (batch,),
                 "segment": (batch,),
                 "past_t": (batch, "past"),
-                "past_segment": (batch, "past"),
                 "k_past": (batch, "past", self.heads, self.K),
                 "v_past": (batch, "past", self.heads, self.K),
             },
         )
         all_t = torch.cat([state["past_t"], state["t"][:, None]], 1)
-        all_ids = torch.cat([state["past_segment"], state["segment"][:, None]], 1)
-        same = state["segment"][:, None] == all_ids
+        all_runs = _runs(all_t)
+        same = all_runs[:, -1:] == all_runs
         u_call_t, _ = self.u.step(x_t, {})  # <text>:13
         q_t = F.linear(  # <text>:14
             u_call_t, self.q.weight.flatten(0, 1), self.q.bias.flatten()
@@ -469,7 +467,6 @@ class Block(nn.Module):
             "t": state["t"] + 1,
             "segment": state["segment"],
             "past_t": all_t,
-            "past_segment": all_ids,
             "k_past": k_all,
             "v_past": v_all,
         }
@@ -489,7 +486,6 @@ class Block(nn.Module):
             "t": torch.zeros(batch, dtype=torch.int64, device=device),
             "segment": torch.full((batch,), _NO_SEGMENT, device=device),
             "past_t": torch.zeros(batch, 0, dtype=torch.int64, device=device),
-            "past_segment": torch.zeros(batch, 0, dtype=torch.int64, device=device),
             "k_past": torch.zeros(
                 batch, 0, self.heads, self.K, dtype=dtype, device=device
             ),
