@@ -116,21 +116,10 @@ def _define(m: Method, name: str) -> None:
         m.indent += 4
         m.write(f"{name} = ", _whole(m, name, size, code) if integral else code)
         m.indent -= 4
-    given: Expr = Atom(name)
-    if integral:
-        least = {"least": 0} if _only_counts(model, name) else {}
-        given = call(m.helper("_whole"), f'"{name}"', name, **least)
+    given = call(m.helper("_whole"), f'"{name}"', name) if integral else Atom(name)
     m.write(
         f"{attribute} = {name} = " if _reused(model, name) else f"{attribute} = ", given
     )
-
-
-def _only_counts(model: ir.Model, name: str) -> bool:
-    """Whether the option says how often to repeat, which may be 0, and is no size."""
-    counts = [r.count for r in model.repeats]
-    sizes = [c for c in counts if isinstance(c, Lit | Opt | Apply)]
-    counted = any(name in options_of(c) for c in sizes)
-    return counted and not any(name in options_of(s) for s in model.dims.values())
 
 
 def _reused(model: ir.Model, name: str) -> bool:

@@ -94,6 +94,7 @@ def _linear(
     module = path.split(".", 1)[-1] if path else ""
     if (
         module
+        and len(out) == count == 1
         and path in m.layer.linears
         and (bias is not None) == (f"{path}.bias" in m.layer.linears)
     ):

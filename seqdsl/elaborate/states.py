@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from seqdsl.elaborate import (
+    calls,
     dims,
     expressions,
     repeats,
@@ -17,6 +18,7 @@ from seqdsl.elaborate.context import (
     Value,
 )
 from seqdsl.elaborate.order import names_in, nodes_in, parametric_calls
+from seqdsl.elaborate.program import Binding
 from seqdsl.elaborate.varying import Axes, Reads
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import DTYPES
@@ -58,7 +60,14 @@ def _reads(ctx: Context, pairs: Sequence[tuple[Scope, ast.Stmt]]) -> Reads:
                 pass
     for name, value in ctx.inputs.items():
         axes[name] = value.type.axes
-    reads = Reads(found, axes, frozenset(ctx.repeats))
+
+    def is_pure(name: str) -> bool:
+        bound = ctx.file.lookup(name)
+        if bound is None:
+            return name in calls.BUILTINS
+        return isinstance(bound, Binding) and not isinstance(bound.decl, ast.LayerDecl)
+
+    reads = Reads(found, axes, frozenset(ctx.repeats), is_pure)
     reads.settle()
     return reads
 

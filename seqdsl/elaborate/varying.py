@@ -6,7 +6,7 @@ come from what its update and initial value read, as written.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from seqdsl.elaborate.order import names_in, read_order
@@ -37,6 +37,7 @@ class Reads:
     expressions: Mapping[str, tuple[ast.Expr, ...]]
     axes: dict[str, Axes] = field(default_factory=dict[str, Axes])
     repeats: Axes = frozenset()
+    is_pure: Callable[[str], bool] = bool
 
     def settle(self) -> None:
         """Grow the axes of all names until nothing changes."""
@@ -92,6 +93,9 @@ class Reads:
         name = expr.func.id if isinstance(expr.func, ast.Name) else ""
         args = self._union((expr.args, tuple(k.value for k in expr.keywords)))
         if name in _RANDOM or (name == "conv" and expr.brackets is None):
+            return args | _BOTH
+        if not self.is_pure(name):
+            # what a layer gives back varies as its own outputs do
             return args | _BOTH
         if name not in _REDUCING:
             return args

@@ -50,7 +50,9 @@ def _tied(w: Writer, dims: Dims, kind: str) -> str | None:
     if len(dims) != 1 or not w.chance(40):
         return None
     name = w.fresh("shared")
-    w.lines.append(f"{name} = {w.pick(('Smooth', 'SwiGLU'))}({dims[0]})")
+    # what remembers has a memory per step, and a run-time count of these cannot stream
+    layers = ("SwiGLU",) if kind == "dynamic" else ("Smooth", "SwiGLU")
+    w.lines.append(f"{name} = {w.pick(layers)}({dims[0]})")
     return name
 
 

@@ -88,7 +88,8 @@ def random_specs(
     _outputs(w)
     lines = _shuffled(w)
     sizes = {d: w.pick((2, 1, 3)) for d in ("D", "H", "K")}
-    header = HEADER.format(N=w.pick((2, 3, 0)), **sizes)
+    # not 0, which no whole option may be; a run-time count reaches no step at all
+    header = HEADER.format(N=w.pick((2, 3, 1)), **sizes)
     text = "\n".join([header, *(f"    {line}" for line in lines), ""])
     helpers = "".join(h for name, h in HELPERS.items() if f"{name}(" in text)
     return Drawn(helpers + text, w.causal, w.random)

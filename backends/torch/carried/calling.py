@@ -29,13 +29,12 @@ class UnsupportedError(NotImplementedError):
     """The layer cannot do what it is asked for."""
 
 
-def _whole(what: str, value: float, least: int = 1) -> int:
-    """`value`, which `what` derives, as a whole number of at least `least`."""
+def _whole(what: str, value: float) -> int:
+    """`value`, which `what` derives, as a whole number of at least 1."""
     if isinstance(value, bool) or value != int(value):
         raise CallError(f"{what} = {value:g} is not a whole number")
-    if value < least:
-        kind = "size" if least else "number of steps"
-        raise CallError(f"{what} = {value:g}, but a {kind} is at least {least}")
+    if value < 1:
+        raise CallError(f"{what} = {value:g}, but a size is at least 1")
     return int(value)
 
 
