@@ -188,7 +188,15 @@ def _at_depth(m: Method, node: ir.At | ir.Stack) -> Value:
     if isinstance(node, ir.At):
         index = expression(m, node.index) if node.index is not None else None
         before = initial(m, node.arg)
-        first = Atom("None") if before is None else align(before, steps.layout)
+        first: Expr = Atom("None")
+        if before is not None and isinstance(node.arg, ir.Ref):
+            # of full extent, as the steps in the list are
+            from seqdsl.backends.torch.memory import full, full_type
+            from seqdsl.backends.torch.pointwise import cast
+
+            wide = full_type(m.model, node.arg.name)
+            whole = full(m, cast(m, tensor(m, before), wide.dtype), wide)
+            first = align(whole, steps.layout)
         if index is not None and index.scalar:
             code = call(m.helper("_step_of"), steps.code, index.code, first)
             return steps.at(code)
