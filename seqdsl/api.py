@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seqdsl import driver
+from seqdsl.diagnostics import CallError
 from seqdsl.elaborate import Elaborated, Program, elaborate, load_std, load_text
 from seqdsl.elaborate.program import std_names
 from seqdsl.ir import nodes as ir
@@ -34,29 +35,42 @@ class Layer:
         target: str = "auto",
         strategy: str = "auto",
         dtype: torch.dtype | None = None,
-        **options: Scalar,
+        **options: Scalar | Layer,
     ) -> Any:
         """A `torch.nn.Module` with `forward`, `step`, `initial_state` and `verdicts`.
 
-        `strategy` is `auto` or a way to run recurrences such as `loop`; `dtype` is that
+        An option that is a layer takes one of the standard library (`seqdsl.std.gla.GLA`)
+        or its text (`"std.gla:GLA(heads = 8)"`). `strategy` is `auto` or a way to run recurrences such as `loop`; `dtype` is that
         of the parameters. Raises `SpecError` where the spec or an option is wrong,
         `UnsupportedError` where the target cannot host the layer.
         """
-        elaborated = self.elaborate(**options)
-        bind_sizes(elaborated.model, options)
+        given = {name: _scalar(value) for name, value in options.items()}
+        elaborated = self.elaborate(**given)
+        bind_sizes(elaborated.model, given)
         artifact = driver.artifact(elaborated, target, strategy)
         from seqdsl.backends.torch.load import load as load_class
 
         names = _externs_of(elaborated.model)
         externs = {k: f for k, f in self._externs.items() if k in names}
-        given = {"externs": externs} if names else {}
-        module: Any = load_class(artifact)(**options, **given)
+        bound = {"externs": externs} if names else {}
+        module: Any = load_class(artifact)(**given, **bound)
         module.verdicts = driver.analyze(elaborated.model).verdicts
         return module if dtype is None else module.to(dtype)
 
-    def elaborate(self, **options: Scalar) -> Elaborated:
+    def elaborate(self, **options: Scalar | Layer) -> Elaborated:
         """The typed IR; `options` are needed only where the layer's form reads them."""
-        return elaborate(self._program, self.name, options)
+        given = {name: _scalar(value) for name, value in options.items()}
+        return elaborate(self._program, self.name, given)
+
+    @property
+    def key(self) -> str:
+        """How other specs name the layer: `std.gla:GLA`; raises `CallError` for a file's."""
+        if not self._program.main.key.startswith("std."):
+            raise CallError(
+                f"{self!r} is not of the standard library: import it in the spec that is "
+                f'to use it, and give its name, "{self.name}"'
+            )
+        return f"{self._program.main.key}:{self.name}"
 
     def __repr__(self) -> str:
         options = self.declared_options()
@@ -71,6 +85,10 @@ class Layer:
             o.name if o.default is None else f"{o.name} = {format_expr(o.default)}"
             for o in decl.options
         ]
+
+
+def _scalar(value: Scalar | Layer) -> Scalar:
+    return value.key if isinstance(value, Layer) else value
 
 
 def _externs_of(model: ir.Model) -> set[str]:

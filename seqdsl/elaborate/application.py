@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from seqdsl.elaborate import dims, expressions, keys, layer, statics
 from seqdsl.elaborate.context import (
+    Choice,
     Context,
     LayerValue,
     Poisoned,
@@ -26,14 +27,16 @@ from seqdsl.syntax import ast
 class Callee:
     """A layer on its way to be called.
 
-    `options` are sizes in the caller's terms, `dims` the caller's dims by the callee's names,
-    `shapes` the callee-side shape of each input (with the caller's extra dims for `...`).
+    `options` are sizes in the caller's terms, `layers` those of them that are layers, `dims`
+    the caller's dims by the callee's names, `shapes` the callee-side shape of each input
+    (with the caller's extra dims for `...`).
     """
 
     decl: ast.LayerDecl
     binding: Binding
     options: dict[str, Size]
     dims: dict[str, str]
+    layers: dict[str, Choice] = field(default_factory=dict[str, Choice])
     extra: dict[str, Size] = field(default_factory=dict[str, Size])
     shapes: dict[str, tuple[str, ...]] = field(
         default_factory=dict[str, tuple[str, ...]]
@@ -62,7 +65,9 @@ def apply(
     nodes = dict(
         zip(args, expressions.values(ctx, scope, site, [*args.values()]), strict=True)
     )
-    callee = Callee(decl, made.binding, dict(made.options), dict(made.dims))
+    callee = Callee(
+        decl, made.binding, dict(made.options), dict(made.dims), made.layers
+    )
     for statement in statements:
         source = args[statement.name].span
         _fit_input(ctx, callee, statement, nodes[statement.name], source)
@@ -196,6 +201,7 @@ def _elaborate(ctx: Context, callee: Callee, span: Span) -> ir.Model:
         callee.decl,
         known,
         callee.shapes,
+        callee.layers,
         tuple(callee.extra),
         (*ctx.chain, callee.decl.name),
     )

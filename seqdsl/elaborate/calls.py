@@ -6,7 +6,13 @@ from collections.abc import Mapping
 
 from seqdsl.elaborate import convolution, defs, layers, operators, parametric
 from seqdsl.elaborate.arguments import Operator
-from seqdsl.elaborate.context import Context, LayerValue, Scope, Site
+from seqdsl.elaborate.context import (
+    Context,
+    LayerOption,
+    LayerValue,
+    Scope,
+    Site,
+)
 from seqdsl.elaborate.program import Binding, File, suggest
 from seqdsl.ir import nodes as ir
 from seqdsl.syntax import ast
@@ -73,6 +79,8 @@ def _named(
     if isinstance(entity, LayerValue):
         entity.used = True
         return layers.apply_instance(ctx, scope, site, entity, expr)
+    if isinstance(entity, LayerOption):
+        return layers.call(ctx, scope, site, expr, entity.choice.binding)
     if entity is not None:
         raise ctx.fail(
             "E0408",

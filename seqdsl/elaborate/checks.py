@@ -8,6 +8,7 @@ from seqdsl.diagnostics import Label
 from seqdsl.elaborate.context import (
     CallValue,
     Context,
+    LayerOption,
     LayerValue,
     Scope,
     Static,
@@ -183,7 +184,9 @@ def _unused(
 def _unused_statics(ctx: Context, scope: Scope, decl: ast.LayerDecl) -> None:
     options = {o.name for o in decl.options}
     for name, entity in scope.names.items():
-        if not isinstance(entity, Static) or entity.used or name.startswith("_"):
+        if not isinstance(entity, Static | LayerOption):
+            continue
+        if entity.used or name.startswith("_"):
             continue
         if name in options:
             ctx.report(

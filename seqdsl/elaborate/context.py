@@ -92,6 +92,7 @@ class LayerValue:
     dims: dict[str, str]
     scope: tuple[str, ...]
     span: Span
+    layers: dict[str, Choice] = field(default_factory=dict[str, "Choice"])
     used: bool = False
 
 
@@ -104,7 +105,25 @@ class CallValue:
     used: bool = False
 
 
-Entity = Value | Static | Axis | Bound | LayerValue | CallValue
+@dataclass(frozen=True)
+class Choice:
+    """A layer, with some of its options, as the value of an option; `text` spells it."""
+
+    binding: Binding
+    options: Mapping[str, Size]
+    text: str
+
+
+@dataclass
+class LayerOption:
+    """An option that is a layer: `mixer` in `layer LM(D, mixer = GLA):`."""
+
+    choice: Choice
+    span: Span
+    used: bool = False
+
+
+Entity = Value | Static | Axis | Bound | LayerValue | LayerOption | CallValue
 
 
 @dataclass

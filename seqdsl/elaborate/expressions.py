@@ -11,6 +11,7 @@ from seqdsl.elaborate.context import (
     Bound,
     CallValue,
     Context,
+    LayerOption,
     LayerValue,
     Poisoned,
     Scope,
@@ -119,7 +120,7 @@ def named(ctx: Context, scope: Scope, name: str, span: Span) -> ir.Node:
         case CallValue() as entity:
             entity.used = True
             return _single(ctx, entity.results, span)
-        case LayerValue():
+        case LayerValue() | LayerOption():
             raise ctx.fail(
                 "E0107",
                 f"`{name}` is a layer, not a value",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from seqdsl.diagnostics import Label
 from seqdsl.elaborate import (
     checks,
+    choices,
     declare,
     equations,
     expressions,
@@ -20,8 +21,10 @@ from seqdsl.elaborate import (
 )
 from seqdsl.elaborate.context import (
     Axis,
+    Choice,
     Context,
     Entry,
+    LayerOption,
     Models,
     Scope,
     Site,
@@ -30,7 +33,7 @@ from seqdsl.elaborate.context import (
 from seqdsl.elaborate.order import dependency_order, parametric_calls
 from seqdsl.elaborate.program import File
 from seqdsl.ir import nodes as ir
-from seqdsl.ir.sizes import Opt, Scalar, Size
+from seqdsl.ir.sizes import Lit, Opt, Scalar, Size
 from seqdsl.ir.types import BATCH, TIME
 from seqdsl.source import Span
 from seqdsl.syntax import ast
@@ -43,7 +46,7 @@ class Request:
     """A layer to elaborate: its options as far as known, and the shapes of its inputs.
 
     `shapes` gives, for a layer that is called, the dims of each input with the caller's extra dims
-    written out; `extra` are the names of those.
+    written out; `extra` are the names of those. `layers` are the options that are layers.
     """
 
     file: File
@@ -52,6 +55,7 @@ class Request:
     shapes: Mapping[str, tuple[str, ...]] = field(
         default_factory=dict[str, tuple[str, ...]]
     )
+    layers: Mapping[str, Choice] = field(default_factory=dict[str, Choice])
     extra: tuple[str, ...] = ()
     chain: tuple[str, ...] = ()
 
@@ -59,7 +63,18 @@ class Request:
     def key(self) -> object:
         """Requests with equal keys differ at most in options."""
         shapes = tuple(sorted(self.shapes.items()))
-        return (self.file.key, self.decl.name, id(self.decl), shapes, self.extra)
+        layers = tuple(
+            (name, id(choice.binding.decl), choice.text)
+            for name, choice in sorted(self.layers.items())
+        )
+        return (
+            self.file.key,
+            self.decl.name,
+            id(self.decl),
+            shapes,
+            layers,
+            self.extra,
+        )
 
 
 def layer_model(request: Request, models: Models) -> Entry:
@@ -119,6 +134,10 @@ def _options(
                 labels=(Label(old.span, "first defined here"),),
             )
             continue
+        if choices.names_layer(request.file, option.default):
+            with ctx.recover():
+                _layer_option(ctx, scope, request, option, known)
+            continue
         if option.default is not None:
             with ctx.recover():
                 default = statics.require_static(
@@ -146,6 +165,33 @@ def _option(
     dim = ctx.fresh_dim(name, Opt(name))
     scope.names[name] = Static(Opt(name), span, dim)
     ctx.names.add(name)
+
+
+def _layer_option(
+    ctx: Context,
+    scope: Scope,
+    request: Request,
+    option: ast.OptionDecl,
+    known: dict[str, Scalar],
+) -> None:
+    """An option that is a layer: the one chosen becomes part of the model's form."""
+    assert option.default is not None
+    name = option.name
+    chosen = choices.without_options(scope, option.default)
+    with ctx.recover():
+        chosen = choices.choice(ctx, scope, option.default)
+    if name in request.layers:
+        chosen = request.layers[name]
+    elif name in known:
+        with ctx.recover():
+            chosen = choices.spelled(ctx, scope, option, known[name])
+    known[name] = chosen.text
+    ctx.options[name] = ir.Option(
+        name=name, default=Lit(chosen.text), integral=False, span=option.span
+    )
+    ctx.names.add(name)
+    scope.names[name] = LayerOption(chosen, option.span)
+    ctx.settle(Opt(name), option.span)
 
 
 def _outputs(ctx: Context, scope: Scope, decl: ast.LayerDecl) -> None:

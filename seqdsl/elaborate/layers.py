@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from seqdsl.elaborate import application, dims, expressions, keys, statics
+from seqdsl.elaborate import application, choices, dims, expressions, keys, statics
 from seqdsl.elaborate.context import (
     Context,
     Entity,
+    LayerOption,
     LayerValue,
     Scope,
     Site,
@@ -14,6 +15,7 @@ from seqdsl.elaborate.context import (
 )
 from seqdsl.elaborate.program import Binding, suggest
 from seqdsl.ir import nodes as ir
+from seqdsl.ir.sizes import Lit, Size
 from seqdsl.source import Span
 from seqdsl.syntax import ast
 
@@ -50,7 +52,7 @@ def calls_layer(ctx: Context, scope: Scope, expr: ast.Expr) -> bool:
     if isinstance(expr.func, ast.Name):
         entity = find_instance(ctx, scope, expr.func.id, expr.span)
         if entity is not None:
-            return isinstance(entity, LayerValue)
+            return isinstance(entity, LayerValue | LayerOption)
     found = callee_of(scope, expr.func)
     return found is not None and isinstance(found.decl, ast.LayerDecl)
 
@@ -72,8 +74,11 @@ def _is_static(scope: Scope, expr: ast.Expr) -> bool:
 def callee_of(scope: Scope, func: ast.Expr) -> Binding | None:
     """The declaration that a called expression names, if it is one."""
     match func:
-        case ast.Name(id=name) if scope.find(name) is None:
-            found = scope.file.lookup(name)
+        case ast.Name(id=name):
+            entity = scope.find(name)
+            if isinstance(entity, LayerOption):
+                return entity.choice.binding
+            found = scope.file.lookup(name) if entity is None else None
         case ast.Member(value=ast.Name(id=prefix), name=name):
             module = scope.file.lookup(prefix) if scope.find(prefix) is None else None
             if module is None or isinstance(module, Binding):
@@ -91,12 +96,29 @@ def instance(
     found = callee_of(scope, expr.func)
     if found is None or not isinstance(found.decl, ast.LayerDecl):
         raise ctx.fail("E0408", "only a layer can be made with options", expr.span)
-    callee = application.Callee(found.decl, found, {}, {})
-    declared = [o.name for o in found.decl.options]
+    callee = made_with(ctx, scope, expr, found, found.decl)
+    local = name or keys.local_name(site, expr, _kind(scope, expr), expr.key)
+    return LayerValue(
+        keys.prefixed(scope, expr.key or local),
+        found,
+        callee.options,
+        callee.dims,
+        scope.axes,
+        expr.span,
+        callee.layers,
+    )
+
+
+def made_with(
+    ctx: Context, scope: Scope, expr: ast.Call, found: Binding, decl: ast.LayerDecl
+) -> application.Callee:
+    """The options that `Block(D, heads = 4)` gives to the layer `decl`."""
+    callee = application.Callee(decl, found, _preset(scope, expr.func), {})
+    declared = [o.name for o in decl.options]
     if len(expr.args) > len(declared):
         raise ctx.fail(
             "E0401",
-            f"`{found.decl.name}` has {len(declared)} options, not {len(expr.args)}",
+            f"`{decl.name}` has {len(declared)} options, not {len(expr.args)}",
             expr.span,
             f"they are: {', '.join(declared)}",
         )
@@ -106,25 +128,43 @@ def instance(
         if keyword.name not in declared or keyword.name in callee.options:
             raise ctx.fail(
                 "E0402",
-                f"`{found.decl.name}` has no option `{keyword.name}` left to give",
+                f"`{decl.name}` has no option `{keyword.name}` left to give",
                 keyword.span,
                 suggest(keyword.name, declared),
             )
         _option(ctx, scope, callee, keyword.name, keyword.value)
-    local = name or keys.local_name(site, expr, keys.snake(found.decl.name), expr.key)
-    return LayerValue(
-        keys.prefixed(scope, expr.key or local),
-        found,
-        callee.options,
-        callee.dims,
-        scope.axes,
-        expr.span,
-    )
+    return callee
+
+
+def _preset(scope: Scope, func: ast.Expr) -> dict[str, Size]:
+    """Options that were given where the layer was chosen; they hold wherever it is called."""
+    entity = scope.find(func.id) if isinstance(func, ast.Name) else None
+    if not isinstance(entity, LayerOption):
+        return {}
+    entity.used = True
+    return dict(entity.choice.options)
+
+
+def _kind(scope: Scope, expr: ast.Call) -> str:
+    """What a sub-layer is called in keys: an option's own name, whatever was chosen."""
+    if isinstance(expr.func, ast.Name) and isinstance(
+        scope.find(expr.func.id), LayerOption
+    ):
+        return expr.func.id
+    found = callee_of(scope, expr.func)
+    assert found is not None
+    return keys.snake(found.decl.name)
 
 
 def _option(
     ctx: Context, scope: Scope, callee: application.Callee, name: str, value: ast.Expr
 ) -> None:
+    declared = next(o for o in callee.decl.options if o.name == name)
+    if choices.names_layer(callee.binding.file, declared.default):
+        choice = choices.settled(ctx, choices.choice(ctx, scope, value), value.span)
+        callee.layers[name] = choice
+        callee.options[name] = Lit(choice.text)
+        return
     size = statics.require_static(ctx, scope, value, f"the option `{name}`")
     callee.options[name] = size
     if isinstance(value, ast.Name):
@@ -168,11 +208,11 @@ def call(
             expr.span,
             f"give it a name and apply that: `block = {decl.name}(…)`, then `block(x)`",
         )
-    callee = application.Callee(decl, found, {}, {})
+    callee = application.Callee(decl, found, _preset(scope, expr.func), {})
     _bracket_dims(ctx, scope, expr, callee)
     options = [o.name for o in decl.options]
     args = _inputs_given(ctx, scope, expr, callee, inputs, options)
-    local = keys.local_name(site, expr, keys.snake(decl.name), expr.key)
+    local = keys.local_name(site, expr, _kind(scope, expr), expr.key)
     made = LayerValue(
         keys.prefixed(scope, local),
         found,
@@ -180,6 +220,7 @@ def call(
         callee.dims,
         scope.axes,
         expr.span,
+        callee.layers,
     )
     return application.apply(ctx, scope, site, made, args, expr)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from seqdsl.elaborate.context import Scope, Value
+from seqdsl.elaborate.context import LayerOption, Scope, Value
 from seqdsl.syntax import ast
 
 _PARAMETRIC = ("linear", "embed", "conv")
@@ -78,7 +78,7 @@ def _creates(scope: Scope, func: ast.Expr) -> bool:
         case ast.Name(id=name):
             entity = scope.find(name)
             if entity is not None:
-                return False
+                return isinstance(entity, LayerOption)
             found = scope.file.lookup(name)
             if found is None:
                 return name in _PARAMETRIC

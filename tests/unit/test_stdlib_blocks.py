@@ -151,7 +151,12 @@ def test_mlstm_stays_finite_with_extreme_gates() -> None:
 
 
 def test_the_language_model_is_causal() -> None:
-    options: dict[str, Scalar] = {"vocab": 5, "D": 8, "L": 2, "heads": 2}
+    options: dict[str, Scalar] = {
+        "vocab": 5,
+        "D": 8,
+        "L": 2,
+        "mixer": "GatedDeltaNet(heads = 2)",
+    }
     model = model_of("language_model", "LanguageModel", options)
     params = initial_params(model, options, 1)
     tokens = torch.tensor([[0, 1, 2, 3, 4]])
