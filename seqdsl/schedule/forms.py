@@ -77,7 +77,10 @@ class MonoidScan:
 
 @dataclass(frozen=True, kw_only=True)
 class Decay:
-    """`target` keeps `coefficient` (dims among copies and rows) times `source` of before."""
+    """`target` keeps `coefficient` (dims among copies and rows) times `source[t-1]`.
+
+    A pair of states without one keeps nothing of each other.
+    """
 
     target: str
     source: str
@@ -85,30 +88,19 @@ class Decay:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Erase:
-    """`left * sum[rows](right * source[t-1])`, added to `target`; summed over `inner`.
-
-    `left` and `right` have dims among copies and rows (and `inner`, the index of a sum of
-    several such products).
-    """
-
-    target: str
-    source: str
-    left: ir.Node
-    right: ir.Node
-    inner: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
 class Write:
-    """`key * value`, added to `target`; summed over `inner`.
+    """`left * (value + sum[rows](right * source[t-1]))`, added to every target of `left`.
 
-    `key` has dims among copies and rows, `value` among copies and columns.
+    `left` has a vector for each target and `right` one for each source, whose products
+    are added up: none for a plain write, one for a delta rule (there the negative of
+    what `left` writes to), several where states are coupled. Both have dims among copies
+    and rows, `value` (None is 0) among copies and columns. Any may also have the dims
+    `inner`: then the product of `left` with the rest is summed over these.
     """
 
-    target: str
-    key: ir.Node
-    value: ir.Node
+    left: Mapping[str, ir.Node]
+    right: Mapping[str, ir.Node] = field(default_factory=dict[str, ir.Node])
+    value: ir.Node | None = None
     inner: tuple[str, ...] = ()
 
 
@@ -116,8 +108,8 @@ class Write:
 class Read:
     """`name = sum[rows](query * source)`, at this step or, for `lag` 1, the one before.
 
-    `query` has dims among copies, rows and `extra`, which the result has beside the
-    copies and columns (several queries for one state).
+    `query` has dims among copies, rows and `extra`. The result has the dims `extra`,
+    copies and columns, in that order: several queries may read one state.
     """
 
     name: str
@@ -131,10 +123,11 @@ class Read:
 class Products:
     """Matrix states by chunks of `chunk` steps, in which no state of a step is made.
 
-    Each state is a matrix of `rows` by `columns` for every one of `copies`; a step keeps,
-    erases and writes, and `reads` are all that others want to know of it, so a chunk is a
-    few matrix products, and only states at the borders of chunks exist. `positive` says
-    that every coefficient is known to lie in [0, 1].
+    Each state is a matrix of `rows` by `columns` for every one of `copies`. A step adds
+    up what the states keep (`decays`) and what is written, all of it from the states of
+    the step before; `reads` are all that others want to know of them. So a chunk is a few
+    matrix products, and only states at the borders of chunks exist. `chunk` is a power
+    of two. `dims` has the extents of dims that the model does not have.
     """
 
     states: tuple[str, ...]
@@ -142,11 +135,9 @@ class Products:
     rows: tuple[str, ...]
     columns: tuple[str, ...]
     decays: tuple[Decay, ...]
-    erases: tuple[Erase, ...]
     writes: tuple[Write, ...]
     reads: tuple[Read, ...]
     chunk: int
-    positive: bool = False
     dims: Mapping[str, Size] = field(default_factory=dict[str, Size])
 
 
