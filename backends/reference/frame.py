@@ -17,6 +17,7 @@ from seqdsl.ir.bind import Bound, bind_instance
 from seqdsl.ir.build import shift
 from seqdsl.ir.sizes import Apply, Lit, Opt
 from seqdsl.ir.types import BATCH, TIME, Type
+from seqdsl.ir.values import type_of
 
 
 class World(Protocol):
@@ -103,18 +104,7 @@ class Frame:
 
     def type_of(self, name: str) -> Type:
         """The type of what `name` stands for, with all axes it may vary along."""
-        model = self.model
-        if name in model.param or name in model.input:
-            return (model.param.get(name) or model.input[name]).type
-        own = model.equation[name].expr.type
-        if name not in model.state:
-            return own
-        state = model.state[name]
-        axes = own.axes | state.type.axes | state.carried
-        for axis in state.carried & model.repeat.keys():
-            condition = model.repeat[axis].condition
-            axes |= frozenset[str]() if condition is None else condition.type.axes
-        return replace(state.type, axes=axes)
+        return type_of(self.model, name)
 
     def value(self, name: str, index: Index) -> Tensor:
         """Input, parameter, state or equation `name` at `index`."""

@@ -15,7 +15,9 @@ from seqdsl.differentiate.simple import factored, scaled, simpler
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit, Size
-from seqdsl.ir.types import BATCH, TIME, merge_dims
+from seqdsl.ir.types import BATCH, TIME, Type, merge_dims
+from seqdsl.ir.walk import transform
+from seqdsl.source import NOWHERE, Span
 
 ZERO = build.const(0.0)
 ONE = build.const(1.0)
@@ -75,6 +77,19 @@ def shaped(node: ir.Node, dims: Sequence[str]) -> ir.Node:
         else:
             node = build.map_("mul", build.const(1), node)
     return replace(node, type=replace(node.type, dims=tuple(dims)))
+
+
+def typed(node: ir.Node, type_: Type) -> ir.Node:
+    """`node` with exactly this type: the order of its dims, and all of its axes.
+
+    A result that happens to be constant must not change the shape of an output.
+    """
+    node = shaped(node, type_.dims)
+    if node.type == type_:
+        return node
+    if not isinstance(node, ir.Map | ir.Contract):
+        node = build.map_("mul", build.const(1), node)
+    return replace(node, type=type_)
 
 
 def _spread_one(node: ir.Node, dim: str) -> ir.Node:
@@ -168,3 +183,12 @@ def fit(ct: ir.Node, operand: ir.Node, dims: Dims) -> ir.Node:
     if ct.type.dtype == "complex" and operand.type.dtype != "complex":
         ct = build.map_("real", ct)
     return ct
+
+
+def placed(node: ir.Node, span: Span) -> ir.Node:
+    """`node` with `span` wherever it has no place in the spec of its own."""
+
+    def rule(sub: ir.Node) -> ir.Node:
+        return build.at_span(sub, span) if sub.span is NOWHERE else sub
+
+    return transform(node, rule)

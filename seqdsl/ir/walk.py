@@ -86,3 +86,23 @@ def references(node: ir.Node) -> Iterator[ir.Ref | ir.Result]:
     for sub in subtree(node):
         if isinstance(sub, ir.Ref | ir.Result):
             yield sub
+
+
+def map_roots(model: ir.Model, rule: Callable[[ir.Node], ir.Node]) -> ir.Model:
+    """`model` with `rule` applied to each whole expression, initial values of parameters left out."""
+
+    def repeat(r: ir.Repeat) -> ir.Repeat:
+        count = rule(r.count) if isinstance(r.count, ir.Base) else r.count
+        condition = None if r.condition is None else rule(r.condition)
+        return replace(r, count=count, condition=condition)
+
+    return replace(
+        model,
+        equations=tuple(replace(e, expr=rule(e.expr)) for e in model.equations),
+        outputs=tuple(replace(o, expr=rule(o.expr)) for o in model.outputs),
+        states=tuple(replace(s, initial=rule(s.initial)) for s in model.states),
+        calls=tuple(
+            replace(c, args=tuple((n, rule(a)) for n, a in c.args)) for c in model.calls
+        ),
+        repeats=tuple(map(repeat, model.repeats)),
+    )

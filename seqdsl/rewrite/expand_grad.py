@@ -8,14 +8,14 @@ from itertools import islice
 
 from seqdsl.diagnostics import Diagnostic, SpecError
 from seqdsl.differentiate.active import Active
-from seqdsl.differentiate.broadcast import ONE, ZERO, Dims, add, shaped
+from seqdsl.differentiate.broadcast import ONE, ZERO, Dims, add, placed, typed
 from seqdsl.differentiate.vjp import vjp
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
-from seqdsl.ir.types import Type
+from seqdsl.ir.names import fresh, names_of
 from seqdsl.ir.walk import children, subtree, transform
 from seqdsl.rewrite.inline import inline_calls
-from seqdsl.source import NOWHERE, Span
+from seqdsl.source import Span
 
 LONG = 16
 """A cotangent of more nodes than this gets a name where it is needed twice."""
@@ -82,15 +82,7 @@ class _Expansion:
         self.dims = Dims(model.dims, frozenset(model.copies))
         self._shared: dict[str, ir.Equation] = {}
         self._done: dict[str, ir.Equation] = {}
-        self._taken = {
-            *model.equation,
-            *model.input,
-            *model.param,
-            *model.dims,
-            *model.repeat,
-            *model.call,
-            *model.copies,
-        }
+        self._taken = names_of(model)
 
     def run(self) -> ir.Model:
         """The whole model without gradients."""
@@ -168,12 +160,8 @@ class _Expansion:
         long = len(list(islice(subtree(node), LONG))) == LONG
         if not long or node.type.axes & self.dims.copies:
             return node
-        unique, number = name, 1
-        while unique in self._taken:
-            number += 1
-            unique = f"{name}_{number}"
-        self._taken.add(unique)
-        node = _placed(node, span)
+        unique = fresh(name, self._taken)
+        node = placed(node, span)
         equation = ir.Equation(
             name=unique, expr=node, scope=scope, written=False, span=span
         )
@@ -204,8 +192,8 @@ class _Backward:
             expr = self.expansion.lookup(name)
             if ct is not None and expr is not None:
                 self._push(expr, self._share(ct, name))
-        whole = _typed(self.result or ZERO, self.grad.type)
-        return _placed(whole, self.grad.span)
+        whole = typed(self.result or ZERO, self.grad.type)
+        return placed(whole, self.grad.span)
 
     def _share(self, ct: ir.Node, name: str) -> ir.Node:
         wanted = f"{self.root}_d_{name}"
@@ -247,28 +235,6 @@ class _Backward:
             return vjp(node, ct, self.expansion.dims, self.active)
         except build.Issue as issue:
             raise _refusal(issue, node.span) from None
-
-
-def _placed(node: ir.Node, span: Span) -> ir.Node:
-    """`node` with `span` wherever it has no place in the spec of its own."""
-
-    def rule(sub: ir.Node) -> ir.Node:
-        return build.at_span(sub, span) if sub.span is NOWHERE else sub
-
-    return transform(node, rule)
-
-
-def _typed(node: ir.Node, type_: Type) -> ir.Node:
-    """`node` with exactly this type: the order of its dims, and all of its axes.
-
-    A result that happens to be constant must not change the shape of an output.
-    """
-    node = shaped(node, type_.dims)
-    if node.type == type_:
-        return node
-    if not isinstance(node, ir.Map | ir.Contract):
-        node = build.map_("mul", build.const(1), node)
-    return replace(node, type=type_)
 
 
 def _same_step(node: ir.Node, wrt: ir.Node) -> Iterator[ir.Ref]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
+from seqdsl.ir.names import fresh, names_of
 from seqdsl.ir.sites import site_in
 from seqdsl.ir.sizes import Opt, Size, substitute
 from seqdsl.ir.types import BATCH, TIME, Type
@@ -30,20 +31,20 @@ class Move:
     @staticmethod
     def make(model: ir.Model, call: ir.CallSite, instance: ir.Instance) -> Move:
         callee = instance.model
-        taken = _taken(model)
+        taken = names_of(model)
         names = {
-            n: _fresh(f"{call.name}_{n}", taken)
+            n: fresh(f"{call.name}_{n}", taken)
             for n in (*callee.input, *callee.equation, *callee.call)
         }
         # parameters belong to the instance: a second call finds them by the same key
         present = {p.key: p.name for p in model.params}
         prefix = _identifier(instance.name)
-        axes = {r.axis: _fresh(f"{call.name}_{r.axis}", taken) for r in callee.repeats}
-        axes |= {c: _fresh(f"{call.name}_{c}", taken) for c in callee.copies}
+        axes = {r.axis: fresh(f"{call.name}_{r.axis}", taken) for r in callee.repeats}
+        axes |= {c: fresh(f"{call.name}_{c}", taken) for c in callee.copies}
         params: dict[str, str] = {}
         for param in callee.params:
             key = _key(instance, param.key, axes)
-            params[param.name] = present.get(key) or _fresh(
+            params[param.name] = present.get(key) or fresh(
                 f"{prefix}_{param.name}", taken
             )
         dims = _fixed_dims(model, callee, params)
@@ -51,7 +52,7 @@ class Move:
             ours = dims.get(theirs) or dict(call.dims).get(theirs)
             # two dims of the callee that are one of ours must stay apart inside
             if theirs not in dims and (ours is None or ours in dims.values()):
-                ours = _fresh(f"{prefix}_{theirs}", taken)
+                ours = fresh(f"{prefix}_{theirs}", taken)
             assert ours is not None
             dims[theirs] = ours
         args = [a.type.axes for _, a in call.args]
@@ -299,15 +300,6 @@ def _fixed_dims(
     return dims
 
 
-def _fresh(name: str, taken: set[str]) -> str:
-    number, result = 1, name
-    while result in taken:
-        number += 1
-        result = f"{name}_{number}"
-    taken.add(result)
-    return result
-
-
 def _identifier(path: str) -> str:
     """A state-dict path as one identifier: `l.{l}.cell` becomes `cell`."""
     return path.rsplit(".", 1)[-1]
@@ -327,16 +319,3 @@ def _options(instance: ir.Instance) -> dict[str, Size]:
         if option.name not in values and option.default is not None:
             values[option.name] = substitute(option.default, values)
     return values
-
-
-def _taken(model: ir.Model) -> set[str]:
-    return {
-        *model.input,
-        *model.param,
-        *model.equation,
-        *model.call,
-        *model.dims,
-        *model.repeat,
-        *model.copies,
-        *(o.name for o in model.options),
-    }

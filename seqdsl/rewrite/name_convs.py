@@ -9,25 +9,21 @@ from dataclasses import replace
 
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
+from seqdsl.ir.names import fresh, names_of
 from seqdsl.ir.types import TIME
 from seqdsl.ir.walk import transform
 
 
 def name_convs(model: ir.Model) -> ir.Model:
     """`model` in which a `Conv` along time is always the whole of an equation."""
-    taken = {*model.input, *model.param, *model.equation, *model.call, *model.dims}
-    taken |= {o.name for o in model.options}
+    taken = names_of(model)
     added: list[ir.Equation] = []
 
     def named(expr: ir.Node, owner: str, scope: tuple[str, ...]) -> ir.Node:
         def rule(node: ir.Node) -> ir.Node:
             if not isinstance(node, ir.Conv) or TIME not in node.axes:
                 return node
-            name, number = f"{owner}_conv", 1
-            while name in taken:
-                number += 1
-                name = f"{owner}_conv_{number}"
-            taken.add(name)
+            name = fresh(f"{owner}_conv", taken)
             added.append(
                 ir.Equation(
                     name=name, expr=node, scope=scope, written=False, span=node.span

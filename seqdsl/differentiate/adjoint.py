@@ -1,0 +1,208 @@
+"""The adjoint of a model, as a model: `adjoint(model)`.
+
+    >>> from seqdsl.elaborate import elaborate_text
+    >>> from seqdsl.ir.text import node_text
+    >>> model = elaborate_text('''
+    ... layer Decay(D):
+    ...     input x: [D]
+    ...     input a: [D]
+    ...     state h: [D] = 0
+    ...     h = a * h[t-1] + x
+    ...     output h
+    ... ''')
+    >>> found = adjoint(model)
+    >>> for e in found.backward.equations:
+    ...     print(f"{e.name} = {node_text(e.expr)}")
+    h = h_saved
+    d_h = g_h + d_h_prev[t+1]
+    d_h_prev = a * d_h
+    d_a = h[t-1] * d_h
+    d_h_first = d_h_prev[t = 0]
+    >>> found.upstream, found.gradients["x"], found.kept.saved
+    ({'h': 'g_h', 'h_last': 'g_h_last'}, 'd_x', ('h',))
+
+`d_h_prev` is the adjoint state: a recurrence the other way, which starts from the
+gradient of the final state and ends as the gradient of the initial one. It is always
+affine, so that the analysis gives it a scan and the schedule runs it as any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from seqdsl.differentiate.keep import Kept, keep
+from seqdsl.differentiate.normal import normal_form
+from seqdsl.differentiate.reverse import Gradients, reverse, smooth
+from seqdsl.differentiate.states import open_states
+from seqdsl.ir import build
+from seqdsl.ir import nodes as ir
+from seqdsl.ir.names import fresh, names_of
+from seqdsl.ir.values import type_of
+from seqdsl.ir.walk import references
+from seqdsl.rewrite.drop_aliases import drop_aliases
+from seqdsl.rewrite.drop_unused import drop_unused
+
+
+@dataclass(frozen=True)
+class Adjoint:
+    """A model to run forward, and its derivative to run backward.
+
+    `forward` has the outputs of the model, then the final states, then what is kept.
+    Its inputs are those of the model, then the initial states. `backward` reads of
+    these inputs, of the parameters and of what is kept whatever it needs, and the
+    upstream gradients. Everything is called by name:
+
+    - `first`, `last`: by state, the input that it starts from, the output it ends as
+    - `upstream`: by output of `forward`, the input of `backward` with its gradient
+    - `saved`: by input of `backward` that is kept, the output of `forward` that it is
+    - `gradients`: by input or parameter, the output of `backward` with its gradient;
+      what is missing has gradient 0
+
+    Complex gradients follow torch. `kept` says what is computed again, and which states
+    need to be kept at chunk borders only; `backward` as it stands runs those again from
+    the start.
+    """
+
+    forward: ir.Model
+    backward: ir.Model
+    first: Mapping[str, str]
+    last: Mapping[str, str]
+    upstream: Mapping[str, str]
+    saved: Mapping[str, str]
+    gradients: Mapping[str, str]
+    kept: Kept
+
+
+def adjoint(
+    model: ir.Model, wrt: Collection[str] | None = None, *, states: bool = True
+) -> Adjoint:
+    """The adjoint of `model` for gradients of its inputs and parameters `wrt`.
+
+    By default these are all that hold float or complex numbers and are not frozen, and
+    the initial states. With `states`, states that are carried along time alone start
+    from inputs and end as outputs; else they start as the spec says, and gradients go
+    on into that. Sub-layers are inlined. Segments need nothing else: every recurrence
+    of the adjoint stops where the forward one starts.
+
+    Raises `UnsupportedError` for what has no adjoint yet, `SpecError` (E0315) for what
+    cannot be differentiated, such as an extern op.
+    """
+    opened = open_states(model) if states else None
+    forward = normal_form(model if opened is None else opened.model)
+    found = reverse(forward, _differentiable(forward) if wrt is None else wrt)
+    backward = _backward(forward, found)
+    kept = keep(forward, _read_by(backward, forward, found))
+    forward, names = _with_saved(forward, kept.saved)
+    backward, saved = _from_saved(backward, names)
+    return Adjoint(
+        forward=forward,
+        backward=backward,
+        first={} if opened is None else opened.first,
+        last={} if opened is None else opened.last,
+        upstream={
+            o: i.name for o, i in found.upstream.items() if i.name in backward.input
+        },
+        saved=saved,
+        gradients={n: g.name for n, g in found.gradient.items()},
+        kept=kept,
+    )
+
+
+def _differentiable(model: ir.Model) -> list[str]:
+    """Inputs and learned parameters that have gradients."""
+    names = [i.name for i in model.inputs if smooth(i.type)]
+    return names + [p.name for p in model.params if smooth(p.type) and not p.frozen]
+
+
+def _backward(forward: ir.Model, found: Gradients) -> ir.Model:
+    """Everything that the gradients are computed from, nothing kept."""
+    outputs = tuple(
+        ir.Output(name=g.name, expr=g, span=g.span) for g in found.gradient.values()
+    )
+    whole = replace(
+        forward,
+        name=f"{forward.name}_adjoint",
+        dims={**forward.dims, **found.dims.added},
+        inputs=(*forward.inputs, *found.upstream.values()),
+        equations=(*forward.equations, *found.equations),
+        states=(*forward.states, *found.states),
+        outputs=outputs,
+    )
+    added = {e.name for e in found.equations} - {s.name for s in found.states}
+    return drop_unused(drop_aliases(whole, added))
+
+
+def _roots(model: ir.Model) -> Iterator[ir.Node]:
+    """All expressions but initial values of parameters."""
+    yield from (e.expr for e in model.equations)
+    yield from (o.expr for o in model.outputs)
+    yield from (s.initial for s in model.states)
+    for repeat in model.repeats:
+        yield from (
+            e for e in (repeat.condition, repeat.count) if isinstance(e, ir.Base)
+        )
+
+
+def _read_by(backward: ir.Model, forward: ir.Model, found: Gradients) -> list[str]:
+    """Values of the forward pass that the gradients read themselves."""
+    own = {e.name for e in found.equations}
+    exprs = [e.expr for e in backward.equations if e.name in own]
+    exprs += [s.initial for s in backward.states if s.name in own]
+    reads = {r.name for e in exprs for r in references(e) if isinstance(r, ir.Ref)}
+    return [e.name for e in forward.equations if e.name in reads]
+
+
+def _with_saved(
+    forward: ir.Model, saved: tuple[str, ...]
+) -> tuple[ir.Model, dict[str, str]]:
+    """`forward` with outputs for what is kept, and these outputs by value."""
+    plain = {o.expr.name: o.name for o in forward.outputs if isinstance(o.expr, ir.Ref)}
+    taken = {o.name for o in forward.outputs}
+    names = {v: plain[v] if v in plain else fresh(v, taken) for v in saved}
+    added = tuple(
+        ir.Output(name=names[v], expr=build.ref(v, type_of(forward, v)))
+        for v in saved
+        if v not in plain
+    )
+    return replace(forward, outputs=(*forward.outputs, *added)), names
+
+
+def _from_saved(
+    backward: ir.Model, names: Mapping[str, str]
+) -> tuple[ir.Model, dict[str, str]]:
+    """`backward` with inputs for what is kept, and the outputs kept by input."""
+    taken = names_of(backward)
+    inputs: list[ir.Input] = []
+    equations: list[ir.Equation] = []
+    saved: dict[str, str] = {}
+    for equation in backward.equations:
+        if equation.name not in names:
+            equations.append(equation)
+            continue
+        name, type_ = equation.name, type_of(backward, equation.name)
+        given = fresh(f"{name}_saved", taken) if name in backward.state else name
+        if given != name:
+            # A state stays one: outside the sequence it has its initial value.
+            equations.append(replace(equation, expr=build.ref(given, type_)))
+        inputs.append(ir.Input(name=given, type=type_, span=equation.span))
+        saved[given] = names[name]
+    kept = replace(
+        backward, inputs=(*backward.inputs, *inputs), equations=tuple(equations)
+    )
+    return _read_only(drop_unused(kept)), saved
+
+
+def _read_only(model: ir.Model) -> ir.Model:
+    """`model` without inputs and parameters that nothing reads."""
+    reads = {
+        r.name
+        for root in _roots(model)
+        for r in references(root)
+        if isinstance(r, ir.Ref)
+    }
+    return replace(
+        model,
+        inputs=tuple(i for i in model.inputs if i.name in reads),
+        params=tuple(p for p in model.params if p.name in reads),
+    )

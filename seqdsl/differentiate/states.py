@@ -1,0 +1,63 @@
+"""States at the ends of a sequence as inputs and outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from seqdsl.ir import build
+from seqdsl.ir import nodes as ir
+from seqdsl.ir.names import fresh, names_of
+from seqdsl.ir.types import BATCH, TIME, Type
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model whose states start from inputs and end as outputs.
+
+    `first` and `last` give for each state the name of that input and of that output.
+    """
+
+    model: ir.Model
+    first: Mapping[str, str]
+    last: Mapping[str, str]
+
+
+def open_states(model: ir.Model) -> Opened:
+    """`model` with the values of its states before and after the sequence made explicit.
+
+    A state `h` starts from the input `h_first` and ends as the output `h_last`, both
+    `[batch, dims]`. States inside a `repeat` keep the initial values of the spec.
+    """
+    taken = names_of(model) | {o.name for o in model.outputs}
+    carried = [s for s in model.states if s.carried == {TIME}]
+    first = {s.name: fresh(f"{s.name}_first", taken) for s in carried}
+    last = {s.name: fresh(f"{s.name}_last", taken) for s in carried}
+    inputs = [
+        ir.Input(name=first[s.name], type=_at_an_end(s), span=s.span) for s in carried
+    ]
+    outputs = [
+        ir.Output(
+            name=last[s.name],
+            expr=build.at(build.ref(s.name, s.type), TIME, None, s.span),
+            span=s.span,
+        )
+        for s in carried
+    ]
+    states = (
+        replace(s, initial=build.ref(first[s.name], _at_an_end(s), s.initial.span))
+        if s.name in first
+        else s
+        for s in model.states
+    )
+    opened = replace(
+        model,
+        inputs=(*model.inputs, *inputs),
+        states=tuple(states),
+        outputs=(*model.outputs, *outputs),
+    )
+    return Opened(opened, first, last)
+
+
+def _at_an_end(state: ir.State) -> Type:
+    return Type(state.type.dtype, state.type.dims, frozenset({BATCH}))
