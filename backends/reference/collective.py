@@ -137,16 +137,17 @@ def conv(frame: Frame, node: ir.Conv, index: Index) -> Tensor:
 def _tapped(
     frame: Frame, node: ir.Conv, index: Index, widths: list[int], tap: tuple[int, ...]
 ) -> Tensor:
-    """`arg` where one tap reads it: earlier along time, beside along dims."""
+    """`arg` where one tap reads it: earlier (later) along time, beside along dims."""
     dilation = frame.bound.whole(node.dilation)
     at = index
     moves: list[tuple[str, int]] = []
     for axis, width, i in zip(node.axes, widths, tap, strict=True):
         if axis == TIME:
-            at = {**index, TIME: index[TIME] - (width - 1 - i) * dilation}
+            away = (width - 1 - i) * (dilation if node.ahead else -dilation)
+            at = {**index, TIME: index[TIME] + away}
         else:
             moves.append((axis, (i - (width - 1) // 2) * dilation))
-    if at.get(TIME, 0) < 0:
+    if TIME in node.axes and not 0 <= at[TIME] < frame.session.length(index):
         return frame.zeros(node.arg.type)
     value = frame.evaluate(node.arg, at)
     for axis, offset in moves:

@@ -53,7 +53,9 @@ def earlier_or_later(
 
 
 def windows(m: Method, node: ir.Conv, value: Value, tap: str) -> Value:
-    """The last entries of `value` at every step, as the dimension `tap`."""
+    """The last (next) entries of `value` at every step, as the dimension `tap`."""
+    if node.ahead:
+        return _windows_ahead(m, node, value, tap)
     past = m.look("conv", m.current)
     width, dilation = m.layer.extent(tap), m.whole(node.dilation)
     if m.in_time:
@@ -79,6 +81,17 @@ def windows(m: Method, node: ir.Conv, value: Value, tap: str) -> Value:
     m.env["conv_next", m.current] = value
     m.need_position()
     code = call(m.helper("_windows"), value.code, past.code, width, dilation, Atom("t"))
+    return value.at(code, (BATCH, TIME, tap, *value.layout[2:]))
+
+
+def _windows_ahead(m: Method, node: ir.Conv, value: Value, tap: str) -> Value:
+    if m.in_time:
+        raise UnsupportedError("a later step cannot be read within a step")
+    value = timed(m, value)
+    m.needed["segments"] = None
+    width, dilation = m.layer.extent(tap), m.whole(node.dilation)
+    helper = m.helper("_windows_ahead")
+    code = call(helper, value.code, width, dilation, Atom("segments"))
     return value.at(code, (BATCH, TIME, tap, *value.layout[2:]))
 
 

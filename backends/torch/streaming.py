@@ -165,6 +165,10 @@ class _Scan:
         for equation in self.model.equations:
             expr = equation.expr
             if isinstance(expr, ir.Conv) and TIME in expr.axes:
+                if expr.ahead:
+                    self.timed = True
+                    self.refuse("a read of a later step", equation.span)
+                    continue
                 tap = expr.taps[expr.axes.index(TIME)]
                 kept = apply("*", apply("-", Opt(tap), Lit(1)), expr.dilation)
                 self.uses_t = True

@@ -37,6 +37,7 @@ def filtered(normal: Normal, node: ir.Conv) -> Poly:
     width, dilation = _whole(normal.dims.extent(node.taps[0])), _whole(node.dilation)
     poly = normal.poly(node.arg)
     plain = node.axes == (TIME,) and not normal.active(node.weight)
+    plain = plain and not node.ahead
     if not plain or not width or not dilation or any(map(is_bad, poly)):
         return normal.opaque(node)
     active = tuple(t for t in poly if t.active)

@@ -49,7 +49,8 @@ def _convolutions(model: ir.Model, found: Iterable[Verdict]) -> Iterator[Verdict
         ]
         if convs:
             fixed = not any(TIME in c.weight.type.axes for c in convs)
-            yield _fir(equation.name, TIME, invariant=fixed, backward=False)
+            ahead = any(c.ahead for c in convs)
+            yield _fir(equation.name, TIME, invariant=fixed, backward=ahead)
 
 
 def _fir(name: str, axis: str, invariant: bool, backward: bool) -> Verdict:

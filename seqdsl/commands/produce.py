@@ -23,8 +23,8 @@ from seqdsl.ir.sizes import Lit
 Files = Mapping[str, str]
 Diagnostics = tuple[Diagnostic, ...]
 
-STAGES = ("ast", "ir", "verdict", "schedule", "torch")
-LATER = ("adjoint", "mlir", "triton")
+STAGES = ("ast", "ir", "verdict", "schedule", "adjoint", "torch")
+LATER = ("mlir", "triton")
 
 
 def show(request: Request, stage: str) -> int:
@@ -56,6 +56,11 @@ def _stage_text(request: Request, stage: str) -> str:
             analyzed = driver.analyze(elaborated.model)
             found = layer_json(elaborated.model.name, analyzed.verdicts)
             return json.dumps(found, indent=2) + "\n"
+        case "adjoint":
+            from seqdsl.differentiate.adjoint import adjoint
+            from seqdsl.differentiate.text import adjoint_text
+
+            return adjoint_text(adjoint(elaborated.model))
         case _:
             from seqdsl.schedule.make import plan
             from seqdsl.schedule.text import plan_text

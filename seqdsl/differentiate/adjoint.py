@@ -85,8 +85,8 @@ def adjoint(
     on into that. Sub-layers are inlined. Segments need nothing else: every recurrence
     of the adjoint stops where the forward one starts.
 
-    Raises `UnsupportedError` for what has no adjoint yet, `SpecError` (E0315) for what
-    cannot be differentiated, such as an extern op.
+    Raises `UnsupportedError` for what has no adjoint, such as an extern op, and
+    `SpecError` (E0315) where a `grad` of the spec cannot be written out.
     """
     opened = open_states(model) if states else None
     forward = normal_form(model if opened is None else opened.model)

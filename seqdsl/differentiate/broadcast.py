@@ -132,6 +132,11 @@ def neg(a: ir.Node) -> ir.Node:
     return pointwise("neg", a)
 
 
+def conjugate(a: ir.Node) -> ir.Node:
+    """`a` with the sign of its imaginary part turned, where it has one."""
+    return build.map_("conj", a) if a.type.dtype == "complex" else a
+
+
 def select(condition: ir.Node, then: ir.Node, otherwise: ir.Node) -> ir.Node:
     """`then` where `condition`, else `otherwise`."""
     return pointwise("where", condition, then, otherwise)

@@ -80,12 +80,11 @@ def costly(node: ir.Node) -> bool:
 
 
 def _feeds(node: ir.Node, above: ir.Node) -> bool:
-    """Whether `node` is the sum or product that a costly pointwise function is of.
+    """Whether `node` is a sum or product that a costly operator is given.
 
     Its gradient, shared by the terms of the sum, thus gets a name.
     """
-    inner = isinstance(node, ir.Map) and node.op in ("add", "sub", "mul")
-    return inner and isinstance(above, ir.Map) and costly(above)
+    return isinstance(node, ir.Map) and node.op in ("add", "sub") and costly(above)
 
 
 def _hint(node: ir.Node) -> str:

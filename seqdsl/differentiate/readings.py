@@ -42,7 +42,7 @@ def readings(
         known = node.type.dims, *(c.type.dims for c in children(node))
         held = {d for shape in known for d in shape} | dims.copies
         around |= {a for a in node.over if a not in held}
-    pulled = vjp(node, ct, dims, wanted)
+    pulled = vjp(node, ct, dims, wanted, steps="all")
     for child, own in zip(children(node), pulled, strict=True):
         if own is not None:
             yield from readings(child, own, around, dims, wanted)

@@ -36,7 +36,7 @@ class Gradients:
     upstream: Mapping[str, ir.Input]
     equations: tuple[ir.Equation, ...]
     states: tuple[ir.State, ...]
-    gradient: Mapping[str, ir.Node]
+    gradient: Mapping[str, ir.Ref]
     dims: Dims
 
 
@@ -128,7 +128,11 @@ class _Reverse:
     def _read(self, expr: ir.Node, ct: ir.Node, around: frozenset[str]) -> None:
         """Hand the gradient `ct` to everything that `expr` reads."""
         ct = fit(ct, expr, self.dims)
-        for reading in readings(expr, ct, around, self.dims, self.reads):
+        try:
+            found = list(readings(expr, ct, around, self.dims, self.reads))
+        except build.Issue as issue:
+            raise UnsupportedError(f"no adjoint: {issue.message}") from None
+        for reading in found:
             name = _source(reading.leaf)
             if name not in self.found:
                 self.found[name] = []
@@ -201,7 +205,9 @@ class _Reverse:
             )
             total = add(total, build.shift(carry, axis, -offset))
         assert total is not None
+        place = len(self.added) - len(shifted)
         self._add(self.names[name], total, self.type(name), name)
+        self.added.insert(place, self.added.pop())
 
     def _carried(
         self,

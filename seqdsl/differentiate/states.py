@@ -30,7 +30,7 @@ def open_states(model: ir.Model) -> Opened:
     `[batch, dims]`. States inside a `repeat` keep the initial values of the spec.
     """
     taken = names_of(model) | {o.name for o in model.outputs}
-    carried = [s for s in model.states if s.carried == {TIME}]
+    carried = [s for s in model.states if s.carried == frozenset({TIME})]
     first = {s.name: fresh(f"{s.name}_first", taken) for s in carried}
     last = {s.name: fresh(f"{s.name}_last", taken) for s in carried}
     inputs = [

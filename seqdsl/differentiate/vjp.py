@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from seqdsl.differentiate.broadcast import Dims, fit, mul, spread, total
+from seqdsl.differentiate.broadcast import Dims, conjugate, fit, mul, spread, total
 from seqdsl.differentiate.partials import pull_back
 from seqdsl.differentiate.vjp_along import pull_along
-from seqdsl.differentiate.vjp_conv import pull_conv
+from seqdsl.differentiate.vjp_conv import Steps, pull_conv
 from seqdsl.differentiate.vjp_index import pull_concat, pull_gather, pull_slice
 from seqdsl.differentiate.vjp_reduce import pull_reduce
 from seqdsl.ir import build
@@ -24,7 +24,11 @@ def everything(_: ir.Node) -> bool:
 
 
 def vjp(
-    node: ir.Node, ct: ir.Node, dims: Dims, wanted: Wanted = everything
+    node: ir.Node,
+    ct: ir.Node,
+    dims: Dims,
+    wanted: Wanted = everything,
+    steps: Steps = "own",
 ) -> tuple[ir.Node | None, ...]:
     """Cotangents of `children(node)` given `ct`, the cotangent of `node`.
 
@@ -32,7 +36,8 @@ def vjp(
     not `wanted`, is no float or complex value, or has no influence at first order.
     `node` itself and its operands occur in the result as they are. Reads of other
     steps (`Shift`, `At`, `Stack`, `Copy`) are leaves here: what they read is another
-    variable. Complex cotangents follow torch: the derivative of a real loss with
+    variable. So are the earlier steps that a convolution along time reads, unless `steps`
+    is "all". Complex cotangents follow torch: the derivative of a real loss with
     respect to the real part plus i times that to the imaginary part.
 
     Raises `build.Issue` (E0315) where an operator cannot be differentiated.
@@ -40,7 +45,7 @@ def vjp(
     result: list[ir.Node | None] = []
     for i, child in enumerate(children(node)):
         smooth = child.type.dtype in ("float", "complex")
-        pulled = _pull(node, i, ct, dims) if smooth and wanted(child) else None
+        pulled = _pull(node, i, ct, dims, steps) if smooth and wanted(child) else None
         if pulled is not None:
             pulled = fit(_complete(node, child, pulled, dims), child, dims)
         result.append(pulled)
@@ -59,14 +64,16 @@ def _complete(node: ir.Node, operand: ir.Node, pulled: ir.Node, dims: Dims) -> i
     return total(pulled, names, dims) if names else pulled
 
 
-def _pull(node: ir.Node, index: int, ct: ir.Node, dims: Dims) -> ir.Node | None:
+def _pull(
+    node: ir.Node, index: int, ct: ir.Node, dims: Dims, steps: Steps
+) -> ir.Node | None:
     """The cotangent of operand `index`, perhaps with dims that the operand lacks."""
     match node:
         case ir.Map():
             return pull_back(node, index, ct)
         case ir.Contract():
             others = [a for i, a in enumerate(node.args) if i != index]
-            return mul(*map(_conjugate, others), ct)
+            return mul(*map(conjugate, others), ct)
         case ir.Reduce():
             return pull_reduce(node, ct, dims)
         case ir.Along():
@@ -80,7 +87,7 @@ def _pull(node: ir.Node, index: int, ct: ir.Node, dims: Dims) -> ir.Node | None:
         case ir.Gather():
             return pull_gather(node, ct, dims) if index == 0 else None
         case ir.Conv():
-            return pull_conv(node, index, ct, dims)
+            return pull_conv(node, index, ct, dims, steps)
         case ir.ExternCall() | ir.Grad():
             raise _refusal(node)
         case _:
@@ -95,10 +102,6 @@ def _refusal(node: ir.ExternCall | ir.Grad) -> build.Issue:
         f"`grad` cannot go through the extern op `{node.name}`",
         "an extern op is opaque; write it as equations, or use `stopgrad`",
     )
-
-
-def _conjugate(node: ir.Node) -> ir.Node:
-    return build.map_("conj", node) if node.type.dtype == "complex" else node
 
 
 def _pull_view(node: ir.Rename | ir.Split | ir.Merge | ir.Roll, ct: ir.Node) -> ir.Node:

@@ -2,28 +2,82 @@
 
 from __future__ import annotations
 
-from seqdsl.differentiate.broadcast import Dims, mul, ones, pointwise, select, spread
+from dataclasses import replace
+from typing import Literal
+
+from seqdsl.differentiate.broadcast import (
+    Dims,
+    conjugate,
+    mul,
+    ones,
+    pointwise,
+    select,
+    spread,
+    typed,
+)
 from seqdsl.differentiate.vjp_index import whole
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit, apply
-from seqdsl.ir.types import TIME
+from seqdsl.ir.types import BATCH, TIME
+
+Steps = Literal["own", "all"]
+"""Of what a convolution reads along time: the current step, or all of them."""
 
 
-def pull_conv(node: ir.Conv, index: int, ct: ir.Node, dims: Dims) -> ir.Node:
+def pull_conv(
+    node: ir.Conv, index: int, ct: ir.Node, dims: Dims, steps: Steps
+) -> ir.Node:
     """The cotangent of the argument (0) or of the weight (1).
 
-    Along time an output reads several steps of the argument; only the current one is
-    the operand here, so its cotangent takes the last tap of that axis.
+    Along time an output reads several steps of the argument. Where only the current one
+    is the operand, its cotangent takes the last tap of that axis.
     """
     spatial = [a for a in node.axes if a != TIME]
     ct = spread(ct, spatial)
     if index == 1:
-        return mul(_windows(node, dims), ct)
-    weight = _last_tap(node, dims)
+        return mul(conjugate(_windows(node, dims)), ct)
+    if steps == "all" and node.axes == (TIME,):
+        return _back_in_time(node, ct)
+    weight = conjugate(node.weight if steps == "all" else _last_tap(node, dims))
+    if steps == "all" and TIME in node.axes:
+        ct = _from_later(node, ct, dims)
     for axis in spatial:
         ct, weight = _transpose(node, axis, ct, weight, dims)
     return mul(weight, ct)
+
+
+def _back_in_time(node: ir.Conv, ct: ir.Node) -> ir.Node:
+    """The cotangents of all outputs that read the argument, in one convolution."""
+    read, weight = node.arg.type.dims, conjugate(node.weight)
+    made = [d for d in weight.type.dims if d not in (*read, *node.taps)]
+    ct = _along_time(spread(ct, made))
+    return build.conv(
+        ct,
+        weight,
+        node.axes,
+        node.taps,
+        made,
+        node.dilation,
+        node.pad,
+        ahead=not node.ahead,
+    )
+
+
+def _from_later(node: ir.Conv, ct: ir.Node, dims: Dims) -> ir.Node:
+    """The cotangent of the output that reads the argument through each tap of time."""
+    tap = node.taps[node.axes.index(TIME)]
+    inner = dims.fresh(tap)
+    unit = build.one_hot(build.position(tap, axis=False), inner)
+    far = node.dilation, node.pad
+    return build.conv(
+        _along_time(ct), unit, (TIME,), (inner,), (), *far, ahead=not node.ahead
+    )
+
+
+def _along_time(node: ir.Node) -> ir.Node:
+    axes = node.type.axes | {TIME, BATCH}
+    return typed(node, replace(node.type, axes=axes))
 
 
 def _last_tap(node: ir.Conv, dims: Dims) -> ir.Node:
@@ -40,7 +94,9 @@ def _windows(node: ir.Conv, dims: Dims) -> ir.Node:
     for axis, tap in zip(node.axes, node.taps, strict=True):
         inner = dims.fresh(tap)
         unit = build.one_hot(build.position(tap, axis=False), inner)
-        arg = build.conv(arg, unit, (axis,), (inner,), (), node.dilation, node.pad)
+        ahead = node.ahead and axis == TIME
+        far = node.dilation, node.pad
+        arg = build.conv(arg, unit, (axis,), (inner,), (), *far, ahead=ahead)
     return arg
 
 

@@ -40,7 +40,9 @@ def pull_concat(node: ir.Concat, index: int, ct: ir.Node, dims: Dims) -> ir.Node
         return ct
     start: Size = Lit(0)
     for dim in node.dims[:index]:
-        start = apply("+", start, dims.extent(dim))
+        start = apply("+", start, dims.extent(dim) if dim else Lit(1))
+    if not node.dims[index]:
+        return build.gather(ct, node.into, whole(start))
     return build.slice_dim(ct, node.into, start, Lit(1), node.dims[index])
 
 

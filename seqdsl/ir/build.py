@@ -464,6 +464,7 @@ def conv(
     dilation: Size,
     pad: Literal["zero", "circular", "reflect", "replicate"],
     span: Span = NOWHERE,
+    ahead: bool = False,
 ) -> ir.Conv:
     """Convolution of `arg` with `weight`; new dims stand where the first summed one stood."""
     for dim in (*axes, *reduce):
@@ -498,6 +499,7 @@ def conv(
         dilation=dilation,
         reduce=tuple(reduce),
         pad=pad,
+        ahead=ahead,
         type=type_,
         span=span,
     )

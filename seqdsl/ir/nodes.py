@@ -263,8 +263,9 @@ class Conv(Base):
 
     Along `t` it is causal: output t reads t, t-1·dilation, …; tap `width-1` is the current step, as
     in a left-padded `torch.nn.Conv1d`. Along dims the output has the same size, `pad` is zero,
-    circular, reflect or replicate, odd widths only. `taps` are the weight's dims that stand for
-    the axes, in order. `reduce` are dims of both that are summed. Dims in both and not in
+    circular, reflect or replicate, odd widths only. With `ahead` it looks the other way along `t`,
+    as the adjoint of one that does not: output t reads t, t+1·dilation, …, again with the current
+    step at tap `width-1`. `taps` are the weight's dims that stand for the axes, in order. `reduce` are dims of both that are summed. Dims in both and not in
     `reduce` are depthwise.
     """
 
@@ -275,6 +276,7 @@ class Conv(Base):
     dilation: Size
     reduce: tuple[str, ...]
     pad: Literal["zero", "circular", "reflect", "replicate"]
+    ahead: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -95,9 +95,10 @@ def _param(p: ir.Param) -> str:
         gain = "" if p.init.gain is None else str(p.init.gain)
         init = f"orthogonal({gain})"
     else:
-        init = "unset" if p.init.expr is None else node_text(p.init.expr)
+        init = "" if p.init.expr is None else node_text(p.init.expr)
+    given = f" = {init}" if init else ""
     frozen = " frozen" if p.frozen else ""
-    return f'param {p.name}: {_type(p.type)} = {init}{frozen} as "{p.key}"'
+    return f'param {p.name}: {_type(p.type)}{given}{frozen} as "{p.key}"'
 
 
 def _repeat_lines(model: ir.Model) -> Iterator[str]:
@@ -282,5 +283,6 @@ def _conv(node: ir.Conv) -> str:
     )
     over = f"; sum {', '.join(node.reduce)}" if node.reduce else ""
     how = f"dilation = {node.dilation}, pad = {node.pad}"
+    how = f"{how}, ahead" if node.ahead else how
     args = f"{node_text(node.arg)}, {node_text(node.weight)}"
     return f"conv[{taps}{over}]({args}, {how})"

@@ -11,8 +11,11 @@ from seqdsl.ir.types import TIME
 from seqdsl.ir.walk import children, references
 from seqdsl.schedule.visibility import Reach, reach_of_copies
 
-Distance = int | Literal["past", "any"]
-"""Steps from the reader to what it reads; "past" is 0 or any number below."""
+Distance = int | Literal["past", "ahead", "any"]
+"""Steps from the reader to what it reads; "past" is 0 or any number below, "ahead" above."""
+
+SAME: tuple[Distance, ...] = (0, "past", "ahead")
+"""Distances of reads that may be of the reader's own step."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +106,9 @@ def _distances(
             around = {**around, TIME: _copied(reaches.get(copy))}
         case ir.Reduce(over=over) if TIME in over:
             around = {**around, TIME: "any"}
-        case ir.Conv(axes=axes) if TIME in axes:
-            past: Distance = "past"
-            around = {**around, TIME: add(around.get(TIME, 0), past)}
+        case ir.Conv(axes=axes, ahead=ahead) if TIME in axes:
+            way: Distance = "ahead" if ahead else "past"
+            around = {**around, TIME: add(around.get(TIME, 0), way)}
         case _:
             pass
     for child in children(node):
@@ -139,10 +142,16 @@ def add(a: Distance, b: Distance) -> Distance:
     """The distance of a read of a read."""
     if isinstance(a, int) and isinstance(b, int):
         return a + b
-    if "any" in (a, b):
-        return "any"
-    number = a if isinstance(a, int) else b
-    return "past" if number == "past" or int(number) <= 0 else "any"
+    if _along(a, "past", -1) and _along(b, "past", -1):
+        return "past"
+    if _along(a, "ahead", 1) and _along(b, "ahead", 1):
+        return "ahead"
+    return "any"
+
+
+def _along(distance: Distance, way: Distance, sign: int) -> bool:
+    """Whether `distance` is 0 or goes the one way."""
+    return distance == way or (isinstance(distance, int) and sign * distance >= 0)
 
 
 def carried(edges: Iterable[Edge], axis: str, inside: Sequence[str]) -> tuple[str, ...]:
@@ -150,9 +159,7 @@ def carried(edges: Iterable[Edge], axis: str, inside: Sequence[str]) -> tuple[st
     names = [
         e.source
         for e in edges
-        if e.source in inside
-        and e.reader in inside
-        and e.along(axis) not in (0, "past")
+        if e.source in inside and e.reader in inside and e.along(axis) not in SAME
     ]
     return tuple(dict.fromkeys(names))
 

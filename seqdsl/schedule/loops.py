@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from seqdsl.diagnostics import Diagnostic, Label, SpecError
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import TIME
-from seqdsl.schedule.dependence import Edge, Graph, carried
+from seqdsl.schedule.dependence import SAME, Edge, Graph, carried
 from seqdsl.schedule.graph import components, shortest_cycle
 from seqdsl.schedule.plan import Assign, Call, DepthLoop, Direction, Step, TimeLoop
 from seqdsl.source import Span
@@ -50,7 +50,7 @@ def order(model: ir.Model, graph: Graph, *, in_time: bool = False) -> tuple[Step
 
 def _inside_time(edges: Sequence[Edge]) -> tuple[Edge, ...]:
     """Reads of the same step of time."""
-    return tuple(e for e in edges if e.along(TIME) in (0, "past"))
+    return tuple(e for e in edges if e.along(TIME) in SAME)
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class _Solver:
         distances = [e.along(TIME) for e in inside]
         if all(d == "past" or (isinstance(d, int) and d <= 0) for d in distances):
             return "forward"
-        if all(isinstance(d, int) and d >= 0 for d in distances):
+        if all(d == "ahead" or (isinstance(d, int) and d >= 0) for d in distances):
             return "backward"
         raise self._refusal(part)
 

@@ -32,6 +32,7 @@ __all__ = [
     "_starts",
     "_step_of",
     "_windows",
+    "_windows_ahead",
     "_with_past",
 ]
 
@@ -156,6 +157,17 @@ def _windows(x: Tensor, past: Tensor, width: int, dilation: int, t: Tensor) -> T
     begun = t[:, :, None] >= torch.tensor(lags, device=t.device)
     begun = begun.view(*begun.shape, *[1] * (x.dim() - 2))
     return torch.where(begun, torch.stack(taps, 2), 0)
+
+
+def _windows_ahead(
+    x: Tensor, width: int, dilation: int, segments: Tensor | None
+) -> Tensor:
+    """At every step the next entries, the furthest first: dimension 2."""
+    outside = x.new_zeros(())
+    outside = outside.expand(1, 1, *x.shape[2:])
+    lags = [(width - 1 - i) * dilation for i in range(width)]
+    taps = [_later(x, lag, segments, outside) if lag else x for lag in lags]
+    return torch.stack(taps, 2)
 
 
 def _over_time(
