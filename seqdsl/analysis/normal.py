@@ -56,11 +56,13 @@ class Normal:
         edges: Iterable[Edge],
         frozen: Iterable[ir.Node] = (),
         loops: Callable[[ir.At], bool] | None = None,
+        current: Iterable[str] = (),
     ) -> None:
         self.model = model
         self.axis = axis
         self.axes = {axis}
         self.loops = loops
+        self.current = frozenset(current)
         self.members = frozenset(members)
         self.frozen = {id(n): n for n in frozen}
         self.elsewhere = {(e.source, e.axis) for e in edges if e.kind != "same"}
@@ -99,7 +101,9 @@ class Normal:
                 return any(map(self.active, children(node)))
 
     def is_read(self, node: ir.Node) -> bool:
-        """Whether `node` is a read of the state at another step of the axis."""
+        """Whether `node` is a read of the state at another step, or of one `current`."""
+        if isinstance(node, ir.Ref):
+            return node.name in self.current
         return (
             isinstance(node, ir.Shift)
             and node.axis in self.axes
@@ -208,10 +212,10 @@ class Normal:
 
     def _of(self, node: ir.Node) -> Poly:
         match node:
+            case ir.Ref() | ir.Shift() if self.is_read(node):
+                return (Term(Fraction(1), (self.factor("state", node),)),)
             case ir.Ref(name=name) if name in self.model.equation:
                 return self.value(name)
-            case ir.Shift() if self.is_read(node):
-                return (Term(Fraction(1), (self.factor("state", node),)),)
             case ir.At() if self.loops is not None and self.loops(node):
                 return (Term(Fraction(1), (self.factor("state", node),)),)
             case ir.Map():

@@ -21,6 +21,8 @@ def offset(normal: Normal, node: ir.Node) -> ir.Node | None:
     """
     if not normal.active(node):
         return node
+    if normal.is_read(node):
+        return None
     match node:
         case ir.Shift():
             return None

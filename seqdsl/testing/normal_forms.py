@@ -62,7 +62,7 @@ def check_normal_forms(
             model,
             options=options,
             params={n: _noise(p.shape, p.dtype, make) for n, p in params.items()},
-            inputs={i.name: _value(i, sizes, make) for i in model.inputs},
+            inputs={i.name: random_value(i, sizes, make) for i in model.inputs},
         )
         for state in recurrence.states:
             compared += 1
@@ -98,9 +98,10 @@ def _noise(
     return torch.randn(shape, generator=make, dtype=dtype)
 
 
-def _value(
+def random_value(
     declared: ir.Input, sizes: Mapping[str, int], make: torch.Generator
 ) -> torch.Tensor:
+    """Random values of an input, for two sequences of three steps."""
     axes = declared.type.axes
     lead = (2, 3) if "t" in axes else (2,) if axes else ()
     shape = (*lead, *(int(sizes.get(d, d)) for d in declared.type.dims))

@@ -179,9 +179,11 @@ _KINDS = "FFFFFFMMMMMLLLLLBBIAZ"
 _HOLE = re.compile(r"\{(\w+)\}")
 
 
-def recurrence(random: Random, number: int) -> tuple[str, tuple[str, ...]]:
+def recurrence(
+    random: Random, number: int, kinds: str = _KINDS
+) -> tuple[str, tuple[str, ...]]:
     """The name of a state and the lines that define it; names end in `number`."""
-    kind = random.choice(_KINDS)
+    kind = random.choice(kinds)
     name, declared, whole = _STATES[kind]
     own = {kind: [f"u{number}"]}
 

@@ -1,0 +1,203 @@
+"""Matrix states as decays, products of vectors and queries: the chunkwise form.
+
+Yang et al., Parallelizing linear transformers with the delta rule over sequence length,
+NeurIPS 2024, and Gated linear attention transformers with hardware-efficient training,
+ICML 2024; here for any number of states that are affine in each other, read off the
+normal form of their updates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from seqdsl.analysis.expand import expanded
+from seqdsl.analysis.graph import circles, edges_of
+from seqdsl.analysis.normal import Normal
+from seqdsl.analysis.rebuild import poly_node
+from seqdsl.analysis.structure import Part, coefficient, parts_of
+from seqdsl.analysis.terms import Poly, Term, TooLong
+from seqdsl.analysis.verdict import Recurrence, Verdict
+from seqdsl.ir import nodes as ir
+from seqdsl.ir.types import TIME
+from seqdsl.schedule.forms import Decay, Products
+from seqdsl.schedule.reads import Readers
+from seqdsl.schedule.writes import Piece, erase, groups, node_of, write
+
+
+@dataclass(frozen=True)
+class Chunked:
+    """A recurrence in chunkwise form, and what becomes of those who read its states.
+
+    Expressions outside of it that are in `replaced` are to be computed as given there.
+    Then no value of a step is needed of the states, nor of `dropped`, which pass them on.
+    `after` are other members of the recurrence that are read outside: their equations are
+    to be computed after the form, in this order.
+    """
+
+    form: Products
+    replaced: Mapping[ir.Node, ir.Node]
+    after: tuple[str, ...]
+    dropped: tuple[str, ...]
+
+
+def products(model: ir.Model, verdict: Verdict, chunk: int) -> Chunked | None:
+    """The chunkwise form of a recurrence, None where it has none.
+
+    `model` is the one that the verdict speaks of (`Analyzed.model_of`). There is none for
+    a state that is read whole or of more steps ago, whose initial value changes along
+    time, or which is no float or complex number; nor for one that is no larger than what
+    is written to it, since a scan makes no more of it than there is anyway.
+    """
+    recurrence = verdict.recurrence
+    if verdict.verdict != "scannable" or recurrence.axis != TIME:
+        return None
+    if verdict.structure == "dense" or verdict.semiring != "real":
+        return None
+    if not _declared(model, recurrence):
+        return None
+    edges = edges_of(model)
+    for found, inside in circles(model, edges, TIME):
+        if found.states == recurrence.states:
+            normal = Normal(model, TIME, recurrence.members, inside)
+            try:
+                return _products(normal, recurrence, chunk)
+            except TooLong:
+                return None
+    return None
+
+
+def _declared(model: ir.Model, recurrence: Recurrence) -> bool:
+    """Whether the states are matrices of one shape that start at one value."""
+    states = [model.state.get(s) for s in recurrence.states]
+    exprs = [model.equation[s].expr for s in recurrence.states if s in model.equation]
+    if any(s is None or TIME in s.initial.type.axes for s in states):
+        return False
+    numbers = {e.type.dtype for e in exprs}
+    shapes = {frozenset(e.type.dims) for e in exprs}
+    scopes = {model.equation[m].scope for m in recurrence.states}
+    return len(numbers) == len(shapes) == len(scopes) == 1 and numbers <= {
+        "float",
+        "complex",
+    }
+
+
+def _products(normal: Normal, recurrence: Recurrence, chunk: int) -> Chunked | None:
+    model = normal.model
+    shapes = {s: model.equation[s].expr.type.dims for s in recurrence.states}
+    polys = {s: normal.linear(s) for s in recurrence.states}
+    if any(normal.bad(normal.value(s)) for s in recurrence.states):
+        return None
+    parts = [p for s in shapes for p in parts_of(normal, s, shapes[s], polys[s])]
+    if any(p.kind == "dense" or p.lag != 1 for p in parts):
+        return None
+    rows = _rows(normal, recurrence, shapes, polys, parts)
+    if rows is None:
+        return None
+    readers = Readers(model, recurrence, normal.dims, rows)
+    if not readers.run():
+        return None
+    dims = shapes[recurrence.states[0]]
+    kept = dict(_decays(normal, parts))
+    erased = [erase(p) for p in parts if p.kind == "low_rank"]
+    tied = readers.tied | _tied(rows, erased, kept.values())
+    written = _written(normal, polys, rows, frozenset(dims) - rows - tied)
+    copies = tied | _tied(rows, written, ())
+    if not erased and rows | copies >= set(dims):
+        return None
+    form = Products(
+        states=recurrence.states,
+        copies=tuple(d for d in dims if d in copies),
+        rows=tuple(d for d in dims if d in rows),
+        columns=tuple(d for d in dims if d not in rows and d not in copies),
+        decays=tuple(_decay(normal, *pair, poly) for pair, poly in kept.items()),
+        writes=tuple(node_of(g, normal.dims) for g in groups(erased + written, rows)),
+        reads=tuple(readers.reads),
+        chunk=chunk,
+        dims=dict(normal.dims.added),
+    )
+    return Chunked(form, readers.replaced, tuple(readers.after), readers.dropped())
+
+
+# ---- Which dims are rows
+
+
+def _rows(
+    normal: Normal,
+    recurrence: Recurrence,
+    shapes: Mapping[str, Sequence[str]],
+    polys: Mapping[str, Poly],
+    parts: Sequence[Part],
+) -> frozenset[str] | None:
+    """The dims that erases and reads sum; as few as writes can tell from columns."""
+    erased = {p.contracted for p in parts if p.kind == "low_rank"}
+    if len(erased) > 1:
+        return None
+    if erased:
+        return next(iter(erased))
+    readers = Readers(normal.model, recurrence, normal.dims)
+    if not readers.run() or not readers.summed:
+        return None
+    rows = readers.summed[0].intersection(*readers.summed)
+    for state, poly in polys.items():
+        for term in poly:
+            for factor in term.factors if not term.active else ():
+                own = rows & set(factor.names)
+                beyond = set(factor.names) & set(shapes[state]) - rows
+                if beyond and own < rows:
+                    rows -= own
+    return rows or None
+
+
+# ---- Decays and writes
+
+
+def _written(
+    normal: Normal,
+    polys: Mapping[str, Poly],
+    rows: frozenset[str],
+    columns: frozenset[str],
+) -> list[Piece]:
+    """The offsets, written out where that alone tells rows from columns."""
+    offsets = [(s, t) for s, poly in polys.items() for t in poly if not t.active]
+    plain = [write(state, rows, columns, term) for state, term in offsets]
+    if columns - _tied(rows, plain, ()) or not columns:
+        return plain
+    whole = [(s, t) for s, term in offsets for t in expanded(normal, (term,))]
+    longer = [write(state, rows, columns, term) for state, term in whole]
+    return longer if columns - _tied(rows, longer, ()) else plain
+
+
+def _decays(
+    normal: Normal, parts: Sequence[Part]
+) -> Iterator[tuple[tuple[str, str], Poly]]:
+    """Coefficients by target and source, those that cancel left out."""
+    sums: dict[tuple[str, str], list[Term]] = {}
+    for part in parts:
+        if part.kind == "diagonal":
+            key = (part.target, part.source)
+            sums.setdefault(key, []).append(coefficient(part.term))
+    for key, terms in sums.items():
+        if expanded(normal, tuple(terms)):
+            yield key, tuple(terms)
+
+
+def _decay(normal: Normal, target: str, source: str, poly: Poly) -> Decay:
+    node = poly_node(poly, normal.dims)
+    assert node is not None
+    return Decay(target=target, source=source, coefficient=node)
+
+
+def _tied(
+    rows: frozenset[str], pieces: Sequence[Piece], decays: Iterable[Poly]
+) -> set[str]:
+    """Index names on which a decay or a side along the rows depends."""
+    found: set[str] = set()
+    for piece in pieces:
+        found |= piece.left.free
+        if piece.source is not None:
+            found |= piece.other.free
+    for poly in decays:
+        for term in poly:
+            found |= term.free
+    return found - rows
