@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from seqdsl.analysis.declared import declared_verdict
 from seqdsl.analysis.graph import Edge, circles, edges_of
 from seqdsl.analysis.lags import lags
 from seqdsl.analysis.loops import through_repeat
@@ -41,9 +42,14 @@ def _analyze(model: ir.Model, known: dict[int, Analyzed]) -> Analyzed:
     edges = edges_of(model)
     verdicts: list[Verdict] = []
     for axis in (TIME, *(r.axis for r in model.repeats)):
+        claimed, refused = _declared(model, edges, axis)
+        verdicts += claimed
+        known_states = {s for v in claimed for s in v.recurrence.states}
         for recurrence, inside in circles(model, edges, axis):
+            if known_states.issuperset(recurrence.states):
+                continue
             verdict = _verdict_of(model, recurrence, inside)
-            verdicts.append(_remembered(verdict, edges))
+            verdicts.append(_remembered(_with(model, verdict, refused), edges))
         verdicts = [*lags(model, edges, axis, verdicts), *verdicts]
     order = {e.name: i for i, e in enumerate(model.equations)}
     verdicts.sort(key=lambda v: min(order.get(s, -1) for s in v.recurrence.states))
@@ -56,6 +62,38 @@ def _analyze(model: ir.Model, known: dict[int, Analyzed]) -> Analyzed:
         inner[instance.name] = found.model
         inner |= {f"{instance.name}.{k}": m for k, m in found.inner.items()}
     return Analyzed(model, tuple(verdicts), inner)
+
+
+def _declared(
+    model: ir.Model, edges: tuple[Edge, ...], axis: str
+) -> tuple[list[Verdict], list[ir.Monoid]]:
+    """Verdicts by declared monoids, and those monoids whose steps read the state."""
+    found: list[Verdict] = []
+    refused: list[ir.Monoid] = []
+    for monoid in model.monoids:
+        if monoid.axis == axis:
+            verdict = declared_verdict(model, monoid, edges)
+            impossible = verdict is None or _impossible(model, verdict.recurrence, ())
+            if verdict is None or impossible:
+                refused.append(monoid)
+            else:
+                found.append(verdict)
+    return found, refused
+
+
+def _with(model: ir.Model, verdict: Verdict, refused: Iterable[ir.Monoid]) -> Verdict:
+    """A sequential verdict with the reason why a monoid's declaration does not help."""
+    states = set(verdict.recurrence.states)
+    own = [m for m in refused if states & set(m.states)]
+    if verdict.verdict != "sequential" or not own:
+        return verdict
+    span = _span(model, own[0].states)
+    text = f"what the step of `{own[0].name}` is depends on {_names(own[0].states)}"
+    reason = Diagnostic("E0320", text, span, help=(_STATE_FREE,))
+    return replace(verdict, reasons=(reason, *verdict.reasons))
+
+
+_STATE_FREE = "make the fields of the step of values that do not read the states"
 
 
 def _remembered(verdict: Verdict, edges: Iterable[Edge]) -> Verdict:

@@ -20,4 +20,9 @@ ANALYSIS_CODES: Mapping[str, str] = {
     "E0313": "whether a step is taken depends on the state",
     "E0314": "the update is too long to be put in normal form",
     "E0315": "`grad` cannot go through this",
+    "E0316": "a monoid is not associative",
+    "E0317": "the defaults of a monoid's fields are not its identity",
+    "E0318": "a monoid that is declared to commute does not",
+    "E0319": "two elements of a monoid in a row do not do what they combine to",
+    "E0320": "a step of a monoid depends on the states that it moves",
 }

@@ -101,6 +101,10 @@ class _Counter:
 
     def _element(self) -> tuple[Formula, Formula]:
         """Numbers of a transition, and operations to combine two steps."""
+        if isinstance(self.verdict.monoid, ir.Monoid):
+            numel = self.load.parts.numel
+            fields = total(numel(t.dims) for _, t in self.verdict.monoid.fields)
+            return fields, total(map(self.load.operations, self.verdict.monoid.combine))
         if self.verdict.structure == "monoid":
             size = number(len(self.verdict.leaf)) * self.load.once
             return size, number(2) * size

@@ -6,18 +6,17 @@ they are put in (coefficients, reads, an offset), and what that says of the stru
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from seqdsl.analysis.because import SEMIRINGS, because, unrenamed
+from seqdsl.analysis.folded import folded
 from seqdsl.analysis.graph import name_of
 from seqdsl.analysis.parts import Parts
 from seqdsl.analysis.show import Shower
 from seqdsl.analysis.verdict import Affine, Semiring, Term, Verdict
 from seqdsl.ir import nodes as ir
-from seqdsl.ir.sizes import Lit
 from seqdsl.ir.types import BATCH, TIME
 from seqdsl.ir.walk import subtree, transform
 from seqdsl.source import BUILTIN
@@ -75,8 +74,8 @@ class _Derivation:
 
     def _written(self) -> Iterator[Step]:
         states = self.verdict.recurrence.states
-        for name in states:
-            yield from self._equation("update", name)
+        updates = (step for name in states for step in self._equation("update", name))
+        yield from dict.fromkeys(updates)  # one line may update several states
         between = [e.name for e in self.parts.equations if e.name not in states]
         shown = [n for n in between if self.model.equation[n].written]
         for name in shown[:MAXIMUM]:
@@ -193,18 +192,27 @@ class _Derivation:
 
     def _other(self) -> Iterator[Step]:
         if self.verdict.monoid == "clamp":
-            leaf = (transform(n, _folded) for n in self.verdict.leaf)
+            leaf = (transform(n, folded) for n in self.verdict.leaf)
             shift, low, high = map(self.show.text, leaf)
             (state,) = self.verdict.recurrence.states
             text = f"{state} = min(max({state}[t-1] + {shift}, {low}), {high})"
             yield Step("collect", text)
             yield Step("so", "a clamp of a clamp is a clamp: they form a monoid")
+        elif self.verdict.monoid == "table":
+            text = "a step is a table of what becomes of each value"
+            yield Step("so", f"{text}: one table looked up in another is a table again")
         elif self.verdict.monoid is not None:
-            yield Step(
-                "so", f"steps compose to steps of one form: {self.verdict.monoid}"
-            )
+            yield from self._declared(self.verdict.monoid)
         else:
             yield Step("so", "every step of the repeat is affine, so is their product")
+
+    def _declared(self, monoid: ir.Monoid) -> Iterator[Step]:
+        pairs = zip(monoid.fields, self.verdict.leaf, strict=True)
+        leaf = ", ".join(f"{n} = {self.show.text(v)}" for (n, _), v in pairs)
+        yield Step("step", f"{monoid.name}({leaf})")
+        for law in self.verdict.laws:
+            yield Step("law", law)
+        yield Step("so", "no step reads the states, and steps compose: a scan")
 
     def _outside(self) -> Iterator[Step]:
         """What does not read the state and is computed for all steps at once."""
@@ -234,37 +242,6 @@ class _Derivation:
 
 
 _HEAVY = ir.Contract | ir.Conv | ir.Reduce | ir.Along | ir.Map
-
-
-def _folded(node: ir.Node) -> ir.Node:
-    """A sum, maximum or minimum without what changes nothing."""
-    if not isinstance(node, ir.Map) or node.op not in ("add", "max", "min"):
-        return node
-    values = [_number(a) for a in node.args]
-    if None not in values:
-        a, b = (v for v in values if v is not None)
-        found = (
-            a + b if node.op == "add" else max(a, b) if node.op == "max" else min(a, b)
-        )
-        return ir.Const(value=Lit(found), type=node.type)
-    neutral = {"add": 0, "max": -math.inf, "min": math.inf}[node.op]
-    for value, this, other in zip(values, node.args, node.args[::-1], strict=True):
-        if value == neutral:
-            return other
-        if value is not None and math.isinf(value):
-            return this
-    return node
-
-
-def _number(node: ir.Node) -> float | None:
-    match node:
-        case ir.Const(value=Lit(value)) if isinstance(value, int | float):
-            return value
-        case ir.Map(op="neg", args=(arg,)):
-            inner = _number(arg)
-            return None if inner is None else -inner
-        case _:
-            return None
 
 
 _MINUS = re.compile(r"(?:\(-([\d.e]+)\)|-([\d.e]+))(?P<rest>$| \* .*)")

@@ -86,6 +86,10 @@ class Load:
             return total(map(self._operations, nodes))
         return total(self._operations(n) for _, n in self.parts.active) + self.readout
 
+    def operations(self, node: ir.Node) -> Formula:
+        """Multiplications and additions of a whole expression."""
+        return total(map(self._operations, subtree(node)))
+
     def _operations(self, node: ir.Node) -> Formula:
         """Multiplications and additions of one node."""
         here = self.parts.numel(node.type.dims)

@@ -22,7 +22,7 @@ Structure = Literal[
     "monoid",
 ]
 Semiring = Literal["real", "log", "max_plus", "min_plus", "max_min", "boolean"]
-Monoid = Literal["clamp", "table"]
+Monoid = Literal["clamp", "table"] | ir.Monoid
 Direction = Literal["forward", "backward"]
 Strategy = Literal["loop", "scan", "chunk", "convolve", "newton"]
 Json = str | int | bool | None | list["Json"] | dict[str, "Json"]
@@ -94,7 +94,8 @@ class Verdict:
     says that the transition is the same at every step. `updates` hold the normal form,
     whose second names of dims have the extents in `dims`. For a monoid `leaf` is what a
     step is as an element of it (`monoids.py` says how to combine and apply them), along
-    the dim `entries` where it is a table for an int.
+    the dim `entries` where it is a table for an int; `laws` say how those of a declared
+    one were found to hold.
     """
 
     recurrence: Recurrence
@@ -111,6 +112,7 @@ class Verdict:
     updates: tuple[Affine, ...] = field(default=(), compare=False, repr=False)
     leaf: tuple[ir.Node, ...] = field(default=(), compare=False, repr=False)
     entries: str | None = field(default=None, compare=False, repr=False)
+    laws: tuple[str, ...] = field(default=(), compare=False, repr=False)
     dims: Mapping[str, Size] = field(
         default_factory=dict[str, Size], compare=False, repr=False
     )
@@ -131,6 +133,7 @@ class Verdict:
             "structure": self.structure,
             "rank": self.rank,
             "semiring": self.semiring,
+            "monoid": monoid_name(self.monoid),
             "invariant": self.invariant,
             "streams": self.streams,
             "strategies": list(self.strategies),
@@ -139,6 +142,11 @@ class Verdict:
         if recurrence.layer:
             result["layer"] = recurrence.layer
         return result
+
+
+def monoid_name(monoid: Monoid | None) -> str | None:
+    """`clamp`, `table`, or what its declaration calls it."""
+    return monoid.name if isinstance(monoid, ir.Monoid) else monoid
 
 
 def _reason(diagnostic: Diagnostic) -> Json:
@@ -192,6 +200,8 @@ def _structure(verdict: Verdict) -> str:
         text += f" {verdict.rank}"
     elif verdict.rank_size is not None:
         text += f" {verdict.rank_size}"
+    if isinstance(verdict.monoid, ir.Monoid):
+        return f"{text} {verdict.monoid.name}"
     if verdict.monoid is not None:
         return f"{text} of {verdict.monoid}s"
     field_ = "complex" if verdict.complex else verdict.semiring

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from seqdsl.elaborate import convolution, defs, layers, operators, parametric
+from seqdsl.elaborate import (
+    convolution,
+    defs,
+    layers,
+    monoids,
+    operators,
+    parametric,
+)
 from seqdsl.elaborate.arguments import Operator
 from seqdsl.elaborate.context import (
     Context,
@@ -105,5 +112,7 @@ def _declared(
             return layers.call(ctx, scope, site, expr, found)
         case ast.DefDecl():
             return defs.inline(ctx, scope, site, expr, found)
+        case ast.MonoidDecl():
+            return monoids.call(ctx, scope, site, expr, found)
         case ast.ExternDecl():
             return defs.extern(ctx, scope, site, expr, found)

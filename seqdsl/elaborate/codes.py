@@ -25,6 +25,7 @@ ELABORATE_CODES: Mapping[str, str] = {
     "E0119": "an equation redefines an input or a parameter",
     "E0120": "a value of a repeat is read outside without saying at which step",
     "E0121": "two parameters would have the same state-dict key",
+    "E0122": "a monoid is not written as one",
     # dims and dtypes
     "E0201": "values of different shapes would form an outer product",
     "E0202": "the value has no such dim",
@@ -57,6 +58,7 @@ ELABORATE_CODES: Mapping[str, str] = {
     "E0411": "unknown choice",
     "E0412": "a value that changes every step is given where one per sequence is declared",
     "E0413": "the option's value is out of range",
+    "E0414": "a step of a monoid is not the whole update of its states",
     # axes
     "E0421": "a shift must be by a constant number of steps",
     "E0423": "the value does not vary along this axis",

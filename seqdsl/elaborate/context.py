@@ -187,6 +187,18 @@ class Site:
 
 
 @dataclass(frozen=True)
+class MonoidUse:
+    """A call of a monoid that has not yet been met as the update of some states.
+
+    `before` are the states that it was given; `claim` lacks their names and the axis.
+    """
+
+    before: tuple[ir.Node, ...]
+    claim: ir.Monoid
+    span: Span
+
+
+@dataclass(frozen=True)
 class Entry:
     """A sub-layer elaborated under the options `known`, of which `settled` decided its form.
 
@@ -236,6 +248,8 @@ class Context:
     instances: dict[str, ir.Instance] = field(default_factory=dict[str, ir.Instance])
     calls: dict[str, ir.CallSite] = field(default_factory=dict[str, ir.CallSite])
     externs: dict[str, ir.Extern] = field(default_factory=dict[str, ir.Extern])
+    monoids: list[ir.Monoid] = field(default_factory=list[ir.Monoid])
+    uses: dict[int, MonoidUse] = field(default_factory=dict[int, "MonoidUse"])
     links: dict[tuple[str, str, str, int], ir.State] = field(
         default_factory=dict[tuple[str, str, str, int], ir.State]
     )

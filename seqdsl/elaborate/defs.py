@@ -35,7 +35,7 @@ def inline(
         late=late.collect(decl.body),
     )
     place.names[TIME] = Axis(TIME, decl.header)
-    bound = _bracket_dims(ctx, scope, expr, decl.brackets, decl.name, place)
+    bound = bracket_dims(ctx, scope, expr, decl.brackets, decl.name, place)
     given = _given(ctx, expr, decl)
     for arg in decl.args:
         _bind(ctx, scope, site, place, bound, expr, arg, given.get(arg.name))
@@ -59,7 +59,7 @@ def inline(
         ctx.chain = old
 
 
-def _bracket_dims(
+def bracket_dims(
     ctx: Context,
     scope: Scope,
     expr: ast.Call,
@@ -145,28 +145,28 @@ def _bind(
         return
     node = expressions.value(ctx, where, site, source)
     if arg.type is not None and arg.type.dtype is not None:
-        _check_dtype(ctx, arg, node, source.span)
+        check_dtype(ctx, arg, node, source.span)
     if arg.type is not None and arg.type.shape is not None:
-        _fit(ctx, place, bound, arg, node, source.span, expr)
-    place.names[arg.name] = Bound(_shared(ctx, scope, site, arg.name, node), arg.span)
+        fit_shape(ctx, place, bound, arg, node, source.span)
+    place.names[arg.name] = Bound(shared(ctx, scope, site, arg.name, node), arg.span)
 
 
-def _check_dtype(ctx: Context, arg: ast.ArgDecl, node: ir.Node, span: Span) -> None:
+def check_dtype(ctx: Context, arg: ast.ArgDecl, node: ir.Node, span: Span) -> None:
     declared, came = dims.dtype_of(arg.type), node.type.dtype
     if promote(declared, came) != declared:
         message = f"`{arg.name}` is declared {declared} and got {came}"
         raise ctx.fail("E0407", message, span)
 
 
-def _fit(
+def fit_shape(
     ctx: Context,
     place: Scope,
     bound: dict[str, str],
     arg: ast.ArgDecl,
     node: ir.Node,
     span: Span,
-    expr: ast.Call,
-) -> None:
+) -> tuple[str, ...]:
+    """Bind the dims that an argument declares to those of `node`; the dims left over."""
     assert arg.type is not None and arg.type.shape is not None
     shape = arg.type.shape
 
@@ -181,11 +181,10 @@ def _fit(
         bound[name] = dim
         if isinstance(item.expr, ast.Name) and name not in place.names:
             place.names[name] = Static(ctx.dims[dim], item.span, dim, used=True)
+    return fitted.rest
 
 
-def _shared(
-    ctx: Context, scope: Scope, site: Site, name: str, node: ir.Node
-) -> ir.Node:
+def shared(ctx: Context, scope: Scope, site: Site, name: str, node: ir.Node) -> ir.Node:
     """`node` if it is a leaf, else a reference to a new equation, so that it stands once."""
     if isinstance(node, ir.Ref | ir.Result | ir.Const | ir.Position):
         return node
@@ -225,7 +224,7 @@ def extern(
             message = f"`{arg.name}` is declared {shape_text(shape)} and got {actual}"
             return ctx.fail("E0407", message + (f": {why}" if why else ""), source.span)
 
-        _check_dtype(ctx, arg, node, source.span)
+        check_dtype(ctx, arg, node, source.span)
         fitted = fit(shape, node.type.dims, bound, False, fail)
         bound.update((item_name(item), dim) for item, dim in fitted.pairs)
         signature.append(

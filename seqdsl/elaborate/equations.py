@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from seqdsl.diagnostics import Label
 from seqdsl.elaborate import (
+    claims,
     dims,
     expressions,
     keys,
@@ -104,6 +105,7 @@ def _elaborate(ctx: Context, value: Value, statement: ast.Equation) -> None:
     if isinstance(result, dict):
         scope.names[plain] = CallValue(result, statement.span, value.used)
         return
+    claims.claim(ctx, statement, [value])
     if statement.type is not None and value.kind != "state":
         _check_annotation(ctx, scope, statement, result)
     _store(ctx, scope, value, result, statement.span)
@@ -139,6 +141,8 @@ def _several(ctx: Context, scope: Scope, statement: ast.Equation) -> None:
             statement.span,
             "write one name for each output of the layer",
         )
+    found = [scope.names[target.id] for target in statement.targets]
+    claims.claim(ctx, statement, [v for v in found if isinstance(v, Value)])
     for target, node in zip(statement.targets, results.values(), strict=True):
         value = scope.names[target.id]
         if isinstance(value, Value):

@@ -9,6 +9,7 @@ from seqdsl.diagnostics import Label
 from seqdsl.elaborate import (
     checks,
     choices,
+    claims,
     declare,
     equations,
     expressions,
@@ -112,6 +113,7 @@ def elaborate_layer(request: Request, models: Models) -> Context:
             equations.elaborate_equation(ctx, value, value.span)
     declare.param_initials(ctx, scope, decl.body)
     states.finish_states(ctx, scope, decl.body)
+    claims.unclaimed(ctx)
     _outputs(ctx, scope, decl)
     checks.check(ctx, scope, decl)
     return ctx
@@ -261,6 +263,7 @@ def finish(ctx: Context, request: Request) -> ir.Model:
         instances=tuple(ctx.instances.values()),
         calls=tuple(ctx.calls.values()),
         externs=tuple(ctx.externs.values()),
+        monoids=tuple(ctx.monoids),
         copies=tuple(ctx.copies),
         constraints=tuple(ctx.constraints),
         doc=checks.doc_of(request.file.spec, request.decl),

@@ -18,12 +18,15 @@ from seqdsl.syntax.read import read
 PRELUDE = "prelude"
 
 
+Declared = ast.LayerDecl | ast.DefDecl | ast.MonoidDecl | ast.ExternDecl
+
+
 @dataclass(frozen=True)
 class Binding:
     """A layer, def or extern together with the file that declares it."""
 
     file: File
-    decl: ast.LayerDecl | ast.DefDecl | ast.ExternDecl
+    decl: Declared
 
 
 @dataclass
@@ -162,7 +165,7 @@ def _load(
     return file
 
 
-def _name_span(decl: ast.LayerDecl | ast.DefDecl | ast.ExternDecl) -> Span:
+def _name_span(decl: Declared) -> Span:
     start = decl.span.start
     text = decl.span.source.text
     found = text.find(decl.name, start)

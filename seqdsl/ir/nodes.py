@@ -481,6 +481,31 @@ class Extern:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Monoid:
+    """A claim: a step of `states` along `axis` is an element of a declared monoid.
+
+    Each state is read at `offset` only. An element has `fields` (name and type); that of
+    the step is `leaf`, the one that changes nothing `identity`. `combine` gives the
+    fields of two elements in a row over `Ref`s called `first.0`, `second.0` and so on,
+    `read` the states after an element over `before.0`, … and `element.0`, …. Where the
+    states are themselves an element, `read` is `combine`, and `free` says so.
+    """
+
+    name: str
+    states: tuple[str, ...]
+    axis: str
+    offset: int
+    fields: tuple[tuple[str, Type], ...]
+    leaf: tuple[Node, ...]
+    identity: tuple[Node, ...]
+    combine: tuple[Node, ...]
+    read: tuple[Node, ...]
+    free: bool
+    commutes: bool
+    span: Span = field(default=NOWHERE, compare=False, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Model:
     """One layer, names resolved, axes, dims and dtypes solved.
 
@@ -500,6 +525,7 @@ class Model:
     instances: tuple[Instance, ...] = ()
     calls: tuple[CallSite, ...] = ()
     externs: tuple[Extern, ...] = ()
+    monoids: tuple[Monoid, ...] = ()
     copies: tuple[str, ...] = ()
     constraints: tuple[Constraint, ...] = ()
     doc: str = ""

@@ -28,6 +28,7 @@ def drop_unused(model: ir.Model) -> ir.Model:
         equations=tuple(e for e in model.equations if e.name in needed),
         states=tuple(s for s in model.states if s.name in needed),
         calls=tuple(c for c in model.calls if c.name in needed),
+        monoids=tuple(m for m in model.monoids if needed.issuperset(m.states)),
     )
 
 

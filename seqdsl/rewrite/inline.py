@@ -45,6 +45,7 @@ def _inline(model: ir.Model, call: ir.CallSite) -> ir.Model:
             *(moved.call_of(c) for c in callee.calls),
         ),
         externs=_union(model.externs, callee.externs),
+        monoids=(*model.monoids, *(moved.monoid(m) for m in callee.monoids)),
         copies=(*model.copies, *(moved.axes[c] for c in callee.copies)),
         constraints=(
             *model.constraints,
@@ -92,6 +93,9 @@ class _Results:
                 for c in model.calls
             ),
             repeats=tuple(self._repeat(r) for r in model.repeats),
+            monoids=tuple(
+                replace(m, leaf=tuple(map(self.read, m.leaf))) for m in model.monoids
+            ),
         )
         equations = (*changed.equations, *self.found.values())
         return replace(changed, equations=equations)

@@ -135,7 +135,8 @@ class Move:
                 type_ = replace(node.type, axes=self._own(name) | instance)
                 return replace(node, name=self.params[name], type=type_)
             case ir.Ref(name=name):
-                return replace(node, name=self.names[name])
+                # what stands for any element of a monoid is called the same everywhere
+                return replace(node, name=self.names.get(name, name))
             case ir.Result(call=call):
                 return replace(node, call=self.names[call])
             case ir.Const(value=value):
@@ -251,6 +252,23 @@ class Move:
             key=_key(self.instance, param.key, self.axes),
             type=replace(type_, axes=axes),
             init=init,
+        )
+
+    def monoid(self, monoid: ir.Monoid) -> ir.Monoid:
+        """A monoid that some states of the callee are claimed to move by."""
+
+        def all_of(nodes: tuple[ir.Node, ...]) -> tuple[ir.Node, ...]:
+            return tuple(map(self.node, nodes))
+
+        return replace(
+            monoid,
+            states=tuple(self.names[s] for s in monoid.states),
+            axis=self.axis(monoid.axis),
+            fields=tuple((n, self.type(t)) for n, t in monoid.fields),
+            leaf=all_of(monoid.leaf),
+            identity=all_of(monoid.identity),
+            combine=all_of(monoid.combine),
+            read=all_of(monoid.read),
         )
 
     def repeat(self, repeat: ir.Repeat) -> ir.Repeat:

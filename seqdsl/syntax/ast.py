@@ -345,6 +345,18 @@ class DefDecl(Ast):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MonoidDecl(Ast):
+    """`monoid name[brackets](states, fields = identity) commutes:` with its equations."""
+
+    name: str
+    brackets: tuple[Name, ...]
+    args: tuple[ArgDecl, ...]
+    commutes: bool
+    body: tuple[Stmt, ...]
+    header: Span = field(default=NOWHERE, compare=False, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExternDecl(Ast):
     """`extern f(x: [D], steps: int) -> [H]`."""
 
@@ -353,7 +365,7 @@ class ExternDecl(Ast):
     result: TypeExpr
 
 
-Decl = Import | LayerDecl | DefDecl | ExternDecl
+Decl = Import | LayerDecl | DefDecl | MonoidDecl | ExternDecl
 
 
 @dataclass(frozen=True)

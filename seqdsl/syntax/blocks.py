@@ -7,8 +7,8 @@ from seqdsl.source import Span
 from seqdsl.syntax.lex import Line
 from seqdsl.syntax.mistakes.habits import foreign_comment, statement_habit
 
-_DECLARATIONS = ("IMPORT", "LAYER", "DEF", "EXTERN")
-_OPENERS = ("LAYER", "DEF", "REPEAT")
+_DECLARATIONS = ("IMPORT", "LAYER", "DEF", "MONOID", "EXTERN")
+_OPENERS = ("LAYER", "DEF", "MONOID", "REPEAT")
 
 
 class Blocks:

@@ -36,6 +36,17 @@ def _unknown_rate(word: Token) -> Diagnostic:
     )
 
 
+def _unknown_law(word: Token) -> Diagnostic:
+    return Diagnostic(
+        "E0049",
+        f"`{word.text}` says nothing about a monoid",
+        word.span,
+        help=(
+            "write `commutes` where the order of steps does not matter, else nothing",
+        ),
+    )
+
+
 class Builder(ExpressionBuilder):
     """One method per rule or alias of the grammar."""
 
@@ -77,6 +88,20 @@ class Builder(ExpressionBuilder):
             name=name.text,
             brackets=brackets or (),
             args=args or (),
+            body=body,
+            span=span_of(children),
+            header=span_of(children[:-1]),
+        )
+
+    def monoid(self, children: Children) -> ast.MonoidDecl:
+        _, name, brackets, _, args, _, word, _, body = children
+        if word and word.text != "commutes":
+            raise SpecError([_unknown_law(word)])
+        return ast.MonoidDecl(
+            name=name.text,
+            brackets=brackets or (),
+            args=args or (),
+            commutes=word is not None,
             body=body,
             span=span_of(children),
             header=span_of(children[:-1]),

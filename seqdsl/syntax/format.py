@@ -37,7 +37,7 @@ class _Writer:
     def run(self) -> str:
         after_block = False
         for decl in self.spec.declarations:
-            block = isinstance(decl, ast.LayerDecl | ast.DefDecl)
+            block = isinstance(decl, ast.LayerDecl | ast.DefDecl | ast.MonoidDecl)
             before = len(self.lines)
             self._comments_before(decl.span, 0, blank=after_block)
             alone = len(self.lines) == before
@@ -56,7 +56,7 @@ class _Writer:
                 self._written(decl.span, format_import(decl), 0)
             case ast.ExternDecl():
                 self._written(decl.span, format_header(decl), 0)
-            case ast.LayerDecl() | ast.DefDecl():
+            case ast.LayerDecl() | ast.DefDecl() | ast.MonoidDecl():
                 self._written(decl.header, format_header(decl), 0)
                 self._block(decl.body, STEP)
 

@@ -73,7 +73,10 @@ def _sign(stmt: ast.ParamStmt, initial: ast.Expr) -> str:
             return "="
 
 
-def format_header(decl: ast.LayerDecl | ast.DefDecl | ast.ExternDecl) -> str:
+Header = ast.LayerDecl | ast.DefDecl | ast.MonoidDecl | ast.ExternDecl
+
+
+def format_header(decl: Header) -> str:
     """The header of a declaration with its `:`, or a whole `extern`."""
     match decl:
         case ast.LayerDecl(name=name, brackets=names, options=options):
@@ -81,6 +84,10 @@ def format_header(decl: ast.LayerDecl | ast.DefDecl | ast.ExternDecl) -> str:
             parts = [_option(option) for option in options]
         case ast.DefDecl(name=name, brackets=names, args=args):
             head, tail = f"def {name}{_dims(names)}", ":"
+            parts = [_argument(arg) for arg in args]
+        case ast.MonoidDecl(name=name, brackets=names, args=args):
+            head = f"monoid {name}{_dims(names)}"
+            tail = " commutes:" if decl.commutes else ":"
             parts = [_argument(arg) for arg in args]
         case ast.ExternDecl(name=name, args=args, result=result):
             head, tail = f"extern {name}", f" -> {format_type(result)}"

@@ -45,7 +45,7 @@ def alone(source: Source, line: Line) -> list[Token]:
 
     block = made("NEWLINE", "INDENT", "NAME", "NEWLINE", "DEDENT")
     match line.tokens[0].type:
-        case "LAYER" | "DEF":
+        case "LAYER" | "DEF" | "MONOID":
             return [*line.tokens, *block, *made("$END")]
         case "IMPORT" | "EXTERN":
             return [*line.tokens, *made("NEWLINE", "$END")]

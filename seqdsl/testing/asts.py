@@ -89,6 +89,14 @@ declarations: st.SearchStrategy[ast.Decl] = st.one_of(
         args=_arguments,
         body=_bodies,
     ),
+    st.builds(
+        ast.MonoidDecl,
+        name=names,
+        brackets=tuples(name_nodes),
+        args=_arguments,
+        commutes=st.booleans(),
+        body=_bodies,
+    ),
     st.builds(ast.ExternDecl, name=names, args=_arguments, result=types),
 )
 """Any declaration."""

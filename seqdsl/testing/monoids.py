@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from seqdsl.analysis import Verdict
-from seqdsl.analysis.monoids import apply, combine
+from seqdsl.analysis.monoids import apply, combine, element_types, identity
 from seqdsl.analysis.verdict import Monoid
 from seqdsl.backends.reference import interpret
 from seqdsl.differentiate.broadcast import shaped
@@ -33,11 +33,8 @@ class Steps:
         self.entries = verdict.entries
         types = {s: model.equation[s].expr.type for s in verdict.recurrence.states}
         self.states = {s: Type(t.dtype, t.dims, _EACH) for s, t in types.items()}
-        first = next(iter(self.states.values()))
-        table = () if self.entries is None else (self.entries,)
-        self.leaf = [
-            Type(first.dtype, (*first.dims, *table), _EACH) for _ in verdict.leaf
-        ]
+        kinds = element_types(self.monoid, self.entries, tuple(self.states.values()))
+        self.leaf = [Type(t.dtype, t.dims, _EACH) for t in kinds]
         self.nodes = verdict.leaf
         self.options = options
         self.model = replace(model, dims={**model.dims, **verdict.dims})
@@ -64,6 +61,12 @@ class Steps:
             return found
         shift, low, high = found
         return shift, torch.minimum(low, high), torch.maximum(low, high)
+
+    def identity(self, leaf: Values) -> Values:
+        """The step that changes nothing, of the shape of `leaf`."""
+        nodes = identity(self.monoid, self.entries, len(self.states))
+        found = self._alone(nodes, self.leaf, {"a": (self.leaf, leaf)})
+        return tuple(f.expand(v.shape) for f, v in zip(found, leaf, strict=True))
 
     def random_states(self, make: torch.Generator) -> Values:
         """Any values of the states."""

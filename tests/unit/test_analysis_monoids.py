@@ -138,6 +138,34 @@ layer Welford(D):
 # ---- Laws
 
 LAYERS = {
+    "softmean": """
+    state m: [] = -inf
+    state u: [] = 0
+    state h: [D] = 0
+    m, u, h = softmean[D](m[t-1], u[t-1], h[t-1], sum[D](x), 1, f)
+    output m
+    output u
+    output h
+""",
+    "stabilized": """
+    state m: [D] = -inf
+    state h: [D, K] = 0
+    m, h = stabilized[K](m[t-1], h[t-1], -abs(x), f, f * index[K])
+    output m
+    output h
+""",
+    "fraction": """
+    state h: [D] = 1
+    h = fraction(h[t-1], exp(x), 1, 1, d = exp(f))
+    output h
+""",
+    "latest": """
+    state seen: bool [D] = false
+    state h: [D] = 0
+    seen, h = latest(seen[t-1], h[t-1], keep, where(keep, x, 0))
+    output seen
+    output h
+""",
     "clamp": """
     state h: [D] = 0.3
     h = max(min(where(keep, h[t-1] + x, max(h[t-1], f)), x + 1), -1)
@@ -158,6 +186,39 @@ LAYERS = {
 """,
 }
 HEADER = """
+# The mean of w weighted by exp(m): sums relative to the largest m.
+monoid softmean[V](m: [] = -inf, u: [] = 0, w: [V] = 0) commutes:
+    m = max(first.m, second.m)
+    old = where(first.m == m, 1, exp(first.m - m))
+    new = where(second.m == m, 1, exp(second.m - m))
+    u = old * first.u + new * second.u
+    w = old * first.w + new * second.w
+
+# mLSTM: what is kept is scaled by exp(f), all relative to exp(m).
+monoid stabilized[V](m: [], w: [V], f: [] = 0, m_in: [] = -inf, w_in: [V] = 0):
+    f = first.f + second.f
+    m_in = max(second.f + first.m_in, second.m_in)
+    kept = where(m_in == -inf, 0, exp(second.f + first.m_in - m_in))
+    new = where(m_in == -inf, 0, exp(second.m_in - m_in))
+    w_in = kept * first.w_in + new * second.w_in
+    top = max(f + m, m_in)
+    top
+    before = where(top == -inf, 0, exp(f + m - top))
+    before * w + where(top == -inf, 0, exp(m_in - top)) * w_in
+
+# h becomes (a h + b) / (c h + d).
+monoid fraction(h: [], a: [] = 1, b: [] = 0, c: [] = 0, d: [] = 1):
+    a = second.a * first.a + second.b * first.c
+    b = second.a * first.b + second.b * first.d
+    c = second.c * first.a + second.d * first.c
+    d = second.c * first.b + second.d * first.d
+    (a * h + b) / (c * h + d)
+
+# The last value that was there: later ones win.
+monoid latest(there: bool = false, value: [] = 0):
+    there = first.there or second.there
+    value = where(second.there, second.value, first.value)
+
 layer L(D, N, K):
     input x: [D]
     input f: [D]
@@ -217,3 +278,13 @@ def _tree(steps: Steps, leaves: list[Values]) -> Values:
         return leaves[0]
     half = (len(leaves) + 1) // 2
     return steps.combine(_tree(steps, leaves[:half]), _tree(steps, leaves[half:]))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_identity_changes_nothing(name: str) -> None:
+    steps, _, leaves = _case(name, 0)
+    for leaf in leaves:
+        unit = steps.identity(leaf)
+        assert _same(steps.combine(unit, leaf), leaf)
+        assert _same(steps.combine(leaf, unit), leaf)
+        assert _same(steps.combine(unit, unit), unit)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from seqdsl.diagnostics import Diagnostic
 from seqdsl.syntax.mistakes.failure import Failure
 
-_BLOCKS = ("LAYER", "DEF", "REPEAT")
+_BLOCKS = ("LAYER", "DEF", "MONOID", "REPEAT")
 
 
 def missing_type_of_extern(failure: Failure) -> Diagnostic | None:
@@ -21,7 +21,7 @@ def missing_type_of_extern(failure: Failure) -> Diagnostic | None:
 
 def missing_parentheses(failure: Failure) -> Diagnostic | None:
     """`layer A:`."""
-    if failure.first not in ("LAYER", "DEF", "EXTERN") or failure.open:
+    if failure.first not in ("LAYER", "DEF", "MONOID", "EXTERN") or failure.open:
         return None
     if "LPAR" not in failure.accepts or failure.wants_value or failure.wants_type:
         return None

@@ -18,7 +18,7 @@ def missing_type(failure: Failure) -> Diagnostic | None:
             span=failure.before.span if failure.before else None,
         )
     declares = failure.first in ("INPUT", "STATE", "PARAM") and failure.index == 2
-    argument = len(failure.open) == 1 and failure.first in ("DEF", "EXTERN")
+    argument = len(failure.open) == 1 and failure.first in ("DEF", "MONOID", "EXTERN")
     if "COLON" not in failure.accepts or failure.before is None:
         return None
     if not declares and not (argument and failure.token.type in ("LSQB", *_KINDS)):
