@@ -133,12 +133,13 @@ class Verdict:
             "structure": self.structure,
             "rank": self.rank,
             "semiring": self.semiring,
-            "monoid": monoid_name(self.monoid),
             "invariant": self.invariant,
             "streams": self.streams,
             "strategies": list(self.strategies),
             "reasons": [_reason(d) for d in self.reasons],
         }
+        if self.monoid is not None:
+            result["monoid"] = monoid_name(self.monoid)
         if recurrence.layer:
             result["layer"] = recurrence.layer
         return result
