@@ -122,6 +122,8 @@ def clamp_of(normal: Normal, node: ir.Node) -> Clamp:
 
 
 def _either(condition: ir.Node, a: Clamp, b: Clamp) -> Clamp:
+    if a.read != b.read:
+        raise NoForm  # one branch goes back further than the other
     shift, low, high = (
         build.map_("where", condition, x, y)
         for x, y in ((a.shift, b.shift), (a.low, b.low), (a.high, b.high))

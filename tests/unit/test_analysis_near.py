@@ -93,6 +93,10 @@ NEAR: list[Row] = [
     ("sequential E0301", (H, "h = 0.5 * (h[t-1] + x) + 0.6 * abs(h[t-1] - x)")),
     ("sequential E0301", (H, "h = f * max(h[t-1], x) + g * min(h[t-1], x)")),
     ("sequential E0301", (H, "h = min(max(h[t-1] + x, 0), 10 - h[t-1])")),
+    (
+        "sequential E0301",
+        (H, "h = min(where(keep, h[t-1], h[t-2]), f) + x"),
+    ),
     # almost a log of a sum of exponentials
     (
         "sequential E0301",
