@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from itertools import pairwise
 
-from seqdsl.analysis.verdict import Kind, Verdict, one_line
+from seqdsl.analysis.one_line import one_line
+from seqdsl.analysis.verdict import Kind, Verdict
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import BATCH, Type
 from seqdsl.ir.walk import children

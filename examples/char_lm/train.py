@@ -20,7 +20,7 @@ from torch.nn import functional as F
 import seqdsl
 from examples.char_lm import text
 from seqdsl import driver
-from seqdsl.analysis.verdict import one_line
+from seqdsl.analysis import one_line
 
 SPEC = Path(__file__).with_name("char_lm.seq")
 BATCH, LENGTH = 32, 96

@@ -7,8 +7,10 @@ from dataclasses import replace
 
 from seqdsl.analysis.declared import declared_verdict
 from seqdsl.analysis.graph import Edge, circles, edges_of
+from seqdsl.analysis.impossible import impossible, names_of, span_of
 from seqdsl.analysis.lags import lags
 from seqdsl.analysis.loops import through_repeat
+from seqdsl.analysis.modes import forced, held_states, per_chunk, wavefront
 from seqdsl.analysis.normal import Normal
 from seqdsl.analysis.offset import offset
 from seqdsl.analysis.reasons import explain
@@ -23,7 +25,6 @@ from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import TIME
 from seqdsl.rewrite.expand_grad import expand_grad
 from seqdsl.rewrite.inline import inline_calls
-from seqdsl.source import Span
 
 
 def analyze(model: ir.Model) -> Analyzed:
@@ -49,6 +50,7 @@ def _analyze(model: ir.Model, known: dict[int, Analyzed]) -> Analyzed:
             if known_states.issuperset(recurrence.states):
                 continue
             verdict = _verdict_of(model, recurrence, inside)
+            verdict = _with_modes(model, edges, verdict, inside)
             verdicts.append(_remembered(_with(model, verdict, refused), edges))
         verdicts = [*lags(model, edges, axis, verdicts), *verdicts]
     order = {e.name: i for i, e in enumerate(model.equations)}
@@ -64,6 +66,24 @@ def _analyze(model: ir.Model, known: dict[int, Analyzed]) -> Analyzed:
     return Analyzed(model, tuple(verdicts), inner)
 
 
+def _with_modes(
+    model: ir.Model, edges: tuple[Edge, ...], verdict: Verdict, inside: tuple[Edge, ...]
+) -> Verdict:
+    """What is no plain scan, with what else may be done with it."""
+    recurrence, axis = verdict.recurrence, verdict.recurrence.axis
+    costly = verdict.structure in ("dense", "low_rank") or verdict.rank_size is not None
+    sequential = verdict.verdict == "sequential"
+    if not sequential and not costly:
+        return verdict
+    args = (model, recurrence, inside, _verdict_of)
+    return replace(
+        verdict,
+        per_chunk=per_chunk(*args) if axis == TIME else None,
+        forced=forced(*args) if sequential and axis == TIME else (),
+        wavefront=wavefront(model, edges, recurrence) if sequential else None,
+    )
+
+
 def _declared(
     model: ir.Model, edges: tuple[Edge, ...], axis: str
 ) -> tuple[list[Verdict], list[ir.Monoid]]:
@@ -73,8 +93,7 @@ def _declared(
     for monoid in model.monoids:
         if monoid.axis == axis:
             verdict = declared_verdict(model, monoid, edges)
-            impossible = verdict is None or _impossible(model, verdict.recurrence, ())
-            if verdict is None or impossible:
+            if verdict is None or impossible(model, verdict.recurrence, ()):
                 refused.append(monoid)
             else:
                 found.append(verdict)
@@ -87,8 +106,8 @@ def _with(model: ir.Model, verdict: Verdict, refused: Iterable[ir.Monoid]) -> Ve
     own = [m for m in refused if states & set(m.states)]
     if verdict.verdict != "sequential" or not own:
         return verdict
-    span = _span(model, own[0].states)
-    text = f"what the step of `{own[0].name}` is depends on {_names(own[0].states)}"
+    span = span_of(model, own[0].states)
+    text = f"what the step of `{own[0].name}` is depends on {names_of(own[0].states)}"
     reason = Diagnostic("E0320", text, span, help=(_STATE_FREE,))
     return replace(verdict, reasons=(reason, *verdict.reasons))
 
@@ -133,7 +152,7 @@ def _verdict_of(
         return _verdict(model, recurrence, inside)
     except (RecursionError, TooLong):
         text = "the update is too long a chain of definitions to be taken apart"
-        problem = Diagnostic("E0314", text, _span(model, recurrence.states))
+        problem = Diagnostic("E0314", text, span_of(model, recurrence.states))
         return _sequential(recurrence, (problem,), ())
 
 
@@ -141,55 +160,35 @@ def _verdict(
     model: ir.Model, recurrence: Recurrence, inside: tuple[Edge, ...]
 ) -> Verdict:
     states = recurrence.states
-    normal = Normal(model, recurrence.axis, recurrence.members, inside)
-    if problem := _impossible(model, recurrence, inside):
+    if problem := impossible(model, recurrence, inside):
         return _sequential(recurrence, (problem,), ())
-    polys = {s: normal.value(s) for s in states}
+    held = held_states(model, recurrence, inside)
+    # What is not linear in a held state is not linear in what it was made of.
+    atoms = _normal(model, recurrence, inside, held)
+    if held and _has_bad(atoms, states):
+        return _nonlinear(recurrence, inside, atoms)
+    normal = _normal(model, recurrence, inside)
     bools = any(model.equation[s].expr.type.dtype == "bool" for s in states)
-    if not bools and not any(normal.bad(p) for p in polys.values()):
+    if not bools and not _has_bad(normal, states):
         return _affine(normal, recurrence)
     found = semiring_verdict(normal, recurrence)
     if found is None:
         found = through_repeat(model, recurrence, inside)
-    return found if found is not None else _nonlinear(normal, recurrence, inside)
+    return found if found is not None else _nonlinear(recurrence, inside, normal)
 
 
-def _impossible(
-    model: ir.Model, recurrence: Recurrence, inside: tuple[Edge, ...]
-) -> Diagnostic | None:
-    """What makes a recurrence sequential whatever its updates are."""
-    axis, states = recurrence.axis, recurrence.states
-    calls = [n for n in (*states, *recurrence.members) if n in model.call]
-    signs = {e.offset > 0 for e in inside if e.kind == "shift" and e.axis == axis}
-    if len(signs) > 1:
-        text = f"{_names(states)} read both earlier and later steps of `{axis}`"
-        return Diagnostic("E0310", text, _span(model, states))
-    if any(s in model.call for s in states):
-        layer = model.instance[model.call[calls[0]].instance].model.name
-        text = f"the recurrence goes through the layer `{layer}`"
-        return Diagnostic("E0308", text, model.call[calls[0]].span)
-    around = {a for m in recurrence.members for a in _scope(model, m)}
-    for repeat in model.repeats:
-        # A step not taken keeps the value of the step before it along that axis.
-        if repeat.condition is not None and repeat.axis in around:
-            text = (
-                f"how many steps of `{repeat.axis}` are taken is decided while it runs"
-            )
-            return Diagnostic("E0313", text, repeat.condition.span)
-    return None
+def _normal(
+    model: ir.Model,
+    recurrence: Recurrence,
+    inside: tuple[Edge, ...],
+    current: Iterable[str] = (),
+) -> Normal:
+    axis, members = recurrence.axis, recurrence.members
+    return Normal(model, axis, members, inside, current=current)
 
 
-def _scope(model: ir.Model, name: str) -> tuple[str, ...]:
-    found = model.equation.get(name) or model.call.get(name)
-    return found.scope if found is not None else ()
-
-
-def _span(model: ir.Model, states: tuple[str, ...]) -> Span | None:
-    return model.equation[states[0]].span if states[0] in model.equation else None
-
-
-def _names(names: Iterable[str]) -> str:
-    return ", ".join(f"`{n}`" for n in names)
+def _has_bad(normal: Normal, states: Iterable[str]) -> bool:
+    return any(normal.bad(normal.value(s)) for s in states)
 
 
 def _affine(normal: Normal, recurrence: Recurrence) -> Verdict:
@@ -231,13 +230,14 @@ def _strategies(recurrence: Recurrence, found: Found) -> tuple[Strategy, ...]:
 
 
 def _nonlinear(
-    normal: Normal, recurrence: Recurrence, inside: tuple[Edge, ...]
+    recurrence: Recurrence, inside: tuple[Edge, ...], normal: Normal
 ) -> Verdict:
     model, states = normal.model, recurrence.states
 
     def attempt(without: Iterable[str], frozen: Iterable[ir.Node]) -> Normal:
         members = [m for m in recurrence.members if m not in set(without)]
-        return Normal(model, recurrence.axis, members, inside, frozen)
+        current = normal.current
+        return Normal(model, normal.axis, members, inside, frozen, current=current)
 
     def unread(state: str) -> list[tuple[Recurrence, Normal]]:
         edges = tuple(e for e in inside if e.source != state or e.kind == "same")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from seqdsl.analysis.graph import Edge, within
+from seqdsl.analysis.graph import Edge, order_of, within
 from seqdsl.analysis.laws import laws_of
 from seqdsl.analysis.normal import Normal
 from seqdsl.analysis.verdict import Recurrence, Verdict
@@ -24,12 +24,11 @@ def declared_verdict(
     normal = Normal(model, monoid.axis, members, inside)
     if any(map(normal.active, monoid.leaf)):
         return None
-    order = [e.name for e in model.equations] + [c.name for c in model.calls]
     recurrence = Recurrence(
         states=monoid.states,
         axis=monoid.axis,
         direction="backward" if monoid.offset > 0 else "forward",
-        members=tuple(n for n in order if n in members),
+        members=tuple(n for n in order_of(model) if n in members),
     )
     return Verdict(
         recurrence,

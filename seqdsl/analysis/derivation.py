@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from seqdsl.analysis.because import SEMIRINGS, because, unrenamed
 from seqdsl.analysis.folded import folded
 from seqdsl.analysis.graph import name_of
 from seqdsl.analysis.parts import Parts
 from seqdsl.analysis.show import Shower
+from seqdsl.analysis.step import Step
 from seqdsl.analysis.verdict import Affine, Semiring, Term, Verdict
+from seqdsl.analysis.ways import other_ways
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import BATCH, TIME
 from seqdsl.ir.walk import subtree, transform
@@ -23,19 +24,6 @@ from seqdsl.source import BUILTIN
 
 MAXIMUM = 8
 """No more lines of a kind than this."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """One line: what it is, its text, and the line of the spec it comes from."""
-
-    lead: str
-    text: str
-    line: int | None = None
-
-    def to_json(self) -> dict[str, str | int | None]:
-        """The line as `explain --json` prints it."""
-        return {"step": self.lead, "text": self.text, "line": self.line}
 
 
 def derivation(model: ir.Model, verdict: Verdict) -> tuple[Step, ...]:
@@ -69,6 +57,7 @@ class _Derivation:
             yield from self._other()
         else:
             yield from self._outside()
+        yield from other_ways(self.verdict, self.show)
 
     # ---- As written
 

@@ -29,9 +29,7 @@ class Edge:
 
 def edges_of(model: ir.Model) -> tuple[Edge, ...]:
     """All reads of equations, calls and outputs (whose reader is empty) of `model`."""
-    found: list[Edge] = []
-    for equation in model.equations:
-        found.extend(_reads(equation.name, equation.expr, None))
+    found = list(edges_in(model.equations))
     for call in model.calls:
         for _, arg in call.args:
             found.extend(_reads(call.name, arg, None))
@@ -45,6 +43,12 @@ def edges_of(model: ir.Model) -> tuple[Edge, ...]:
             for name in inside:
                 found.extend(_reads(name, repeat.condition, None))
     return tuple(dict.fromkeys(found))
+
+
+def edges_in(equations: Iterable[ir.Equation]) -> Iterator[Edge]:
+    """All reads of some equations."""
+    for equation in equations:
+        yield from _reads(equation.name, equation.expr, None)
 
 
 def _reads(reader: str, node: ir.Node, many: str | None) -> Iterator[Edge]:
@@ -158,13 +162,19 @@ def _outer(edge: Edge, inside: Iterable[Edge], axis: str) -> bool:
     return not many and len({e.offset > 0 for e in others}) == 1
 
 
+def order_of(model: ir.Model) -> list[str]:
+    """Names as the writer meets them: states, then what is computed, then calls."""
+    names = [s.name for s in model.states] + [e.name for e in model.equations]
+    return list(dict.fromkeys((*names, *(c.name for c in model.calls))))
+
+
 def _recurrence(
     model: ir.Model, members: frozenset[str], inside: Iterable[Edge], axis: str
 ) -> Recurrence:
     read = {e.source for e in inside if e.axis == axis}
     backward = any(e.offset > 0 for e in inside if e.axis == axis)
     direction: Direction = "backward" if backward else "forward"
-    order = [e.name for e in model.equations] + [c.name for c in model.calls]
+    order = order_of(model)
     return Recurrence(
         states=tuple(n for n in order if n in read),
         axis=axis,

@@ -71,7 +71,7 @@ class Normal:
         self._active: dict[int, tuple[ir.Node, bool]] = {}
         self._polys: dict[int, tuple[ir.Node, Poly]] = {}
         self._values: dict[str, Poly] = {}
-        self.long: set[int] = set()
+        self.long: dict[int, ir.Node] = {}
         self.written: dict[int, tuple[ir.Node, Poly]] = {}
         self._bad: dict[int, tuple[Poly, Poly]] = {}
 
@@ -125,7 +125,7 @@ class Normal:
             try:
                 found = self._of(node) if self.active(node) else self.free(node)
             except TooLong:
-                self.long.add(id(node))
+                self.long[id(node)] = node
                 found = self.opaque(node, op="long")
             self._polys[id(node)] = (node, found)
         return self._polys[id(node)][1]

@@ -21,6 +21,7 @@ from seqdsl.analysis.terms import (
     Factor,
     Poly,
     Term,
+    TooLong,
     add,
     collect,
     constant,
@@ -40,6 +41,8 @@ _ODD = ("tanh", "sin", "tan", "atan", "sinh", "erf", "atanh", "sign")
 _EVEN = ("cos", "cosh")
 HALF = Fraction(1, 2)
 ONE = constant(Fraction(1))
+MANY = 24
+"""Products of nonlinear sums with more terms than this are not multiplied out."""
 
 
 def map_poly(normal: Normal, node: ir.Map) -> Poly:
@@ -71,11 +74,18 @@ def map_poly(normal: Normal, node: ir.Map) -> Poly:
 
 def product(normal: Normal, a: Poly, b: Poly) -> Poly:
     """The product of two sums, with exponentials in a product made one."""
+    active = not is_free(a) and not is_free(b)
+    if len(a) * len(b) > MANY and active and (_nonlinear(a) or _nonlinear(b)):
+        raise TooLong  # of so many products of functions none is expected to cancel
     result = multiply(a, b, normal.interner)
     if any(sum(f.op == "exp" for f in t.factors) > 1 for t in result):
         parts = [_one_exponential(normal, t) for t in result]
         return collect(t for p in parts for t in p)
     return result
+
+
+def _nonlinear(poly: Poly) -> bool:
+    return any(f.kind == "nonlinear" for t in poly for f in t.factors)
 
 
 def _one_exponential(normal: Normal, term: Term) -> Poly:

@@ -26,12 +26,33 @@ def culprits(normal: Normal, states: tuple[str, ...]) -> list[ir.Node]:
     wanted = _nonlinear(bad)
     if any(not _nonlinear((t,)) for t in bad):
         wanted.add(_PRODUCT)
+    _look_inside(normal, wanted)
     found: dict[int, ir.Node] = {}
     seen: set[int] = set()
     for state in states:
         for node in _makers(normal, normal.model.equation[state].expr, wanted, seen):
             found[id(node)] = node
     return sorted(found.values(), key=lambda n: (n.span.source.name, n.span.start))
+
+
+def _look_inside(normal: Normal, wanted: set[int]) -> None:
+    """What is in what was too long to be taken apart, in place of it."""
+    inner = [
+        (_nonlinear(normal.poly(n)), set[int]().union(*_inside_of(normal, n)))
+        for n in list(normal.long.values())
+    ]
+    growing = True
+    while growing:
+        growing = False
+        for own, below in inner:
+            if below and own & wanted:
+                wanted -= own
+                wanted |= below
+                growing = True
+
+
+def _inside_of(normal: Normal, node: ir.Node) -> Iterator[set[int]]:
+    return (_nonlinear(normal.poly(c)) for c in children(node) if normal.active(c))
 
 
 _PRODUCT = -1
@@ -118,7 +139,9 @@ def explain(
             (code, span),
             Diagnostic(code, message, span, _labels(normal, node, states), advice),
         )
-    return tuple(found.values())[:MAXIMUM]
+    # What is only too long to be taken apart matters where nothing else is in the way.
+    plain = tuple(d for d in found.values() if d.code != "E0314")
+    return (plain or tuple(found.values()))[:MAXIMUM]
 
 
 def _place(normal: Normal, node: ir.Node, states: tuple[str, ...]) -> Span:

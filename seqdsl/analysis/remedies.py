@@ -42,11 +42,14 @@ def remedies(
 def _definitions(attempts: Attempts, normal: Normal, states: tuple[str, ...]) -> str:
     """Definitions of the same step that would have to leave the state alone."""
     between = [
-        n
-        for n in normal.model.equation
-        if n in normal.members and n not in states and normal.model.equation[n].written
+        e
+        for e in normal.model.equations
+        if e.name in normal.members and e.name not in states and e.written
     ]
-    dropped = _smallest(attempts, between, states)
+    here = [e.name for e in between if e.span.source is normal.model.span.source]
+    dropped = _smallest(attempts, here, states)
+    if not dropped and len(here) < len(between):
+        dropped = _smallest(attempts, [e.name for e in between], states)
     after = _outcome(attempts.without(dropped, ()), states) if dropped else ""
     if not after:
         return ""

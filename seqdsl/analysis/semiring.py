@@ -17,6 +17,7 @@ from seqdsl.analysis.verdict import Recurrence, Semiring, Structure, Verdict
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import TIME
+from seqdsl.ir.walk import subtree
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ def semiring_verdict(normal: Normal, recurrence: Recurrence) -> Verdict | None:
         return found or automaton_verdict(normal, recurrence, exprs)
     if not dtypes <= {"int", "float"}:
         return None
+    if not _may_be(normal):
+        return automaton_verdict(normal, recurrence, exprs)
     names: tuple[Name, ...] = ("log", "max_plus", "min_plus")
     for name in names:
         found = _tropical(normal, recurrence, exprs, name)
@@ -47,6 +50,32 @@ def semiring_verdict(normal: Normal, recurrence: Recurrence) -> Verdict | None:
         _lattice(normal, recurrence, exprs, bools=False)
         or _clamps(normal, recurrence, exprs)
         or automaton_verdict(normal, recurrence, exprs)
+    )
+
+
+def _is_sign(normal: Normal, node: ir.Map | ir.Reduce) -> bool:
+    if node.op == "where" and isinstance(node, ir.Map):
+        return normal.active(node.args[0])
+    return node.op in _SIGNS
+
+
+_SIGNS = frozenset(
+    ("max", "min", "relu", "abs", "logaddexp", "softplus", "log", "log1p")
+    + ("logsigmoid", "logsumexp")
+)
+"""Without one of these nothing is a sum in another semiring."""
+
+
+def _may_be(normal: Normal) -> bool:
+    exprs = (
+        normal.model.equation[m].expr
+        for m in normal.members
+        if m in normal.model.equation
+    )
+    return any(
+        isinstance(n, ir.Map | ir.Reduce) and normal.active(n) and _is_sign(normal, n)
+        for e in exprs
+        for n in subtree(e)
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 
 from seqdsl.ir import nodes as ir
@@ -20,7 +21,7 @@ class Shower:
         self.model = model
         self.source: Source = model.span.source
         self._own = {
-            id(n) for e in model.equations for n in subtree(e.expr) if self._here(n)
+            id(n) for e in model.equations for n in _outermost(e.expr) if self._here(n)
         }
 
     def _here(self, node: ir.Node) -> bool:
@@ -42,6 +43,9 @@ class Shower:
                 return node
             case ir.Rename(arg=ir.Ref() as arg):
                 return arg
+            case ir.Position(along=along, type=type_):
+                name = along if type_.axes else f"index[{along}]"
+                return ir.Ref(name=name, type=type_)
             case _:
                 pass
         written = self.spelling(node)
@@ -54,6 +58,13 @@ class Shower:
         if isinstance(node, ir.Rename):
             return new[0] if isinstance(new[0], ir.Ref) else replace(node, arg=new[0])
         return with_children(node, new)
+
+
+def _outermost(expr: ir.Node) -> Iterator[ir.Node]:
+    """The nodes that a place in the text stands for: of those made for it, the topmost."""
+    yield expr
+    for node in subtree(expr):
+        yield from (c for c in children(node) if c.span != node.span)
 
 
 def _is_call(text: str) -> bool:

@@ -86,12 +86,47 @@ class Affine:
 
 
 @dataclass(frozen=True)
+class PerChunk:
+    """A scan per chunk, linearized anew at its border.
+
+    The states `held` change only where one of `borders` (bools that do not depend on the
+    recurrence) holds; `size` is the length of a chunk where that is known. `verdicts` are
+    those of the other states in between.
+    """
+
+    held: tuple[str, ...]
+    borders: tuple[ir.Node, ...]
+    size: Size | None
+    verdicts: tuple[Verdict, ...]
+
+
+@dataclass(frozen=True)
+class Forced:
+    """A condition in words under which only `verdicts` are left, none sequential."""
+
+    condition: str
+    verdicts: tuple[Verdict, ...]
+
+
+@dataclass(frozen=True)
+class Wavefront:
+    """Steps along two axes that can be taken diagonal by diagonal.
+
+    Where it is `speculative` each starts from a guess and is repeated until it agrees.
+    """
+
+    axes: tuple[str, str]
+    speculative: bool
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What may be done with a recurrence, and why nothing more.
 
     `rank` counts the low-rank part of the transition (None without one, or where only
     the layer's options tell: `rank_size` is the formula), `invariant`
-    says that the transition is the same at every step. `updates` hold the normal form,
+    says that the transition is the same at every step. `per_chunk`, `forced` and `wavefront`
+    are what else may be done. `updates` hold the normal form,
     whose second names of dims have the extents in `dims`. For a monoid `leaf` is what a
     step is as an element of it (`monoids.py` says how to combine and apply them), along
     the dim `entries` where it is a table for an int; `laws` say how those of a declared
@@ -112,6 +147,9 @@ class Verdict:
     updates: tuple[Affine, ...] = field(default=(), compare=False, repr=False)
     leaf: tuple[ir.Node, ...] = field(default=(), compare=False, repr=False)
     entries: str | None = field(default=None, compare=False, repr=False)
+    per_chunk: PerChunk | None = field(default=None, compare=False, repr=False)
+    forced: tuple[Forced, ...] = field(default=(), compare=False, repr=False)
+    wavefront: Wavefront | None = field(default=None, compare=False, repr=False)
     laws: tuple[str, ...] = field(default=(), compare=False, repr=False)
     dims: Mapping[str, Size] = field(
         default_factory=dict[str, Size], compare=False, repr=False
@@ -140,9 +178,35 @@ class Verdict:
         }
         if self.monoid is not None:
             result["monoid"] = monoid_name(self.monoid)
+        result |= _modes(self)
         if recurrence.layer:
             result["layer"] = recurrence.layer
         return result
+
+
+def _modes(verdict: Verdict) -> dict[str, Json]:
+    result: dict[str, Json] = {}
+    if verdict.per_chunk is not None:
+        chunk = verdict.per_chunk
+        size = None if chunk.size is None else str(chunk.size)
+        result["per_chunk"] = {
+            "size": size,
+            "held": list(chunk.held),
+            "recurrences": [v.to_json() for v in chunk.verdicts],
+        }
+    if verdict.forced:
+        result["parallel_when"] = [
+            {
+                "condition": f.condition,
+                "recurrences": [v.to_json() for v in f.verdicts],
+            }
+            for f in verdict.forced
+        ]
+    if verdict.wavefront is not None:
+        front = verdict.wavefront
+        speculative = {"axes": list[Json](front.axes), "speculative": front.speculative}
+        result["wavefront"] = dict[str, Json](speculative)
+    return result
 
 
 def monoid_name(monoid: Monoid | None) -> str | None:
@@ -161,52 +225,6 @@ def _reason(diagnostic: Diagnostic) -> Json:
         "message": diagnostic.message,
         "help": " ".join(diagnostic.help),
     }
-
-
-_STRUCTURES: Mapping[Structure, str] = {
-    "identity": "identity",
-    "scalar": "scalar",
-    "diagonal": "diagonal",
-    "low_rank": "low rank",
-    "scalar_plus_low_rank": "scalar plus low rank",
-    "diagonal_plus_low_rank": "diagonal plus low rank",
-    "dense": "dense",
-    "monoid": "monoid",
-}
-
-
-def one_line(verdict: Verdict) -> str:
-    """`h over t: scannable, diagonal (real), data-dependent: loop, scan`."""
-    recurrence = verdict.recurrence
-    where = f"{', '.join(recurrence.states)} over {recurrence.axis}"
-    if recurrence.layer:
-        where = f"{recurrence.layer}: {where}"
-    if recurrence.direction == "backward":
-        where += " (backward)"
-    facts = [verdict.verdict if verdict.verdict != "fir" else "finite lag (fir)"]
-    if verdict.structure is not None:
-        facts.append(_structure(verdict))
-    if verdict.verdict == "scannable" and verdict.structure != "monoid":
-        facts.append("time-invariant" if verdict.invariant else "data-dependent")
-    if verdict.reasons:
-        facts.append(verdict.reasons[0].message)
-    ways = ", ".join(verdict.strategies)
-    return f"{where}: {', '.join(facts)}" + (f": {ways}" if ways else "")
-
-
-def _structure(verdict: Verdict) -> str:
-    assert verdict.structure is not None
-    text = _STRUCTURES[verdict.structure]
-    if verdict.rank is not None:
-        text += f" {verdict.rank}"
-    elif verdict.rank_size is not None:
-        text += f" {verdict.rank_size}"
-    if isinstance(verdict.monoid, ir.Monoid):
-        return f"{text} {verdict.monoid.name}"
-    if verdict.monoid is not None:
-        return f"{text} of {verdict.monoid}s"
-    field_ = "complex" if verdict.complex else verdict.semiring
-    return f"{text} ({str(field_).replace('_', '-')})"
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,11 @@ from contextlib import suppress
 
 from seqdsl.analysis import Analyzed
 from seqdsl.analysis.costs import Costs, costs, state_size
-from seqdsl.analysis.derivation import Step, derivation
+from seqdsl.analysis.derivation import derivation
+from seqdsl.analysis.one_line import one_line
 from seqdsl.analysis.safety import Note, safety
-from seqdsl.analysis.verdict import Strategy, Verdict, one_line
+from seqdsl.analysis.step import Step
+from seqdsl.analysis.verdict import Strategy, Verdict
 from seqdsl.diagnostics import SpecError
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.bind import bind_sizes

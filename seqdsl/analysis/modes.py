@@ -1,0 +1,210 @@
+"""What a recurrence that is no scan still allows: in chunks, under a condition, in a wavefront."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+
+from seqdsl.analysis.fixed import fixed
+from seqdsl.analysis.graph import Edge, circles, components, edges_in, within
+from seqdsl.analysis.normal import Normal
+from seqdsl.analysis.verdict import (
+    Forced,
+    PerChunk,
+    Recurrence,
+    Verdict,
+    Wavefront,
+)
+from seqdsl.ir import build
+from seqdsl.ir import nodes as ir
+from seqdsl.ir.sizes import Size
+from seqdsl.ir.text import node_text
+from seqdsl.ir.types import TIME
+from seqdsl.ir.walk import subtree
+
+Judge = Callable[[ir.Model, Recurrence, tuple[Edge, ...]], Verdict]
+"""The verdict of one recurrence of a model, given the edges inside it."""
+
+MOST = 4
+"""No more conditions than this are tried."""
+
+
+# ---- Gradients frozen at chunk starts
+
+
+def per_chunk(
+    model: ir.Model, recurrence: Recurrence, inside: tuple[Edge, ...], judge: Judge
+) -> PerChunk | None:
+    """What the other states allow while some keep what they were at the last border.
+
+    A state that is held, `w0 = where(t % C == 0, w[t-1], w0[t-1])`, is a constant within a
+    chunk, so that what is not linear in it does not matter there.
+    """
+    held = held_states(model, recurrence, inside)
+    if not held:
+        return None
+    free = tuple(e for e in inside if e.source not in held and e.reader not in held)
+    found = circles(model, free, recurrence.axis)
+    verdicts = tuple(judge(model, r, edges) for r, edges in found)
+    if any(v.verdict in ("sequential", "opaque") for v in verdicts):
+        return None
+    borders = tuple(dict.fromkeys(held.values()))
+    return PerChunk(tuple(held), borders, _chunk_size(borders), verdicts)
+
+
+def held_states(
+    model: ir.Model, recurrence: Recurrence, inside: tuple[Edge, ...]
+) -> dict[str, ir.Node]:
+    """States that are held while others move, each with the condition at its borders."""
+    normal = Normal(model, recurrence.axis, recurrence.members, inside)
+    found: dict[str, ir.Node] = {}
+    for state in recurrence.states:
+        match _behind(model, model.equation[state].expr):
+            case ir.Map(op="where", args=(c, a, b)) if not normal.active(c):
+                if _is_own(normal, b, state):
+                    found[state] = _behind(model, c)
+                elif _is_own(normal, a, state):
+                    found[state] = build.map_("not", _behind(model, c))
+            case _:
+                pass
+    return found if len(found) < len(recurrence.states) else {}
+
+
+def _behind(model: ir.Model, node: ir.Node) -> ir.Node:
+    """What a name stands for."""
+    while isinstance(node, ir.Ref) and node.name in model.equation:
+        node = model.equation[node.name].expr
+    return node
+
+
+def _is_own(normal: Normal, node: ir.Node, state: str) -> bool:
+    match node:
+        case ir.Shift(arg=ir.Ref(name=name), offset=1 | -1):
+            return name == state and normal.is_read(node)
+        case _:
+            return False
+
+
+def _chunk_size(borders: tuple[ir.Node, ...]) -> Size | None:
+    """C where the borders are at `t % C == …`, the same for all."""
+    match borders:
+        case (
+            ir.Map(
+                op="eq",
+                args=(
+                    ir.Map(
+                        op="mod", args=(ir.Position(along="t"), ir.Const(value=size))
+                    ),
+                    ir.Const(),
+                ),
+            ),
+        ):
+            return size
+        case _:
+            return None
+
+
+# ---- Open loop
+
+
+def forced(
+    model: ir.Model, recurrence: Recurrence, inside: tuple[Edge, ...], judge: Judge
+) -> tuple[Forced, ...]:
+    """Conditions on inputs under which nothing sequential is left, each one tried.
+
+    Such are the flags that choose between a given value and what the recurrence made
+    itself: parallel in training, a loop when it runs by itself.
+    """
+    normal = Normal(model, recurrence.axis, recurrence.members, inside)
+    found: list[Forced] = []
+    members = frozenset(recurrence.members)
+    for text, rule in _assumptions(model, recurrence, normal):
+        equations = tuple(
+            replace(e, expr=fixed(e.expr, rule)) if e.name in members else e
+            for e in model.equations
+        )
+        edited = replace(model, equations=equations)
+        own = (e for e in equations if e.name in members)
+        edges = within(edges_in(own), members)
+        verdicts = tuple(
+            judge(edited, r, e) for r, e in circles(edited, edges, recurrence.axis)
+        )
+        if all(v.verdict in ("none", "scannable") for v in verdicts):
+            found.append(Forced(text, verdicts))
+    return tuple(found)
+
+
+Rule = Callable[[ir.Node], ir.Node | None]
+
+
+def _assumptions(
+    model: ir.Model, recurrence: Recurrence, normal: Normal
+) -> Iterator[tuple[str, Rule]]:
+    exprs = [model.equation[m].expr for m in recurrence.members if m in model.equation]
+    nodes = [n for e in exprs for n in subtree(e)]
+    choices: dict[tuple[ir.Node, bool], None] = {}
+    amounts: dict[ir.Node, None] = {}
+    for node in nodes:
+        match node:
+            case ir.Map(op="where", args=(c, a, b)) if not normal.active(c):
+                if normal.active(a) != normal.active(b):
+                    choices[_behind(model, c), normal.active(b)] = None
+            case ir.Ref(name=name) if name in model.input:
+                type_ = model.input[name].type
+                if type_.dtype == "float" and not type_.dims and TIME not in type_.axes:
+                    amounts[node] = None
+            case _:
+                pass
+    for condition, holds in list(choices)[:MOST]:
+        text = _text(condition)
+        yield (
+            f"`{text}` {'holds' if holds else 'does not hold'}",
+            _chosen(model, condition, holds),
+        )
+    for node in list(amounts)[:MOST]:
+        for value in (1.0, 0.0):
+            yield f"`{_text(node)}` is {value:g}", _replaced(node, value)
+
+
+def _text(node: ir.Node) -> str:
+    return " ".join(node.span.text.split()) or node_text(node)
+
+
+def _chosen(model: ir.Model, condition: ir.Node, holds: bool) -> Rule:
+    def rule(node: ir.Node) -> ir.Node | None:
+        match node:
+            case ir.Map(op="where", args=(c, a, b)) if _behind(model, c) == condition:
+                return a if holds else b
+            case _:
+                return None
+
+    return rule
+
+
+def _replaced(old: ir.Node, value: float) -> Rule:
+    return lambda node: build.const(value) if node == old else None
+
+
+# ---- Two axes
+
+
+def wavefront(
+    model: ir.Model, edges: Iterable[Edge], recurrence: Recurrence
+) -> Wavefront | None:
+    """Whether the steps along two axes can be taken diagonal by diagonal.
+
+    Where a step reads the last one of a whole repeat it cannot; it may then only start
+    from a guess, and is taken again until nothing changes.
+    """
+    repeats = {r.axis for r in model.repeats}
+    for members in components(edges):
+        if not members.issuperset(recurrence.states):
+            continue
+        inside = within(edges, members)
+        along = {e.axis for e in inside if e.kind == "shift"} & {TIME, *repeats}
+        whole = {e.axis for e in inside if e.kind == "many"}
+        others = sorted(along - {recurrence.axis})
+        if {recurrence.axis, TIME} <= along and others and TIME not in whole:
+            second = others[0] if recurrence.axis == TIME else recurrence.axis
+            return Wavefront((TIME, second), speculative=second in whole)
+    return None
