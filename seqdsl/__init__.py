@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from seqdsl import testing
     from seqdsl.api import Layer, Spec, load, loads, std
+    from seqdsl.checkpoints import checkpoint_layouts, load_checkpoint
     from seqdsl.diagnostics import (
         CallError,
         Diagnostic,
@@ -29,11 +30,22 @@ __all__ = [
     "Spec",
     "SpecError",
     "UnsupportedError",
+    "checkpoint_layouts",
     "load",
+    "load_checkpoint",
     "loads",
     "std",
     "testing",
 ]
+_HOMES = {
+    "Layer": "api",
+    "Spec": "api",
+    "checkpoint_layouts": "checkpoints",
+    "load": "api",
+    "load_checkpoint": "checkpoints",
+    "loads": "api",
+    "std": "api",
+}
 
 
 def __getattr__(name: str) -> object:
@@ -41,8 +53,7 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'seqdsl' has no attribute {name!r}")
     if name == "testing":
         return import_module("seqdsl.testing")
-    home = "api" if name in ("Layer", "Spec", "load", "loads", "std") else "diagnostics"
-    return getattr(import_module(f"seqdsl.{home}"), name)
+    return getattr(import_module(f"seqdsl.{_HOMES.get(name, 'diagnostics')}"), name)
 
 
 def __dir__() -> list[str]:

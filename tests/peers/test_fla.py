@@ -271,7 +271,7 @@ def test_rwkv7(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(matrix(), "scan", scan)
     first = noise(BATCH, TIME, 6, seed=9)
-    options: dict[str, Scalar] = {"D": 6, "K": 3, "rank": 2, "gate_rank": 2}
+    options: dict[str, Scalar] = {"D": 6, "K": 3, "gate_rank": 2}
     model = elaborate(load_std("rwkv7"), "RWKV7", options).model
     params = initial_params(model, options, seed=3)
     agree(

@@ -98,7 +98,7 @@ def rglru(w: Params, ours: str, theirs: str) -> dict[str, Tensor]:
 
 def hawk(w: Params, ours: str = "") -> dict[str, Tensor]:
     """Their norms multiply by 1 + weight."""
-    mixer, feed = f"{ours}u_recurrent.", f"{ours}out_ge_glu."
+    mixer, feed = f"{ours}u_mixer.", f"{ours}out_feed."
     params = {
         f"{ours}u_rmsnorm.weight": 1 + w["temporal_pre_norm.weight"],
         f"{ours}out_rmsnorm.weight": 1 + w["channel_pre_norm.weight"],
@@ -131,13 +131,13 @@ def test_hawk() -> None:
         block_types=("recurrent", "recurrent", "attention"),
     )
     module = modeling("recurrent_gemma").RecurrentGemmaDecoderLayer(made, 0).double()
-    params = hawk(shaken(module))
+    params = hawk(shaken(module), "out.")
     places = torch.arange(TIME)[None].expand(BATCH, -1)
 
     def theirs(x: Tensor) -> Tensor:
         return module(x, places, torch.ones(BATCH, TIME), use_cache=False)
 
-    options = {"D": D, "heads": 2}
+    options = {"D": D, "mixer": "Recurrent(heads = 2)"}
     x = noise(BATCH, TIME, D)
     agree(lambda x: ours("rglru", "Hawk", options, params, x=x), theirs, x, SINGLE)
 

@@ -6,6 +6,8 @@ maps say which of their weights are which of ours.
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from hugging import SINGLE, back, config, double, heads, modeling
@@ -20,6 +22,9 @@ def test_mlstm(monkeypatch: pytest.MonkeyPatch) -> None:
     """Their own code, not that of the package `xlstm`, to which they hand over."""
     utilities = peer("transformers.utils", "transformers")
     monkeypatch.setattr(utilities, "is_xlstm_available", lambda: False)
+    for part in ("configuration", "modeling"):
+        module = f"transformers.models.xlstm.{part}_xlstm"
+        monkeypatch.delitem(sys.modules, module, raising=False)
     D, H, K, V = 8, 2, 2, 4
     made = config(
         "xlstm",
@@ -81,7 +86,7 @@ def test_gated_deltanet() -> None:
         "q_x.weight": q,
         "k_x.weight": k,
         "v_x.weight": v.reshape(H, G, V, D),
-        "y_x.weight": z.reshape(H, G, V, D),
+        "g.weight": z.reshape(H, G, V, D),
         "a.weight": a,
         "b.weight": b,
         "q_shortconv.filter.weight": heads(conv[0], H, K),
@@ -89,7 +94,7 @@ def test_gated_deltanet() -> None:
         "v_shortconv.filter.weight": heads(conv[2], H, G, V),
         "A_log": w["A_log"].reshape(H, G),
         "dt_bias": w["dt_bias"].reshape(H, G),
-        "y_rmsnorm.weight": w["norm.weight"],
+        "y.weight": w["norm.weight"],
         "out.weight": back(w["out_proj.weight"], H, G, V),
     }
     options = {"D": D, "heads": H, "groups": G, "K": K, "V": V}

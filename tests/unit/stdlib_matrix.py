@@ -186,7 +186,7 @@ def gated_deltanet(p: Params, x: Tensor) -> Tensor:
     q, k = (y.repeat_interleave(groups, 2) for y in (q / math.sqrt(q.shape[-1]), k))
     decay = a.exp().flatten(2)[..., None]
     o = delta(q, k, v.flatten(2, 3), beta.flatten(2), decay).reshape(v.shape)
-    y = rms(o, p["y_rmsnorm.weight"], 1e-5) * F.silu(project(x, p["y_x.weight"]))
+    y = rms(o, p["y.weight"], 1e-5) * F.silu(project(x, p["g.weight"]))
     return merge(y, p["out.weight"])
 
 
@@ -228,18 +228,19 @@ def rwkv7(p: Params, x: Tensor, first: Tensor) -> Tensor:
     r, w, k, v, a, g = y.unbind(2)
     shape = p["k_k"].shape
 
-    def low_rank(y: Tensor, name: str, inner: str = "y") -> Tensor:
-        out = project(y @ p[f"{name}_{inner}.weight"].T, p[f"{name}_linear.weight"])
-        return out + p[f"{name}_linear.bias"]
+    def low_rank(y: Tensor, inner: str, outer: str) -> Tensor:
+        return project(
+            y @ p[f"{inner}.weight"].T, p[f"{outer}.weight"], p[f"{outer}.bias"]
+        )
 
     hidden = torch.tanh(w @ p["rate_y.weight"].T)
     rate = project(hidden, p["rate_linear.weight"]) + p["rate_linear.bias"]
     decay = torch.exp(-math.exp(-0.5) * rate.sigmoid())
     r, k = project(r, p["r.weight"]), project(k, p["k0.weight"])
     own = v @ p["own.weight"].T
-    mixed = own + (first - own) * low_rank(v, "mix").sigmoid()
+    mixed = own + (first - own) * low_rank(v, "low", "mix").sigmoid()
     v = mixed.reshape(*mixed.shape[:2], *shape)
-    a = low_rank(a, "a").sigmoid()
+    a = low_rank(a, "a_y", "a_linear").sigmoid()
     g = project((g @ p["gate.weight"].T).sigmoid(), p["g.weight"])
     kk = F.normalize(k * p["k_k"], dim=-1)
     k = k * (1 + (a - 1) * p["k_a"])
@@ -260,10 +261,10 @@ def rwkv7(p: Params, x: Tensor, first: Tensor) -> Tensor:
 # ---- Attention
 
 
-def attention(p: Params, x: Tensor, window: int, rotary: bool) -> Tensor:
+def attention(p: Params, x: Tensor, window: int, rotary: float) -> Tensor:
     q, k, v = heads_of(p, x, "q", "k", "v")
-    if rotary:
-        q, k = turned(q), turned(k)
+    n = int(rotary * q.shape[-1])  # so many entries turn with the position
+    q, k = (torch.cat([turned(y[..., :n]), y[..., n:]], -1) for y in (q, k))
     if q.dim() == 5:
         group = q.shape[3]
         q = q.flatten(2, 3)
@@ -275,9 +276,8 @@ def attention(p: Params, x: Tensor, window: int, rotary: bool) -> Tensor:
     q, k, v = (y.transpose(1, 2) for y in (q, k, v))
     seen = (gap >= 0) & (gap < window)
     o = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
-    return merge(o.transpose(1, 2), p["out.weight"]) + p.get(
-        "out.bias", torch.tensor(0.0)
-    )
+    bias = p.get("out.bias", torch.tensor(0.0))
+    return merge(o.transpose(1, 2), p["out.weight"]) + bias
 
 
 def path(p: Params, x: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ RANKS = (
     ("backends",),
     ("codes", "locate"),
     ("driver",),
-    ("api", "testing", "viz", "viz_layout"),
+    ("api", "checkpoints", "testing", "viz", "viz_layout"),
     ("commands",),
     ("cli",),
 )

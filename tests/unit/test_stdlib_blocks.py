@@ -66,22 +66,51 @@ def test_the_slstm_block() -> None:
     torch.testing.assert_close(ours, expected, atol=1e-10, rtol=1e-10)
 
 
+def gelu_unit(p: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    gate = x @ p["gate.weight"].T + p["gate.bias"]
+    gate = torch.nn.functional.gelu(gate, approximate="tanh")
+    h = gate * (x @ p["up.weight"].T + p["up.bias"])
+    return h @ p["down.weight"].T + p["down.bias"]
+
+
 def test_griffin_is_two_hawk_blocks_and_attention() -> None:
-    options: dict[str, Scalar] = {"D": 8, "heads": 2, "window": 3}
+    options: dict[str, Scalar] = {
+        "D": 8,
+        "recurrent": "Recurrent(heads = 2)",
+        "attention": "LocalAttention(heads = 2, window = 3)",
+    }
     params = moved(initial_params(model_of("rglru", "Griffin", options), options, 1))
     x = y = noise(BATCH, TIME, 8)
+    hawk: dict[str, Scalar] = {"D": 8, "mixer": "Recurrent(heads = 2)"}
     for name in ("first.", "second."):
-        y = run("rglru", "Hawk", {"D": 8, "heads": 2}, below(params, name), y)
-    inner = plain.rms(y, params["u_rmsnorm.weight"])
-    mixer = below(params, "u_local_attention.")
-    u = y + matrix.attention(mixer, inner, window=3, rotary=True)
-    feed = below(params, "out_ge_glu.")
-    inner = plain.rms(u, params["out_rmsnorm.weight"])
-    gate = inner @ feed["gate.weight"].T + feed["gate.bias"]
-    gate = torch.nn.functional.gelu(gate, approximate="tanh")
-    h = gate * (inner @ feed["up.weight"].T + feed["up.bias"])
-    expected = u + h @ feed["down.weight"].T + feed["down.bias"]
+        own = {f"out.{k}": v for k, v in below(params, name).items()}
+        y = run("rglru", "Hawk", hawk, own, y)
+    inner = plain.rms(y, params["third.u_rmsnorm.weight"])
+    mixer = below(params, "third.u_mixer.")
+    u = y + matrix.attention(mixer, inner, window=3, rotary=0.5)
+    inner = plain.rms(u, params["third.out_rmsnorm.weight"])
+    expected = u + gelu_unit(below(params, "third.out_feed."), inner)
     ours = run("rglru", "Griffin", options, params, x)
+    torch.testing.assert_close(ours, expected, atol=1e-10, rtol=1e-10)
+
+
+def test_hawk_is_a_recurrent_mixer_and_a_gated_layer() -> None:
+    options: dict[str, Scalar] = {"D": 6, "mixer": "Recurrent(heads = 2)"}
+    params = moved(initial_params(model_of("rglru", "Hawk", options), options, 1))
+    x = noise(BATCH, TIME, 6)
+    p = below(params, "out.u_mixer.")
+    inner = plain.rms(x, params["out.u_rmsnorm.weight"])
+    gate = torch.nn.functional.gelu(
+        inner @ p["y.weight"].T + p["y.bias"], approximate="tanh"
+    )
+    wide = inner @ p["u_x.weight"].T + p["u_x.bias"]
+    h = plain.rglru(
+        below(p, "u_rglru."), plain.short(wide, p["u_conv.weight"], p["u_conv.bias"])
+    )
+    u = x + (h * gate) @ p["out.weight"].T + p["out.bias"]
+    inner = plain.rms(u, params["out.out_rmsnorm.weight"])
+    expected = u + gelu_unit(below(params, "out.out_feed."), inner)
+    ours = run("rglru", "Hawk", options, params, x)
     torch.testing.assert_close(ours, expected, atol=1e-10, rtol=1e-10)
 
 
@@ -114,6 +143,7 @@ def test_one_step_of_deltaproduct_is_gated_deltanet() -> None:
     same |= {name: same[name][:, None] for name in ("A_log", "dt_bias")}
     for name in ("a", "b", "v_x", "v_shortconv.filter", "y_x"):
         same[f"{name}.weight"] = same[f"{name}.weight"][:, None]
+    same |= {"g.weight": same["y_x.weight"], "y.weight": same["y_rmsnorm.weight"]}
     same["out.weight"] = same["out.weight"][:, :, None]
     torch.testing.assert_close(
         run("gated_deltaproduct", "GatedDeltaProduct", options, params, x),
