@@ -169,7 +169,7 @@ def list_(
     json: Json = False,
 ) -> None:
     """The standard library, one line a layer."""
-    from seqdsl.commands.files import list_
+    from seqdsl.commands.library import list_
 
     raise typer.Exit(outcome.guard(lambda: list_(pattern, json)))
 

@@ -1,12 +1,8 @@
-"""`fmt`, `list` and `new`: commands about files of specs."""
+"""`fmt` and `new`: commands about files of specs."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from fnmatch import fnmatch
-from itertools import takewhile
 from pathlib import Path
 
 from seqdsl import report
@@ -18,7 +14,6 @@ from seqdsl.commands.outcome import (
     write_atomically,
 )
 from seqdsl.diagnostics import CallError, Diagnostic, SpecError
-from seqdsl.elaborate.program import std_names, std_source
 from seqdsl.source import Source
 
 # ---- fmt
@@ -60,61 +55,6 @@ def _format(path: Path, check: bool) -> bool:
     if not check:
         write_atomically(path, new)
     return True
-
-
-# ---- list
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A file of the standard library."""
-
-    name: str
-    layers: tuple[str, ...]
-    summary: str
-
-
-def entries() -> Iterator[Entry]:
-    """The standard library in alphabetical order."""
-    for name in std_names():
-        source = std_source(name)
-        assert source is not None
-        yield _entry(f"std.{name}", source.text)
-
-
-_DECLARATION = re.compile(r"^(layer|def)\s+(\w+)", re.MULTILINE)
-
-
-def _entry(name: str, text: str) -> Entry:
-    """What the header comment and the declarations of a file say, without parsing it."""
-    found: list[tuple[str, str]] = _DECLARATION.findall(text)
-    layers = tuple(n for kind, n in found if kind == "layer")
-    header = takewhile(lambda line: line.startswith("# "), text.lstrip().splitlines())
-    comment = " ".join(line.removeprefix("# ").strip() for line in header)
-    summary = re.split(r"(?<=[a-z)])\.(?: |$)", comment)[0]
-    return Entry(name, layers or tuple(n for _, n in found), summary)
-
-
-def list_(pattern: str, json: bool) -> int:
-    """Print the entries that match `pattern` in name, layers or summary."""
-    found = [entry for entry in entries() if _matches(entry, pattern)]
-    if json:
-        print_json([asdict(entry) for entry in found])
-        return OK
-    width = max((len(entry.name) for entry in found), default=0)
-    for entry in found:
-        print(f"{entry.name:<{width}}  {entry.summary} [{', '.join(entry.layers)}]")
-    if not found:
-        raise CallError(f"nothing in the standard library matches `{pattern}`")
-    return OK
-
-
-def _matches(entry: Entry, pattern: str) -> bool:
-    texts = (entry.name, *entry.layers, entry.summary)
-    wanted = pattern.lower()
-    return any(
-        wanted in text.lower() or fnmatch(text.lower(), wanted) for text in texts
-    )
 
 
 # ---- new

@@ -72,7 +72,7 @@ def mapped(
     """
     made: dict[str, Tensor] = {}
     used: set[str] = set()
-    missing: list[str] = []
+    missing: dict[str, str] = {}
     unfit: list[str] = []
     for key, shape in shapes.items():
         row, names = _row(layout, key, known)
@@ -80,7 +80,7 @@ def mapped(
         sources = [s for parts in steps for s in _sources(parts[0], names, evaluate)]
         used.update(sources)
         absent = [s for s in sources if s not in checkpoint]
-        missing += [f"{s} (for {key})" for s in absent]
+        missing = {s: key for s in absent} | missing
         if absent:
             continue
         tensors = [
@@ -95,7 +95,8 @@ def mapped(
             found = ", ".join(f"{s} {[*checkpoint[s].shape]}" for s in sources[:2])
             unfit.append(f"{key} is {[*shape]}, made of {found}")
     unexpected = [k for k in checkpoint if k not in used and not layout.passes_over(k)]
-    _refuse(layout, missing, unexpected, unfit)
+    lacking = [f"{source} (for {key})" for source, key in missing.items()]
+    _refuse(layout, lacking, unexpected, unfit)
     return made
 
 

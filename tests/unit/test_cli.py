@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+import seqdsl as api
 from seqdsl.cli import app
+from seqdsl.elaborate.program import std_names
 
 MINGRU = """\
 layer MinGRU(D, H = D):
@@ -259,18 +261,47 @@ def test_fmt_leaves_a_file_with_mistakes_alone() -> None:
     assert Path("bad.seq").read_text() == "layer L(D)\n    output 1\n"
 
 
-def test_list_finds_by_name_and_summary() -> None:
-    everything = seqdsl("list", "--json").json
-    assert all(entry["layers"] and entry["summary"] for entry in everything)
-    first = everything[0]["name"]
-    assert seqdsl("list", first).out.startswith(first)
+def test_list_finds_by_name_summary_and_citation() -> None:
+    found = seqdsl("list", "std.gla:*", "--json").json
+    assert [entry["name"] for entry in found] == ["std.gla:GLA"]
+    assert found[0]["verdict"] == "scannable: diagonal"
+    assert found[0]["citation"] == "Yang et al. 2023"
+    assert seqdsl("list", "Yang et al. 2023").out.startswith("std.gla:GLA ")
+    assert "std.gla:GLA" in seqdsl("list", "decay per key channel").out
     assert seqdsl("list", "no such model").code == 2
 
 
-def test_every_name_that_list_prints_can_be_checked() -> None:
-    for entry in seqdsl("list", "--json").json:
-        run = seqdsl("check", entry["name"])
-        assert (run.code, run.err) == (0, ""), entry["name"]
+def test_list_counts_parameters() -> None:
+    (entry,) = seqdsl("list", "std.ema:EMA", "--json").json
+    assert (entry["parameters"], entry["sizes"]) == (64, {})
+    for pattern, layer in (("std.mamba:*", "mamba"), ("std.language*", None)):
+        (entry,) = seqdsl("list", pattern, "--json").json
+        std = api.std
+        made = std.mamba.Mamba() if layer else std.language_model.LanguageModel()
+        assert entry["parameters"] == sum(p.numel() for p in made.parameters())
+    (entry,) = seqdsl("list", "std.parts:GeGLU", "--json").json
+    assert entry["sizes"] == {"D": 16}
+
+
+def test_all_of_the_library_is_listed_in_full() -> None:
+    everything = seqdsl("list", "--json").json
+    assert {e["name"].split(":")[0] for e in everything} == {
+        f"std.{name}" for name in std_names()
+    }
+    for entry in everything:
+        assert entry["summary"] and entry["verdict"], entry
+        parts = entry["name"].startswith(("std.parts:", "std.blocks:"))
+        assert entry["citation"] or parts or entry["name"] in UNCITED, entry["name"]
+
+
+UNCITED = {"std.language_model:LanguageModel", "std.classifier:Classifier"}
+"""Layers of the library that are no one's paper."""
+
+
+def test_every_file_that_list_names_can_be_checked() -> None:
+    for name in std_names():
+        run = seqdsl("check", f"std.{name}")
+        assert (run.code, run.err) == (0, ""), name
 
 
 def test_new_makes_a_spec_whose_test_passes(folder: Path) -> None:
