@@ -22,8 +22,10 @@ _SIGNS = {"gt": 1, "ge": 1, "lt": -1, "le": -1}
 def extremum_of(normal: Normal, node: ir.Map) -> str | None:
     """`max` or `min` where a `where` is that of its branches; None where it is not."""
     condition, then, otherwise = node.args
-    while isinstance(condition, ir.Ref) and condition.name in normal.model.equation:
-        condition = normal.model.equation[condition.name].expr
+    condition = _behind(normal, condition)
+    while isinstance(condition, ir.Map) and condition.op == "not":
+        condition = _behind(normal, condition.args[0])
+        then, otherwise = otherwise, then
     if not isinstance(condition, ir.Map) or condition.op not in _SIGNS:
         return None
     dtypes = {a.type.dtype for a in (then, otherwise, *condition.args)}
@@ -35,6 +37,12 @@ def extremum_of(normal: Normal, node: ir.Map) -> str | None:
     if by is None:
         return None
     return "max" if by * _SIGNS[condition.op] > 0 else "min"
+
+
+def _behind(normal: Normal, node: ir.Node) -> ir.Node:
+    while isinstance(node, ir.Ref) and node.name in normal.model.equation:
+        node = normal.model.equation[node.name].expr
+    return node
 
 
 def _difference(normal: Normal, a: ir.Node, b: ir.Node) -> Poly:

@@ -1,4 +1,4 @@
-"""Updates that are affine in (max, min), or over bools in (or, and), and clamps.
+"""Updates that are affine in (max, min), or over bools in (or, and).
 
 By distributivity any nest of maxima and minima is a maximum of minima; it is affine
 where no minimum holds two reads of the state.
@@ -46,10 +46,32 @@ def join_of(normal: Normal, node: ir.Node, bools: bool) -> Join:
             return (*join_of(normal, a, bools), Meet((), (build.const(0.0),)))
         case ir.Map(op="where", args=(c, a, b)) if not normal.active(c):
             return _choice(normal, c, a, b, bools)
+        case ir.Map(op="not", args=(a,)):
+            return join_of(normal, _negated(normal, a), bools)
         case ir.Reduce(op="any" | "max", arg=arg, over=over, where=None):
             if not all(d in arg.type.dims for d in over):
                 raise NoForm
             return tuple(_reduced(m, over) for m in join_of(normal, arg, bools))
+        case _:
+            raise NoForm
+
+
+def _negated(normal: Normal, node: ir.Node) -> ir.Node:
+    """`not node` with the negation moved inwards; raises `NoForm` at a read."""
+    if not normal.active(node):
+        return build.map_("not", node)
+    match node:
+        case ir.Ref(name=name) if name in normal.model.equation:
+            return _negated(normal, normal.model.equation[name].expr)
+        case ir.Map(op="not", args=(a,)):
+            return a
+        case ir.Map(op="and" | "or" as op, args=(a, b)):
+            dual = "or" if op == "and" else "and"
+            return build.map_(dual, _negated(normal, a), _negated(normal, b))
+        case ir.Map(op="where", args=(c, a, b)) if not normal.active(c):
+            return build.map_("where", c, _negated(normal, a), _negated(normal, b))
+        case ir.Reduce(op="all", arg=arg, where=None):
+            return build.reduce("any", _negated(normal, arg), node.over)
         case _:
             raise NoForm
 
@@ -84,57 +106,3 @@ def _given(condition: ir.Node, join: Join, bools: bool) -> Iterable[Meet]:
     high, low = build.const(math.inf), build.const(-math.inf)
     gate = condition if bools else build.map_("where", condition, high, low)
     return [Meet(m.reads, (*m.free, gate), m.over) for m in join]
-
-
-# ---- Clamps
-
-
-@dataclass(frozen=True)
-class Clamp:
-    """`min(max(read + shift, low), high)`, which is closed under composition."""
-
-    read: ir.Node
-    shift: ir.Node
-    low: ir.Node
-    high: ir.Node
-
-
-def clamp_of(normal: Normal, node: ir.Node) -> Clamp:
-    """`node` as a clamp of the one read of the state in it; raises `NoForm`."""
-    if normal.is_read(node):
-        return Clamp(
-            node, build.const(0.0), build.const(-math.inf), build.const(math.inf)
-        )
-    match node:
-        case ir.Ref(name=name) if name in normal.model.equation:
-            return clamp_of(normal, normal.model.equation[name].expr)
-        case ir.Map(op="max" | "min" | "add" as op, args=(a, b)):
-            inner, other = (a, b) if normal.active(a) else (b, a)
-            return _applied(normal, op, inner, other)
-        case ir.Map(op="sub", args=(a, b)):
-            return _applied(normal, "add", a, build.map_("neg", b))
-        case ir.Map(op="relu", args=(a,)):
-            return _applied(normal, "max", a, build.const(0.0))
-        case ir.Map(op="where", args=(c, a, b)) if not normal.active(c):
-            return _either(c, clamp_of(normal, a), clamp_of(normal, b))
-        case _:
-            raise NoForm
-
-
-def _either(condition: ir.Node, a: Clamp, b: Clamp) -> Clamp:
-    if a.read != b.read:
-        raise NoForm  # one branch goes back further than the other
-    shift, low, high = (
-        build.map_("where", condition, x, y)
-        for x, y in ((a.shift, b.shift), (a.low, b.low), (a.high, b.high))
-    )
-    return Clamp(a.read, shift, low, high)
-
-
-def _applied(normal: Normal, op: str, inner: ir.Node, other: ir.Node) -> Clamp:
-    if normal.active(other) or not normal.active(inner):
-        raise NoForm
-    old = clamp_of(normal, inner)
-    bounds = (build.map_(op, old.low, other), build.map_(op, old.high, other))
-    shift = build.map_("add", old.shift, other) if op == "add" else old.shift
-    return Clamp(old.read, shift, *bounds)

@@ -6,6 +6,7 @@ p + softplus(-p), and log(sigmoid(p)) is -softplus(-p).
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from seqdsl.analysis.rebuild import poly_node
 from seqdsl.analysis.terms import Poly, Term, add, constant, is_free, scale
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
+from seqdsl.ir.sizes import Lit
 
 if TYPE_CHECKING:
     from seqdsl.analysis.normal import Normal
@@ -40,11 +42,20 @@ def logarithm(normal: Normal, node: ir.Map, p: Poly) -> Poly:
     inverse = _of_sigmoid(p)
     if inverse is not None:
         return scale(softplus(normal, node, inverse), Fraction(-1))
-    exponents = [_exponent(normal, t) for t in _in_order(p)]
+    exponents = [_exponent(normal, node, t) for t in _in_order(p)]
     kept = [e for e in exponents if e is not None]
     if len(kept) < len(p) or all(map(is_free, kept)):
         return applied(normal, "log", node, p) if p else normal.opaque(node)
     return log_of_sum(normal, node, kept)
+
+
+def log_of(value: ir.Node) -> ir.Node:
+    """log of a free value, a number for a number."""
+    match value:
+        case ir.Const(value=Lit(int(number) | float(number))) if number > 0:
+            return build.const(math.log(number))
+        case _:
+            return build.map_("log", value)
 
 
 def log_of_sum(normal: Normal, node: ir.Map, exponents: list[Poly]) -> Poly:
@@ -73,16 +84,29 @@ def _in_order(p: Poly) -> list[Term]:
     return sorted(p, key=lambda t: tuple((f.key, f.names) for f in t.factors))
 
 
-def _exponent(normal: Normal, term: Term) -> Poly | None:
-    """The log of a term that is positive: a number times an exponential."""
+def _exponent(normal: Normal, node: ir.Map, term: Term) -> Poly | None:
+    """The log of a term that is positive: a number times an exponential.
+
+    It may be divided by sums of such: log(p / q) is log(p) - log(q) where it exists.
+    """
     exps = [f for f in term.factors if f.op == "exp"]
-    rest = tuple(f for f in term.factors if f.op != "exp")
+    below = [f for f in term.factors if f.op == "reciprocal"]
+    rest = tuple(f for f in term.factors if f.op not in ("exp", "reciprocal"))
     known = all(f.kind == "free" and positive(normal.model, f.node) for f in rest)
     if term.scale <= 0 or term.bound or len(exps) > 1 or not known:
         return None
     exponent = arguments(exps[0])[0] if exps else ()
-    if term.scale == 1 and not rest:
+    for factor in below:
+        (divisor,) = arguments(factor)
+        if not all(_exponent(normal, node, t) is not None for t in divisor):
+            return None
+        minus = scale(logarithm(normal, node, divisor), Fraction(-1))
+        exponent = add(exponent, minus)
+    if term.scale != 1:
+        number = build.const(float(term.scale))
+        exponent = add(exponent, normal.free(log_of(number)))
+    if not rest:
         return exponent
-    value = poly_node((Term(term.scale, rest),), normal.dims)
+    value = poly_node((Term(Fraction(1), rest),), normal.dims)
     assert value is not None
-    return add(exponent, normal.free(build.map_("log", value)))
+    return add(exponent, normal.free(log_of(value)))

@@ -33,6 +33,7 @@ from seqdsl.analysis.terms import (
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit
+from seqdsl.ir.types import Type
 
 if TYPE_CHECKING:
     from seqdsl.analysis.normal import Normal
@@ -66,10 +67,25 @@ def map_poly(normal: Normal, node: ir.Map) -> Poly:
             return _power(normal, a, n)
         case "where", (c, a, b):
             return _where(normal, node, c, a, b)
+        case "conj", (a,) if _behind(normal, a, "conj") is not None:
+            return normal.poly(_behind(normal, a, "conj") or a)
+        case "complex", (a, b) if _behind(normal, a, "real") is not None and (
+            _behind(normal, a, "real") == _behind(normal, b, "imag")
+        ):
+            return normal.poly(_behind(normal, a, "real") or a)
+        case "float" | "int", (ir.Map(type=Type(dtype="bool")) as a,):
+            return normal.poly(a)  # nothing linear, but the comparison is to blame
         case "float" | "real" | "conj", (a,) if a.type.dtype in ("int", "float"):
             return normal.poly(a)
         case _:
             return _function(normal, node)
+
+
+def _behind(normal: Normal, node: ir.Node, op: str) -> ir.Node | None:
+    """What `op` is applied to, where `node` is that; else None."""
+    while isinstance(node, ir.Ref) and node.name in normal.model.equation:
+        node = normal.model.equation[node.name].expr
+    return node.args[0] if isinstance(node, ir.Map) and node.op == op else None
 
 
 def product(normal: Normal, a: Poly, b: Poly) -> Poly:

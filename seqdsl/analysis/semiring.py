@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from seqdsl.analysis import verdict as out
 from seqdsl.analysis.automata import automaton_verdict
+from seqdsl.analysis.clamps import Clamp, clamp_of
 from seqdsl.analysis.graph import name_of
-from seqdsl.analysis.lattice import Clamp, Meet, clamp_of, join_of
+from seqdsl.analysis.lattice import Meet, join_of
 from seqdsl.analysis.normal import Normal
 from seqdsl.analysis.rebuild import poly_node
 from seqdsl.analysis.terms import Factor, Poly, TooLong
@@ -258,7 +259,7 @@ def _clamp_verdict(
 ) -> Verdict | None:
     read = clamp.read
     plain = isinstance(read, ir.Shift) and abs(read.offset) == 1
-    if not plain or set(read.type.dims) != set(expr.type.dims):
+    if clamp.times != 1 or not plain or set(read.type.dims) != set(expr.type.dims):
         return None
     leaf = (clamp.shift, clamp.low, clamp.high)
     return Verdict(

@@ -14,6 +14,7 @@ from fractions import Fraction
 from typing import Literal
 
 from seqdsl.analysis.folds import unfolded
+from seqdsl.analysis.logarithms import log_of
 from seqdsl.analysis.normal import Normal
 from seqdsl.analysis.positive import positive
 from seqdsl.analysis.terms import LIMIT, Poly, Term, add, rename, scale
@@ -53,8 +54,10 @@ class Tropical:
     def form(self, node: ir.Node) -> Form:
         """The elements of `node`; raises `NoForm` where it has none."""
         poly = self.normal.poly(node)
-        if not self.normal.active(node) or not self.normal.bad(poly):
+        if not self.normal.active(node):
             return (Element(poly),)
+        if not self.normal.bad(poly):
+            return self._linear(node, poly)
         try:
             return self._written(node)
         except NoForm:
@@ -62,6 +65,18 @@ class Tropical:
             if found is None:
                 raise
             return tuple(Element(p) for p in found)
+
+    def _linear(self, node: ir.Node, poly: Poly) -> Form:
+        """One element, or several where a choice puts a condition on a read."""
+        whole = Element(poly)
+        try:
+            split(self.normal, whole)
+        except NoForm:
+            try:
+                return self._written(node)
+            except NoForm:
+                return (whole,)
+        return (whole,)
 
     def _written(self, node: ir.Node) -> Form:
         """The elements that can be read off the way `node` is written."""
@@ -168,7 +183,7 @@ class Tropical:
         if not self.normal.active(node):
             if not positive(self.normal.model, node):
                 raise NoForm
-            return (Element(self.normal.free(build.map_("log", node))),)
+            return (Element(self.normal.free(log_of(node))),)
         match node:
             case ir.Ref(name=name) if name in self.normal.model.equation:
                 return self.exponential(self.normal.model.equation[name].expr)

@@ -95,7 +95,7 @@ NEAR: list[Row] = [
     ("sequential E0301", (H, "h = min(max(h[t-1] + x, 0), 10 - h[t-1])")),
     (
         "sequential E0301",
-        (H, "h = min(where(keep, h[t-1], h[t-2]), f) + x"),
+        (H, "h = min(max(where(keep, h[t-1], h[t-2]) + x, 0), f)"),
     ),
     # almost a log of a sum of exponentials
     (
