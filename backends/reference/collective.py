@@ -35,13 +35,24 @@ def contract(frame: Frame, node: ir.Contract, index: Index) -> Tensor:
     number = {d: i for i, d in enumerate(every)}
     axes = [a for a in node.over if a not in number]
     total = frame.zeros(node.type)
+    args = sorted(node.args, key=lambda a: isinstance(a, ir.Copy))
     for at in indices(frame, axes, index):
         operands: list[Tensor | list[int]] = []
-        for arg in node.args:
-            operands.append(cast(frame.evaluate(arg, at), node.type.dtype))
-            operands.append([number[d] for d in arg.type.dims])
-        total = total + torch.einsum(*operands, [number[d] for d in node.type.dims])
+        for arg in args:
+            value = cast(frame.evaluate(arg, at), node.type.dtype)
+            # a weight of 0 for a later step, which may depend on this one
+            if _later(frame, axes, at) and not value.any():
+                break
+            operands += [value, [number[d] for d in arg.type.dims]]
+        else:
+            found = torch.einsum(*operands, [number[d] for d in node.type.dims])
+            total = total + found
     return total
+
+
+def _later(frame: Frame, axes: Sequence[str], at: Index) -> bool:
+    """Whether a copy of time is at a later step than the one that is wanted."""
+    return any(a in frame.model.copies and at[a] > at.get(TIME, at[a]) for a in axes)
 
 
 def _entries(
@@ -57,12 +68,13 @@ def _entries(
     empty = torch.zeros([*frame.extents(kept), 0])
     values, masks = [cast(empty, dtype)], [cast(empty, "bool")]
     for at in indices(frame, [a for a in node.over if a not in dims], index):
-        value = cast(frame.evaluate(node.arg, at), dtype)
-        value = spread(value, node.arg.type.dims, dims, frame.bound.dims)
-        values.append(flatten(value, dims, over))
         mask = torch.tensor(True) if where is None else frame.evaluate(where, at)
-        mask = spread(mask, masked, dims, frame.bound.dims)
-        masks.append(flatten(mask, dims, over))
+        # what takes no part may be a later step that depends on this one
+        some = bool(mask.any())
+        value = frame.evaluate(node.arg, at) if some else frame.zeros(node.arg.type)
+        value = spread(cast(value, dtype), node.arg.type.dims, dims, frame.bound.dims)
+        values.append(flatten(value, dims, over))
+        masks.append(flatten(spread(mask, masked, dims, frame.bound.dims), dims, over))
     return torch.cat(values, -1), torch.cat(masks, -1), kept
 
 

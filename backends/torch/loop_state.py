@@ -227,6 +227,7 @@ def visible(m: Method, inner: Method, entries: list[Entry]) -> None:
         return
     seen, index = m.names.new("seen"), inner.bases["index"]
     m.need("time")
+    inner.seen = seen
     inner.line(f"{seen} = all_t.shape[1] - time + {index} + 1")
     at, runs = Atom(f"all_t[:, :{seen}]"), Atom(f"all_runs[:, :{seen}]")
     same = Binary("==", Atom(f"runs[:, {index}, None]"), runs)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from seqdsl.backends.torch.lines import WIDTH, layout
 from seqdsl.backends.torch.names import Names
-from seqdsl.backends.torch.python import Atom, Expr, call, one_line
+from seqdsl.backends.torch.python import Atom, Expr, Item, call, one_line
 from seqdsl.backends.torch.sizes import size_code
 from seqdsl.backends.torch.values import Value, ordered
 from seqdsl.diagnostics import UnsupportedError
@@ -58,7 +58,8 @@ class Method:
     """Statements of one method, and what the names of the model are in it.
 
     `in_time` is True where tensors have no time dimension: in `step` and in the body of
-    a loop along time.
+    a loop along time. There, `outer` is what was known before the loop, and `seen` how
+    many steps a copy of time has so far, where the loop makes copies of its own.
     """
 
     layer: Layer
@@ -76,6 +77,8 @@ class Method:
     current: str = ""
     making: bool = False
     looping: bool = False
+    outer: Mapping[Key, Value] = field(default_factory=dict[Key, Value])
+    seen: str = ""
 
     @property
     def model(self) -> ir.Model:
@@ -119,11 +122,23 @@ class Method:
         value = self.env.get(key)
         if key == ("position", TIME):
             self.needed["t"] = None
-        if value is None or not self.looping or TIME not in value.layout:
+        if value is None or not self.looping:
             return value
-        if key[0] in _WHOLE:
+        outside = self.seen and self.outer.get(key) is value
+        if TIME in value.layout and key[0] not in _WHOLE:
+            value = self._stepped(key, value)
+        return self._until_now(key, value) if outside else value
+
+    def _until_now(self, key: Key, value: Value) -> Value:
+        """Of copies of time made before the loop, what those made in it have as well."""
+        copies = (*self.model.copies, *([TIME] if key[0] == "copy" else []))
+        places = [i for i, n in enumerate(value.layout) if n in copies]
+        if not places:
             return value
-        return self._stepped(key, value)
+        cuts = [f":{self.seen}" if i in places else ":" for i in range(max(places) + 1)]
+        cut = value.at(Item(value.code, ", ".join(cuts)))
+        self.env[key] = cut
+        return cut
 
     def look(self, *key: str | int) -> Value:
         """The same for what must be known."""

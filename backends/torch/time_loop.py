@@ -47,6 +47,7 @@ def time_loop(body: Body, loop: TimeLoop, run: Run) -> None:
         indent=m.indent + 4,
         in_time=True,
         looping=True,
+        outer=m.env,
         env=dict(m.env),
         bases=dict(m.bases),
         zipped={},

@@ -11,17 +11,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from systems_case import (
-    EXACT,
     changed,
     linear,
     make,
     noise,
     numbers,
+    same,
+    seeded,
     shaken,
     std,
     stepped,
     strategies,
     text_of,
+    train,
     verdicts,
 )
 from torch import Tensor
@@ -63,7 +65,7 @@ def test_oracle_1_softmax_attention_over_every_prefix(scale: float) -> None:
     s = scale * (2 * torch.rand(2, 12, 2, dtype=torch.float64) - 1)
     v = noise(2, 12, 2, 3)
     for name, module in strategies(AAREN.AarenCell, CELL):
-        torch.testing.assert_close(module(s, v), attention(s, v), **EXACT, msg=name)
+        same(module(s, v), attention(s, v), name)
 
 
 @pytest.mark.parametrize("time", [1, 2, 7, 12, 19])
@@ -71,7 +73,7 @@ def test_oracle_2_every_strategy_agrees(time: int) -> None:
     s, v = 10 * noise(1, time, 2), noise(1, time, 2, 3)
     steps, _ = stepped(make(AAREN.AarenCell, **CELL), s, v)
     for name, module in strategies(AAREN.AarenCell, CELL, f"chunk:{time}"):
-        torch.testing.assert_close(module(s, v), steps, **EXACT, msg=name)
+        same(module(s, v), steps, name)
 
 
 def test_the_layer_is_attention_with_a_learned_query() -> None:
@@ -80,7 +82,7 @@ def test_the_layer_is_attention_with_a_learned_query() -> None:
     q = linear(layer.q, layer.start).view(2, 4)
     s = torch.einsum("hk,bthk->bth", q, linear(layer.k, x).view(2, 9, 2, 4)) / 2
     o = attention(s, linear(layer.v, x).view(2, 9, 2, 4)).flatten(2)
-    torch.testing.assert_close(layer(x), linear(layer.out, o), **EXACT)
+    same(layer(x), linear(layer.out, o))
 
 
 # ---- The monoid
@@ -121,17 +123,17 @@ def normalized(element: Element) -> tuple[float, float]:
     return (-torch.inf, 0.0) if u == 0 else (m + math.log(u), w / u)
 
 
-def same(a: Element, b: Element) -> bool:
+def alike(a: Element, b: Element) -> bool:
     return normalized(a) == pytest.approx(normalized(b), rel=1e-9, abs=1e-9)
 
 
 @settings(max_examples=20)
 @given(elements, elements, elements)
 def test_monoid_laws(a: Element, b: Element, c: Element) -> None:
-    assert same(continued(continued(a, b), c), continued(a, continued(b, c)))
-    assert same(continued(a, b), continued(b, a))
-    assert same(continued(a, NEUTRAL), a)
-    assert same(continued(NEUTRAL, a), a)
+    assert alike(continued(continued(a, b), c), continued(a, continued(b, c)))
+    assert alike(continued(a, b), continued(b, a))
+    assert alike(continued(a, NEUTRAL), a)
+    assert alike(continued(NEUTRAL, a), a)
 
 
 # ---- Near misses
@@ -142,7 +144,7 @@ def test_near_miss_1_a_maximum_that_starts_at_0_divides_0_by_0() -> None:
     s, v = noise(1, 5, 2) - 900, noise(1, 5, 2, 3)
     assert make(wrong.AarenCell, **CELL)(s, v).isnan().all()
     right = make(AAREN.AarenCell, **CELL)(s, v)
-    torch.testing.assert_close(right, attention(s, v), **EXACT)
+    same(right, attention(s, v))
 
 
 PER_TOKEN = """
@@ -190,7 +192,7 @@ def test_streaming_in_constant_memory() -> None:
         y, state = module.step(x[:, t], state=state)
         outputs.append(y)
         assert numbers(state) == 2 * (2 + 2)
-    torch.testing.assert_close(torch.stack(outputs, 1), module(x), **EXACT)
+    same(torch.stack(outputs, 1), module(x))
 
 
 def test_the_fold_is_the_last_step() -> None:
@@ -200,7 +202,7 @@ def test_the_fold_is_the_last_step() -> None:
     )
     fold = make(seqdsl.loads(text).Fold, D=4, heads=2)
     x = noise(2, 9, 4)
-    torch.testing.assert_close(fold(x), fold.out(x)[:, -1], **EXACT)
+    same(fold(x), fold.out(x)[:, -1])
 
 
 # ---- Published numbers
@@ -223,9 +225,8 @@ def test_tiny_training_finds_the_flagged_item() -> None:
         "    y = Aaren(linear(x, D) as inner, heads = heads)\n"
         "    output linear(y[t = last], [])\n"
     )
-    torch.manual_seed(0)
+    seeded(0)
     module = seqdsl.loads(text).Flagged(D=16, heads=2)
-    optimizer = torch.optim.Adam(module.parameters(), lr=1e-2)
     make_batch = torch.Generator().manual_seed(1)
 
     def batch(rows: int) -> tuple[Tensor, Tensor]:
@@ -234,11 +235,10 @@ def test_tiny_training_finds_the_flagged_item() -> None:
         flag = torch.nn.functional.one_hot(place, 20).float()
         return torch.stack([sign, flag], 2), sign[torch.arange(rows), place]
 
-    for _ in range(300):
+    def loss() -> Tensor:
         x, value = batch(32)
-        loss = torch.nn.functional.softplus(-module(x) * value).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        return torch.nn.functional.softplus(-module(x) * value).mean()
+
+    train(module, 300, loss, 1e-2)
     x, value = batch(500)
     assert (module(x).sign() == value).float().mean() > 0.95
