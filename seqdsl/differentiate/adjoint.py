@@ -28,13 +28,15 @@ affine, so that the analysis gives it a scan and the schedule runs it as any oth
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from seqdsl.differentiate.draft import Draft
 from seqdsl.differentiate.keep import Kept, keep
 from seqdsl.differentiate.normal import normal_form
-from seqdsl.differentiate.reverse import Gradients, reverse, smooth
+from seqdsl.differentiate.reverse import Reverse, smooth
 from seqdsl.differentiate.states import open_states
+from seqdsl.differentiate.untied import by_steps
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.names import fresh, names_of
@@ -90,21 +92,22 @@ def adjoint(
     """
     opened = open_states(model) if states else None
     forward = normal_form(model if opened is None else opened.model)
-    found = reverse(forward, _differentiable(forward) if wrt is None else wrt)
-    backward = _backward(forward, found)
-    kept = keep(forward, _read_by(backward, forward, found))
+    found = Reverse(Draft(forward), _differentiable(forward) if wrt is None else wrt)
+    found.run()
+    gradients = _gradients(found)
+    backward = _backward(found.draft, found.upstream.values(), gradients.values())
+    kept = keep(forward, _read_by(backward, found.draft))
     forward, names = _with_saved(forward, kept.saved)
     backward, saved = _from_saved(backward, names)
+    upstream = {o: i.name for o, i in found.upstream.items()}
     return Adjoint(
         forward=forward,
         backward=backward,
         first={} if opened is None else opened.first,
         last={} if opened is None else opened.last,
-        upstream={
-            o: i.name for o, i in found.upstream.items() if i.name in backward.input
-        },
+        upstream={o: name for o, name in upstream.items() if name in backward.input},
         saved=saved,
-        gradients={n: g.name for n, g in found.gradient.items()},
+        gradients={name: output.name for name, output in gradients.items()},
         kept=kept,
     )
 
@@ -115,22 +118,35 @@ def _differentiable(model: ir.Model) -> list[str]:
     return names + [p.name for p in model.params if smooth(p.type) and not p.frozen]
 
 
-def _backward(forward: ir.Model, found: Gradients) -> ir.Model:
+def _gradients(found: Reverse) -> dict[str, ir.Output]:
+    """Outputs for all gradients that are wanted and not 0, by what they are of."""
+    outputs: dict[str, ir.Output] = {}
+    for name in found.wanted:
+        if name in found.here:
+            value = found.gradient(name)
+            whole = by_steps(found.draft, value, name)
+            outputs[name] = ir.Output(name=value.name, expr=whole, span=value.span)
+    return outputs
+
+
+def _backward(
+    draft: Draft, upstream: Iterable[ir.Input], outputs: Iterable[ir.Output]
+) -> ir.Model:
     """Everything that the gradients are computed from, nothing kept."""
-    outputs = tuple(
-        ir.Output(name=g.name, expr=g, span=g.span) for g in found.gradient.values()
-    )
+    forward = draft.model
     whole = replace(
         forward,
         name=f"{forward.name}_adjoint",
-        dims={**forward.dims, **found.dims.added},
-        inputs=(*forward.inputs, *found.upstream.values()),
-        equations=(*forward.equations, *found.equations),
-        states=(*forward.states, *found.states),
-        outputs=outputs,
+        dims={**forward.dims, **draft.dims.added},
+        inputs=(*forward.inputs, *upstream),
+        equations=(*forward.equations, *draft.equations.values()),
+        states=(*forward.states, *draft.states.values()),
+        outputs=tuple(outputs),
+        repeats=(*forward.repeats, *draft.mirrors.values()),
+        copies=(*forward.copies, *draft.copies),
     )
-    added = {e.name for e in found.equations} - {s.name for s in found.states}
-    return drop_unused(drop_aliases(whole, added))
+    plain = draft.equations.keys() - draft.states.keys()
+    return drop_unused(drop_aliases(whole, plain))
 
 
 def _roots(model: ir.Model) -> Iterator[ir.Node]:
@@ -144,13 +160,15 @@ def _roots(model: ir.Model) -> Iterator[ir.Node]:
         )
 
 
-def _read_by(backward: ir.Model, forward: ir.Model, found: Gradients) -> list[str]:
+def _read_by(backward: ir.Model, draft: Draft) -> list[str]:
     """Values of the forward pass that the gradients read themselves."""
-    own = {e.name for e in found.equations}
+    own = draft.equations
     exprs = [e.expr for e in backward.equations if e.name in own]
     exprs += [s.initial for s in backward.states if s.name in own]
+    exprs += [o.expr for o in backward.outputs]
+    exprs += [r.count for r in backward.repeats if isinstance(r.count, ir.Base)]
     reads = {r.name for e in exprs for r in references(e) if isinstance(r, ir.Ref)}
-    return [e.name for e in forward.equations if e.name in reads]
+    return [e.name for e in draft.model.equations if e.name in reads]
 
 
 def _with_saved(

@@ -6,8 +6,10 @@ the adjoint says them once, and a rule can decide which of them are kept.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
+from seqdsl.differentiate.copies import flatten_copies
+from seqdsl.differentiate.halting import unconditional
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.names import fresh, names_of
@@ -56,14 +58,16 @@ CHEAP = frozenset(
 
 
 def normal_form(model: ir.Model) -> ir.Model:
-    """`model` without `grad`s and calls, where outputs are names and so is what costs.
+    """`model` without `grad`s, calls and halting, all that costs under a name.
 
-    Raises `SpecError` (E0315) where a `grad` cannot be written out.
+    Raises `SpecError` (E0315) where a `grad` cannot be written out, `UnsupportedError`
+    for a state with a copy of time.
     """
     model = expand_grad(model)
     while model.calls:
         model = inline_calls(model, [c.name for c in model.calls])
-    return _Naming(drop_unused(model), names_of(model)).run()
+    model = flatten_copies(unconditional(drop_unused(model)))
+    return _Naming(model, names_of(model)).run()
 
 
 def costly(node: ir.Node) -> bool:
@@ -109,6 +113,9 @@ class _Naming:
 
     model: ir.Model
     taken: set[str]
+    known: dict[tuple[ir.Node, tuple[str, ...]], ir.Ref] = field(
+        default_factory=dict[tuple[ir.Node, tuple[str, ...]], ir.Ref]
+    )
 
     def run(self) -> ir.Model:
         """The model with names for the costly parts of its equations and outputs."""
@@ -139,10 +146,13 @@ class _Naming:
             bound = node.type.axes & frozenset(self.model.copies)
             if above is None or bound or not (costly(node) or _feeds(node, above)):
                 return node
-            name = fresh(f"{equation.name}_{_hint(node)}", self.taken)
-            part = replace(equation, name=name, expr=node, written=False)
-            found.append(replace(part, span=node.span))
-            return build.ref(name, node.type, node.span)
+            key = node, equation.scope
+            if key not in self.known:
+                name = fresh(f"{equation.name}_{_hint(node)}", self.taken)
+                part = replace(equation, name=name, expr=node, written=False)
+                found.append(replace(part, span=node.span))
+                self.known[key] = build.ref(name, node.type, node.span)
+            return self.known[key]
 
         whole = replace(equation, expr=named(equation.expr, None))
         return [*found, whole]

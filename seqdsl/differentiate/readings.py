@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from seqdsl.differentiate.broadcast import Dims, summed, typed
+from seqdsl.differentiate.broadcast import Dims
 from seqdsl.differentiate.vjp import Wanted, vjp
-from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
-from seqdsl.ir.types import BATCH, TIME, Type
 from seqdsl.ir.walk import children
 
 Leaf = ir.Ref | ir.Shift | ir.At | ir.Stack | ir.Copy
@@ -46,22 +44,3 @@ def readings(
     for child, own in zip(children(node), pulled, strict=True):
         if own is not None:
             yield from readings(child, own, around, dims, wanted)
-
-
-def gathered(reading: Reading, target: Type) -> ir.Node:
-    """The cotangent of a reading, summed over what its target does not vary along."""
-    ct = reading.ct
-    lost = reading.around - target.axes
-    missing = lost - ct.type.axes
-    if missing:
-        every = Type(ct.type.dtype, ct.type.dims, ct.type.axes | missing)
-        ct = typed(ct, every)
-    over = [d for d in ct.type.dims if d not in target.dims]
-    ct = summed(ct, [*sorted(lost, key=_order), *over])
-    if ct.type.dtype == "complex" and target.dtype != "complex":
-        ct = build.map_("real", ct)
-    return ct
-
-
-def _order(axis: str) -> tuple[int, str]:
-    return {BATCH: 0, TIME: 1}.get(axis, 2), axis

@@ -3,41 +3,30 @@
 What an equation reads at `[t-1]` hands its gradient to a step earlier. That gradient,
 `d_h_prev` for `h[t-1]`, is a state which the gradient of `h` reads at `[t+1]`: outside
 the sequence it is the gradient of the final state, and its value at the first step is
-the gradient of the initial state.
+the gradient of the initial state. A `repeat` is walked from its end in the same way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 from seqdsl.diagnostics import UnsupportedError
-from seqdsl.differentiate.broadcast import Dims, add, fit, placed, typed
-from seqdsl.differentiate.contractions import contracted
-from seqdsl.differentiate.normal import costly
-from seqdsl.differentiate.readings import Leaf, Reading, gathered, readings
+from seqdsl.differentiate.broadcast import ZERO, add, fit, select, spread, typed
+from seqdsl.differentiate.draft import Draft
+from seqdsl.differentiate.ends import at_last_step, outside, within
+from seqdsl.differentiate.gather import Share, gather
+from seqdsl.differentiate.readings import Leaf, readings
+from seqdsl.differentiate.relocate import Relocation, mirrors, swapped
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
-from seqdsl.ir.names import fresh, names_of
-from seqdsl.ir.types import BATCH, TIME, Type
+from seqdsl.ir.types import TIME, Type
 from seqdsl.ir.values import type_of
-from seqdsl.ir.walk import references, transform
+from seqdsl.ir.walk import references
 from seqdsl.source import Span
 
-
-@dataclass(frozen=True)
-class Gradients:
-    """Equations and states of the gradients, and what they mean.
-
-    `upstream` are the inputs that give the gradients of outputs, by output; `gradient`
-    is the value that holds the gradient of an input or parameter, by its name.
-    """
-
-    upstream: Mapping[str, ir.Input]
-    equations: tuple[ir.Equation, ...]
-    states: tuple[ir.State, ...]
-    gradient: Mapping[str, ir.Ref]
-    dims: Dims
+Place = tuple[str, str, int]
+"""A value read at another step: its name, the axis, and how many steps away."""
 
 
 def smooth(type_: Type) -> bool:
@@ -45,242 +34,191 @@ def smooth(type_: Type) -> bool:
     return type_.dtype in ("float", "complex")
 
 
-def reverse(model: ir.Model, wanted: Collection[str]) -> Gradients:
-    """Gradients of the inputs and parameters `wanted` of a model in normal form."""
-    return _Reverse(model, wanted).run()
-
-
 @dataclass
-class _Reverse:
-    model: ir.Model
+class Reverse:
+    """The gradients of the inputs and parameters `wanted` of a draft's model.
+
+    `upstream` are the inputs that give the gradients of outputs, by output, and `names`
+    the names of the gradients of values; those in `here` are not 0.
+    """
+
+    draft: Draft
     wanted: Collection[str]
-    found: dict[str, list[Reading]] = field(default_factory=dict[str, list[Reading]])
+    here: dict[str, list[Share]] = field(default_factory=dict[str, list[Share]])
+    away: dict[Place, list[Share]] = field(default_factory=dict[Place, list[Share]])
+    ends: dict[Place, list[Share]] = field(default_factory=dict[Place, list[Share]])
     todo: list[str] = field(default_factory=list[str])
-    carries: dict[tuple[str, str, int], str] = field(
-        default_factory=dict[tuple[str, str, int], str]
-    )
-    added: list[ir.Equation] = field(default_factory=list[ir.Equation])
-    states: list[ir.State] = field(default_factory=list[ir.State])
+    carries: dict[Place, str] = field(default_factory=dict[Place, str])
 
     def __post_init__(self) -> None:
-        model = self.model
-        self.dims = Dims(model.dims, frozenset(model.copies))
-        self.taken = names_of(model) | {o.name for o in model.outputs}
+        model = self.draft.model
         self.active = influenced(model, self.wanted)
         named = (*model.input, *model.param, *model.equation)
-        self.names = {n: self._name(f"d_{n}") for n in named if n in self.active}
-        self.known = _known(model)
+        self.names = {n: self.draft.name(f"d_{n}") for n in named if n in self.active}
         self.upstream = {
             o.name: self._given(o) for o in model.outputs if self._hands(o)
         }
-
-    def _name(self, wanted: str) -> str:
-        return fresh(wanted.replace(".", "_"), self.taken)
+        self.moved = Relocation(self.draft, mirrors(self.draft))
 
     def _hands(self, output: ir.Output) -> bool:
         return smooth(output.expr.type) and self.reads(output.expr)
 
     def _given(self, output: ir.Output) -> ir.Input:
-        type_ = _per_sequence(output.expr.type)
-        return ir.Input(
-            name=self._name(f"g_{output.name}"), type=type_, span=output.span
-        )
+        type_ = output.expr.type
+        type_ = replace(type_, axes=self.draft.behind(type_.axes))
+        name = self.draft.name(f"g_{output.name}")
+        return ir.Input(name=name, type=type_, span=output.span)
 
     def reads(self, node: ir.Node) -> bool:
         """Whether something wanted influences `node`."""
-        return any(
-            isinstance(r, ir.Ref) and r.name in self.active for r in references(node)
-        )
-
-    def type(self, name: str) -> Type:
-        """The type of the gradient of `name`."""
-        return _per_sequence(type_of(self.model, name))
+        refs = (r for r in references(node) if isinstance(r, ir.Ref))
+        return any(r.name in self.active for r in refs)
 
     def gradient(self, name: str) -> ir.Ref:
         """The gradient of `name`, by reference."""
-        return build.ref(self.names[name], self.type(name))
+        return build.ref(self.names[name], self.draft.gradient_type(name))
 
     # ---- From what is read to its readers' gradients
 
-    def run(self) -> Gradients:
-        """All gradients that some output hands down."""
-        model = self.model
+    def run(self) -> None:
+        """Put the equations of all gradients into the draft."""
+        model = self.draft.model
         for output in model.outputs:
             if output.name in self.upstream:
                 given = self.upstream[output.name]
                 ct = build.ref(given.name, given.type, output.span)
-                self._read(output.expr, ct, given.type.axes)
+                self._hand_down(output.expr, ct, given.type.axes)
         while self.todo:
             name = self.todo.pop(0)
             if name in model.equation:
-                self._read(
-                    model.equation[name].expr, self.gradient(name), self.type(name).axes
-                )
-        order = [*model.equations[::-1], *model.params, *model.inputs]
-        for name in [o.name for o in order]:
-            if name in self.found:
-                self._define(name)
-        gradient = {n: self.gradient(n) for n in self.wanted if n in self.found}
-        return Gradients(
-            self.upstream, tuple(self.added), tuple(self.states), gradient, self.dims
-        )
+                ct = self.gradient(name)
+                self._hand_down(model.equation[name].expr, ct, ct.type.axes)
+        for named in (*model.equations[::-1], *model.params, *model.inputs):
+            if named.name in self.here:
+                self._define(named.name)
 
-    def _read(self, expr: ir.Node, ct: ir.Node, around: frozenset[str]) -> None:
-        """Hand the gradient `ct` to everything that `expr` reads."""
-        ct = fit(ct, expr, self.dims)
+    def _hand_down(self, expr: ir.Node, ct: ir.Node, around: frozenset[str]) -> None:
+        """Hand the gradient `ct` of `expr` to everything that `expr` reads."""
+        ct = fit(ct, expr, self.draft.dims)
         try:
-            found = list(readings(expr, ct, around, self.dims, self.reads))
+            for found in readings(expr, ct, around, self.draft.dims, self.reads):
+                name = source(found.leaf)
+                if name not in self.here:
+                    self.here[name] = []
+                    self.todo.append(name)
+                ct = self.draft.mentioned(found.ct)
+                share = Share(ct, found.around, found.leaf.type.dims)
+                self._take(name, found.leaf, share)
         except build.Issue as issue:
             raise UnsupportedError(f"no adjoint: {issue.message}") from None
-        for reading in found:
-            name = _source(reading.leaf)
-            if name not in self.found:
-                self.found[name] = []
-                self.todo.append(name)
-            self.found[name].append(reading)
-            if isinstance(reading.leaf, ir.Shift):
-                self._carry(reading.leaf)
 
-    def _carry(self, leaf: ir.Shift) -> None:
-        """A name for what `leaf` hands to another step; the first steps hand it on."""
-        name, axis, offset = _source(leaf), leaf.axis, leaf.offset
-        if (name, axis, offset) in self.carries:
+    def _take(self, name: str, leaf: Leaf, share: Share) -> None:
+        """Note a share of the gradient of `name`, seen from where it is wanted."""
+        match leaf:
+            case ir.Ref():
+                self.here[name].append(self._seen(share, self.moved))
+            case ir.Copy(copy=copy):
+                axes = {**self.moved.axes, **swapped(self.draft, copy)}
+                moved = Relocation(self.draft, axes)
+                self.here[name].append(self._seen(share, moved))
+            case ir.Shift(axis=axis, offset=offset):
+                place = name, axis, offset
+                self.away.setdefault(place, []).append(self._seen(share, self.moved))
+                self._carry(place)
+            case ir.At(axis=axis, index=index):
+                self._at(name, axis, index, self._seen(share, self.moved))
+            case ir.Stack(axis=axis, dim=dim):
+                seen = self._seen(share, self.moved)
+                step = build.map_("sub", self.draft.back(axis), build.const(1))
+                one = build.gather(spread(seen.ct, (dim,)), dim, step)
+                dims = tuple(d for d in share.dims if d != dim)
+                self.here[name].append(Share(one, seen.around, dims))
+
+    def _seen(self, share: Share, moved: Relocation) -> Share:
+        return replace(share, ct=moved.node(share.ct), around=moved.along(share.around))
+
+    def _carry(self, place: Place) -> None:
+        """A name for what is handed to another step, and what the first steps hand on."""
+        if place in self.carries:
             return
-        if axis != TIME:
-            raise UnsupportedError(
-                f"the adjoint of a repeat along `{axis}` is not made yet"
-            )
+        name, axis, offset = place
         far = "" if abs(offset) == 1 else str(abs(offset))
         wanted = f"{self.names[name]}_{'prev' if offset < 0 else 'next'}{far}"
-        self.carries[name, axis, offset] = self._name(wanted)
-        if name in self.model.state:
-            initial = self.model.state[name].initial
-            if self.reads(initial):
-                self._read(
-                    initial, self._outside(name, offset), self.type(name).axes - {TIME}
-                )
+        self.carries[place] = self.draft.name(wanted)
+        state = self.draft.model.state.get(name)
+        if state is not None and self.reads(state.initial):
+            type_ = self.draft.gradient_type(name)
+            carry = build.ref(self.carries[place], type_)
+            ct = outside(self.draft, carry, axis, offset)
+            self._hand_down(state.initial, ct, type_.axes - {self._back(axis)})
 
-    def _outside(self, name: str, offset: int) -> ir.Node:
-        """The gradient of what a shifted state reads outside the sequence."""
-        carry = build.ref(self.carries[name, TIME, offset], self.type(name))
-        if offset == -1:
-            return build.at(carry, TIME, build.const(0))
-        here = build.position(TIME, axis=True)
-        if offset < 0:
-            early = build.map_("lt", here, build.const(-offset))
-            return build.reduce("sum", carry, (TIME,), early)
-        return build.reduce(
-            "sum", carry, (TIME,), build.map_("not", self._inside(offset))
-        )
+    def _back(self, axis: str) -> str:
+        return axis if axis == TIME else self.draft.mirror(axis).axis
 
-    def _inside(self, offset: int) -> ir.Node:
-        """Whether the sequence has a step `offset` later."""
-        if not any(e.name == "inside" for e in self.added):
-            pass
-        raise UnsupportedError("not yet")
+    def _at(self, name: str, axis: str, index: ir.Node | None, share: Share) -> None:
+        """A read at one step of an axis; step 0 of a repeat is the initial value."""
+        if index is None:
+            self.ends.setdefault((name, axis, -1), []).append(share)
+        else:
+            index = self.moved.node(index)
+            self._only(name, within(self.draft, axis, index), share)
+        state = self.draft.model.state.get(name)
+        if state is None or axis == TIME or not self.reads(state.initial):
+            return
+        if index is None:
+            self._carry((name, axis, -1))
+            return
+        none = build.map_("eq", index, build.const(0))
+        ct = select(none, share.ct, ZERO)
+        self._hand_down(state.initial, ct, share.around)
+
+    def _only(self, name: str, condition: ir.Node, share: Share) -> None:
+        ct = select(condition, share.ct, ZERO)
+        self.here[name].append(replace(share, ct=ct))
 
     # ---- Equations
 
     def _define(self, name: str) -> None:
         """The equation of the gradient of `name`, and of what it gets from other steps."""
-        total: ir.Node | None = None
-        shifted: dict[tuple[str, int], list[Reading]] = {}
-        ends: list[Reading] = []
-        for reading in self.found[name]:
-            match reading.leaf:
-                case ir.Ref():
-                    total = add(total, gathered(reading, self.type(name)))
-                case ir.Shift(axis=axis, offset=offset):
-                    shifted.setdefault((axis, offset), []).append(reading)
-                case ir.At(axis=axis, index=None) if axis == TIME:
-                    ends.append(reading)
-                case _:
-                    raise UnsupportedError("the adjoint of this read is not made yet")
-        carried = (TIME, -1) in shifted
-        if ends and not carried:
-            raise UnsupportedError("not yet")
-        for (axis, offset), reads in shifted.items():
-            carry = self._carried(
-                name, axis, offset, reads, ends if offset == -1 else []
-            )
-            total = add(total, build.shift(carry, axis, -offset))
+        places = [p for p in self.carries if p[0] == name]
+        for place in self.ends:
+            if place[0] == name and place not in self.carries:
+                condition = at_last_step(self.draft, place[1])
+                for share in self.ends[place]:
+                    self._only(name, condition, share)
+        type_, span = self.draft.gradient_type(name), self._span(name)
+        hint = self.names[name]
+        total = gather(self.draft, self.here[name], type_, hint, span)
+        for place in places:
+            carry = build.ref(self.carries[place], type_)
+            axis, offset = place[1:]
+            step = -offset if axis == TIME else offset
+            total = add(total, build.shift(carry, self._back(axis), step))
         assert total is not None
-        place = len(self.added) - len(shifted)
-        self._add(self.names[name], total, self.type(name), name)
-        self.added.insert(place, self.added.pop())
+        scope = self.draft.scope_of(type_.axes)
+        self.draft.define(hint, total, type_, scope, span)
+        for place in places:
+            self._define_carry(place, type_, span)
 
-    def _carried(
-        self,
-        name: str,
-        axis: str,
-        offset: int,
-        reads: list[Reading],
-        ends: list[Reading],
-    ) -> ir.Ref:
-        """What the reads of `name` at one other step hand to it."""
-        type_ = self.type(name)
-        carry = self.carries[name, axis, offset]
-        here = self._sum(reads, type_)
-        self._add(carry, here, type_, name)
-        last = Type(type_.dtype, type_.dims, type_.axes - {axis})
-        initial = typed(self._sum(ends, last), last) if ends else _zero(type_)
-        self.states.append(
-            ir.State(
-                name=carry,
-                type=type_,
-                initial=initial,
-                carried=frozenset({axis}),
-                span=self._span(name),
-            )
-        )
-        return build.ref(carry, type_)
-
-    def _sum(self, reads: list[Reading], type_: Type) -> ir.Node:
-        total: ir.Node | None = None
-        for reading in reads:
-            total = add(total, gathered(reading, type_))
-        assert total is not None
-        return total
+    def _define_carry(self, place: Place, type_: Type, span: Span) -> None:
+        """What the reads of a value at one other step hand to it."""
+        carry, axis = self.carries[place], self._back(place[1])
+        here = gather(self.draft, self.away.get(place, []), type_, carry, span)
+        scope = self.draft.scope_of(type_.axes)
+        self.draft.define(carry, here or ZERO, type_, scope, span)
+        last = replace(type_, axes=type_.axes - {axis})
+        final = gather(self.draft, self.ends.get(place, []), last, carry, span)
+        initial = ZERO if final is None else typed(final, last)
+        self.draft.carry(carry, type_, axis, initial, span)
 
     def _span(self, name: str) -> Span:
-        model = self.model
+        model = self.draft.model
         named = model.equation.get(name) or model.input.get(name) or model.param[name]
         return named.span
 
-    def _add(self, name: str, expr: ir.Node, type_: Type, of: str) -> None:
-        span = self._span(of)
-        expr = transform(expr, lambda node: self.known.get(node, node))
-        expr = placed(typed(contracted(expr), type_), span)
-        self.added.append(ir.Equation(name=name, expr=expr, written=False, span=span))
 
-
-def _known(model: ir.Model) -> dict[ir.Node, ir.Node]:
-    """Names of the results that derivatives mention as they were computed."""
-    known: dict[ir.Node, ir.Node] = {}
-    for equation in model.equations:
-        type_ = type_of(model, equation.name)
-        halts = any(model.repeat[a].condition for a in equation.scope)
-        own = equation.expr.type
-        if costly(equation.expr) and not halts and own.dims == type_.dims:
-            known[equation.expr] = build.ref(equation.name, type_)
-    return known
-
-
-def _zero(type_: Type) -> ir.Node:
-    return build.const(0.0)
-
-
-def _per_sequence(type_: Type) -> Type:
-    """The type of the gradient of a value of `type_`.
-
-    What is the same for all sequences but changes along time gets a share from each
-    sequence, as sequences are not equally long.
-    """
-    extra = {BATCH} if TIME in type_.axes else set[str]()
-    return replace(type_, axes=type_.axes | extra)
-
-
-def _source(leaf: Leaf) -> str:
+def source(leaf: Leaf) -> str:
+    """The name of what is read."""
     ref = leaf if isinstance(leaf, ir.Ref) else leaf.arg
     assert isinstance(ref, ir.Ref)
     return ref.name

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -90,6 +92,21 @@ def run_adjoint(
     return outputs, {n: gradients[g] for n, g in found.gradients.items()}
 
 
+def by_key(found: Adjoint, gradients: Tensors) -> Tensors:
+    """Gradients of parameters by state-dict key, one for each step where untied."""
+    result: Tensors = {}
+    for name, value in gradients.items():
+        param = found.forward.param.get(name)
+        key = name if param is None else param.key
+        axes = re.findall(r"{(\w+)}", key)
+        for at in product(*map(range, value.shape[: len(axes)])):
+            own = key
+            for axis, i in zip(axes, at, strict=True):
+                own = own.replace(f"{{{axis}}}", str(i))
+            result[own] = value[at] if at else value
+    return result
+
+
 def adjoint_equals_autograd(subject: Subject, case: Case) -> None:
     """Against the compiled module: outputs, gradients of inputs and of parameters."""
     inputs, params = inputs_for(subject, case), subject.params(case.seed)
@@ -104,7 +121,6 @@ def adjoint_equals_autograd(subject: Subject, case: Case) -> None:
     found = adjoint(subject.model, states=False)
     ours, gradients = run_adjoint(subject, case, found, inputs, params, upstream)
     same({n: ours[n] for n in outputs}, outputs, "the forward pass", EXACT)
-    keys = {p.name: p.key for p in found.forward.params}
     got = {n: torch.zeros_like(v) for n, v in leaves.items()}
-    got |= {keys.get(n, n): v for n, v in gradients.items()}
+    got |= by_key(found, gradients)
     same(got, slopes(outputs, upstream, leaves), "the adjoint", EXACT)
