@@ -35,7 +35,7 @@ from seqdsl.differentiate.draft import Draft
 from seqdsl.differentiate.keep import Kept, keep
 from seqdsl.differentiate.normal import normal_form
 from seqdsl.differentiate.reverse import Reverse, smooth
-from seqdsl.differentiate.states import open_states
+from seqdsl.differentiate.states import open_states, per_segment
 from seqdsl.differentiate.untied import by_steps
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
@@ -77,21 +77,31 @@ class Adjoint:
 
 
 def adjoint(
-    model: ir.Model, wrt: Collection[str] | None = None, *, states: bool = True
+    model: ir.Model,
+    wrt: Collection[str] | None = None,
+    *,
+    states: bool = True,
+    segments: bool = False,
 ) -> Adjoint:
     """The adjoint of `model` for gradients of its inputs and parameters `wrt`.
 
     By default these are all that hold float or complex numbers and are not frozen, and
     the initial states. With `states`, states that are carried along time alone start
     from inputs and end as outputs; else they start as the spec says, and gradients go
-    on into that. Sub-layers are inlined. Segments need nothing else: every recurrence
-    of the adjoint stops where the forward one starts.
+    on into that. Sub-layers are inlined.
+
+    Every recurrence of the adjoint stops where the forward one starts, so packed
+    sequences need nothing else, unless something is per sequence (`per batch`, or a
+    state at an end): with `segments` it is per segment, and given and wanted at the
+    segment's first or last step. There must be a step.
 
     Raises `UnsupportedError` for what has no adjoint, such as an extern op, and
     `SpecError` (E0315) where a `grad` of the spec cannot be written out.
     """
     opened = open_states(model) if states else None
-    forward = normal_form(model if opened is None else opened.model)
+    if opened is not None:
+        model = opened.model
+    forward = normal_form(per_segment(model) if segments else model)
     found = Reverse(Draft(forward), _differentiable(forward) if wrt is None else wrt)
     found.run()
     gradients = _gradients(found)

@@ -17,6 +17,7 @@ from seqdsl.ir.walk import children, with_children
 from seqdsl.rewrite.drop_unused import drop_unused
 from seqdsl.rewrite.expand_grad import expand_grad
 from seqdsl.rewrite.inline import inline_calls
+from seqdsl.rewrite.widen_axes import widen_axes
 
 CHEAP = frozenset(
     [
@@ -66,7 +67,7 @@ def normal_form(model: ir.Model) -> ir.Model:
     model = expand_grad(model)
     while model.calls:
         model = inline_calls(model, [c.name for c in model.calls])
-    model = flatten_copies(unconditional(drop_unused(model)))
+    model = flatten_copies(unconditional(widen_axes(drop_unused(model))))
     return _Naming(model, names_of(model)).run()
 
 

@@ -59,7 +59,7 @@ class Relocation:
             case ir.Ref():
                 return self._read(node)
             case ir.Position(along=along):
-                return self._index(along)
+                return self._index(node, along)
             case ir.Copy(arg=arg, copy=copy):
                 inner = Relocation(self.draft, self._without((TIME,)))
                 read = inner.node(arg)
@@ -97,7 +97,9 @@ class Relocation:
         if inner & set(over):
             raise UnsupportedError("a sum over time inside of one over a copy of it")
 
-    def _index(self, along: str) -> ir.Node:
+    def _index(self, node: ir.Node, along: str) -> ir.Node:
+        if along not in self.axes:
+            return replace(node, type=self.types(node.type))
         if along in self.draft.model.repeat:
             return self.draft.back(along)
         return build.position(self.axes[along], axis=True)

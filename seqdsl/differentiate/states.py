@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from seqdsl.differentiate.broadcast import typed
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.names import fresh, names_of
@@ -57,6 +58,45 @@ def open_states(model: ir.Model) -> Opened:
         outputs=(*model.outputs, *outputs),
     )
     return Opened(opened, first, last)
+
+
+def per_segment(model: ir.Model) -> ir.Model:
+    """`model` with an input or output per segment where it has one per sequence.
+
+    An input `c` per batch becomes `c_steps` per step, of which the first step of each
+    segment is read; an output per batch becomes one per step, which does not change
+    along a segment. What is the same for a whole row is thus given to each of its
+    segments, and its gradient is the sum over the row; what is wanted of a row's last
+    segment stands at the last step, and its gradient belongs there.
+    """
+    taken = names_of(model) | {o.name for o in model.outputs}
+    inputs: list[ir.Input] = []
+    firsts: list[ir.Equation] = []
+    for given in model.inputs:
+        if given.type.axes == frozenset({BATCH}):
+            name, type_ = fresh(f"{given.name}_steps", taken), _per_step(given.type)
+            first = build.at(build.ref(name, type_), TIME, build.const(0), given.span)
+            firsts.append(
+                ir.Equation(name=given.name, expr=first, written=False, span=given.span)
+            )
+            given = replace(given, name=name, type=type_)
+        inputs.append(given)
+    outputs = (
+        replace(o, expr=typed(o.expr, _per_step(o.expr.type)))
+        if o.expr.type.axes == frozenset({BATCH})
+        else o
+        for o in model.outputs
+    )
+    return replace(
+        model,
+        inputs=tuple(inputs),
+        equations=(*firsts, *model.equations),
+        outputs=tuple(outputs),
+    )
+
+
+def _per_step(type_: Type) -> Type:
+    return replace(type_, axes=frozenset({BATCH, TIME}))
 
 
 def _at_an_end(state: ir.State) -> Type:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import product
 
 import torch
@@ -59,52 +60,88 @@ def slopes(
     return dict(zip(leaves, found, strict=True))
 
 
-def run_adjoint(
-    subject: Subject,
-    case: Case,
-    found: Adjoint,
-    inputs: Tensors,
-    params: Tensors,
-    upstream: Tensors,
-) -> tuple[Tensors, Tensors]:
-    """Outputs and gradients by name, forward and backward in the interpreter."""
-    batch, time = case.size
-    segments = case.segments() if case.runs else None
+@dataclass(frozen=True)
+class Pair:
+    """An adjoint run in the interpreter on one case: forward, then backward.
 
-    def run(model: ir.Model, given: Tensors) -> Tensors:
+    What is per sequence goes to every step and comes back from the last, or summed,
+    where the case has segments.
+    """
+
+    subject: Subject
+    case: Case
+    found: Adjoint
+    params: Tensors
+
+    def run(self, model: ir.Model, given: Tensors) -> Tensors:
+        """The outputs of one of the two models."""
+        batch, time = self.case.size
         return interpret(
             model,
-            options=subject.options,
-            params=params,
+            options=self.subject.options,
+            params=self.params,
             inputs=given,
-            segments=segments,
-            externs=subject.externs,
+            segments=self.case.segments() if self.case.runs else None,
+            externs=self.subject.externs,
             batch=batch,
             time=time,
         )
 
-    with torch.no_grad():
-        outputs = run(found.forward, inputs)
-        given = {n: v for n, v in inputs.items() if n in found.backward.input}
-        given |= {name: outputs[o] for name, o in found.saved.items()}
-        given |= {name: upstream[o] for o, name in found.upstream.items()}
-        gradients = run(found.backward, given)
-    return outputs, {n: gradients[g] for n, g in found.gradients.items()}
+    def both(self, inputs: Tensors, upstream: Tensors) -> tuple[Tensors, Tensors]:
+        """Outputs by name, and gradients by input or state-dict key."""
+        found, time = self.found, self.case.time
+        with torch.no_grad():
+            steps = {n: self._spread(n, v, time) for n, v in inputs.items()}
+            given = {
+                n if n in found.forward.input else f"{n}_steps": v
+                for n, v in steps.items()
+            }
+            outputs = self.run(found.forward, given)
+            given = {n: v for n, v in given.items() if n in found.backward.input}
+            given |= {name: outputs[o] for name, o in found.saved.items()}
+            for output, name in found.upstream.items():
+                given[name] = self._at_the_end(output, upstream[output], time)
+            gradients = self.run(found.backward, given)
+        by_value = {n: gradients[g] for n, g in found.gradients.items()}
+        ends = {n: v[:, -1] if self._per_row(n) else v for n, v in outputs.items()}
+        return ends, self._by_key(by_value, inputs)
 
+    def _per_row(self, output: str) -> bool:
+        declared = {o.name: o.expr.type for o in self.subject.model.outputs}
+        return (
+            bool(self.case.runs)
+            and output in declared
+            and declared[output].axes == {"batch"}
+        )
 
-def by_key(found: Adjoint, gradients: Tensors) -> Tensors:
-    """Gradients of parameters by state-dict key, one for each step where untied."""
-    result: Tensors = {}
-    for name, value in gradients.items():
-        param = found.forward.param.get(name)
-        key = name if param is None else param.key
-        axes = re.findall(r"{(\w+)}", key)
-        for at in product(*map(range, value.shape[: len(axes)])):
-            own = key
-            for axis, i in zip(axes, at, strict=True):
-                own = own.replace(f"{{{axis}}}", str(i))
-            result[own] = value[at] if at else value
-    return result
+    def _spread(self, name: str, value: Tensor, time: int) -> Tensor:
+        if name in self.found.forward.input:
+            return value
+        return value[:, None].expand(-1, time, *value.shape[1:])
+
+    def _at_the_end(self, output: str, value: Tensor, time: int) -> Tensor:
+        if not self._per_row(output):
+            return value
+        zeros = torch.zeros_like(value)[:, None].expand(-1, time - 1, *value.shape[1:])
+        return torch.cat([zeros, value[:, None]], 1)
+
+    def _by_key(self, gradients: Tensors, inputs: Tensors) -> Tensors:
+        """Gradients of parameters by state-dict key, one for each step where untied."""
+        result: Tensors = {}
+        for name, value in gradients.items():
+            param = self.found.forward.param.get(name)
+            if param is None:
+                whole = name in inputs
+                own = name if whole else name.removesuffix("_steps")
+                result[own] = value if whole else value.sum(1)
+                continue
+            axes = re.findall(r"{(\w+)}", param.key)
+            for at in product(*map(range, value.shape[: len(axes)])):
+                key = param.key
+                for axis, i in zip(axes, at, strict=True):
+                    key = key.replace(f"{{{axis}}}", str(i))
+                result[key] = value[at] if at else value
+        return result
 
 
 def adjoint_equals_autograd(subject: Subject, case: Case) -> None:
@@ -118,9 +155,8 @@ def adjoint_equals_autograd(subject: Subject, case: Case) -> None:
     segments = case.segments() if case.runs else None
     outputs = caller.forward(inputs, segments, case.size)
     upstream = upstream_for(outputs, case)
-    found = adjoint(subject.model, states=False)
-    ours, gradients = run_adjoint(subject, case, found, inputs, params, upstream)
+    found = adjoint(subject.model, states=False, segments=bool(case.runs))
+    ours, gradients = Pair(subject, case, found, params).both(inputs, upstream)
     same({n: ours[n] for n in outputs}, outputs, "the forward pass", EXACT)
-    got = {n: torch.zeros_like(v) for n, v in leaves.items()}
-    got |= by_key(found, gradients)
+    got = {n: torch.zeros_like(v) for n, v in leaves.items()} | gradients
     same(got, slopes(outputs, upstream, leaves), "the adjoint", EXACT)
