@@ -25,16 +25,12 @@ def _rule(node: ir.Node) -> ir.Node:
     if isinstance(arg, ir.Contract) and not set(arg.over) & set(over):
         return build.contract(arg.args, (*over, *arg.over), node.span)
     factors = list(_factors(arg))
-    if len(factors) < 2 or _rounds(node, factors):
+    # A product may be declared to vary along an axis that no factor has.
+    held = frozenset[str]().union(*(f.type.axes for f in factors))
+    if len(factors) < 2 or not arg.type.axes <= held:
         return node
-    return build.contract(factors, over, node.span)
-
-
-def _rounds(node: ir.Reduce, factors: list[ir.Node]) -> bool:
-    """Whether the product has a dtype or dims that a contraction would not have."""
-    product = build.contract(factors, node.over)
-    same = product.type.dtype == node.type.dtype
-    return not same or product.type.dims != node.type.dims
+    product = build.contract(factors, over, node.span)
+    return product if product.type == node.type else node
 
 
 def _factors(node: ir.Node) -> Iterator[ir.Node]:

@@ -68,7 +68,8 @@ def normal_form(model: ir.Model) -> ir.Model:
     while model.calls:
         model = inline_calls(model, [c.name for c in model.calls])
     model = flatten_copies(unconditional(widen_axes(drop_unused(model))))
-    return _Naming(model, names_of(model)).run()
+    # Claims about monoids are of the equations as they were written.
+    return _Naming(replace(model, monoids=()), names_of(model)).run()
 
 
 def costly(node: ir.Node) -> bool:

@@ -23,13 +23,19 @@ def drop_unused(model: ir.Model) -> ir.Model:
         needed.add(name)
         for expr in _definition(model, name):
             todo.extend(_reads(expr))
-    return replace(
+    kept = replace(
         model,
         equations=tuple(e for e in model.equations if e.name in needed),
         states=tuple(s for s in model.states if s.name in needed),
         calls=tuple(c for c in model.calls if c.name in needed),
         monoids=tuple(m for m in model.monoids if needed.issuperset(m.states)),
     )
+    inside = {a for part in (*kept.equations, *kept.calls) for a in part.scope}
+    # A loop in which nothing is left has nothing to stop.
+    repeats = (
+        r if r.axis in inside else replace(r, condition=None) for r in model.repeats
+    )
+    return replace(kept, repeats=tuple(repeats))
 
 
 def _reads(expr: ir.Node) -> Iterator[str]:

@@ -219,7 +219,12 @@ MUTANTS = {
     "any shape taken": Mutant(_forward(_takes_anything), ("bad_calls_are_refused",)),
     "an empty sequence refused": Mutant(_forward(_fails_on_nothing), ("no_steps",)),
     "gradients of the input stopped": Mutant(
-        _forward(_detached), ("gradients_equal_reference", "finite_differences")
+        _forward(_detached),
+        (
+            "gradients_equal_reference",
+            "finite_differences",
+            "adjoint_equals_autograd",
+        ),
     ),
     "gradients stopped in packed calls": Mutant(
         _forward(_detached_when_packed), ("packed_gradients_equal_reference",)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from seqdsl.diagnostics import UnsupportedError
+from seqdsl.differentiate.adjoint import adjoint
 from seqdsl.testing.subject import Subject
 from seqdsl.testing.traits import all_nodes
 
@@ -39,6 +41,15 @@ def smooth(subject: Subject) -> str | None:
         return "it holds gradients back on purpose"
     if subject.traits.externs:
         return "it calls extern ops"
+    return never(subject)
+
+
+def differentiable(subject: Subject) -> str | None:
+    """Layers without an adjoint are excused, in its own words."""
+    try:
+        adjoint(subject.model)
+    except UnsupportedError as error:
+        return f"it has no adjoint: {error}"
     return never(subject)
 
 

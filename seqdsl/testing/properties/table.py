@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from seqdsl.testing.cases import VALUES, Case, cases
 from seqdsl.testing.properties import (
+    adjoints,
     excuses,
     gradients,
     modules,
@@ -235,6 +236,14 @@ PROPERTIES: tuple[Property, ...] = (
         gradients.double_backward_equals_reference,
         cases(most=3, rows=2),
         excuses.never,
+        cost=4,
+    ),
+    Property(
+        "adjoint_equals_autograd",
+        "the adjoint model computes the gradients of the module",
+        adjoints.adjoint_equals_autograd,
+        st.one_of(cases(most=3, rows=2), cases(most=3, rows=2, segments=True)),
+        excuses.differentiable,
         cost=4,
     ),
     Property(
