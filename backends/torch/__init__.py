@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from seqdsl.analysis import analyze
 from seqdsl.backends.torch.lower import lower
 from seqdsl.backends.torch.module import Artifact
 from seqdsl.backends.torch.render import render
 from seqdsl.ir import nodes as ir
+from seqdsl.schedule.choose import require, wish_of
 
 __all__ = ["Artifact", "compile_model"]
 
@@ -13,13 +15,14 @@ __all__ = ["Artifact", "compile_model"]
 def compile_model(model: ir.Model, *, strategy: str = "auto") -> Artifact:
     """A file that computes `model` with torch alone.
 
-    `strategy` is `auto` or `loop`: a recurrence runs step by step. Raises
-    `UnsupportedError` for another strategy and for what `unsupported.py` lists.
+    `strategy` is `auto` or one that all recurrences follow which have it. Raises
+    `CallError` for a strategy that does not exist, `SpecError` for one that no recurrence
+    of the layer has because all are sequential, and `UnsupportedError` for one that none
+    has for another reason, and for what `unsupported.py` lists.
     """
-    from seqdsl.diagnostics import UnsupportedError
-
-    if strategy not in ("auto", "loop"):
-        raise UnsupportedError(f"the torch backend has no strategy `{strategy}`")
-    module = lower(model)
+    wish = wish_of(strategy)
+    if wish.strategy not in ("auto", "loop"):
+        require(analyze(model).verdicts, wish, model.name)
+    module = lower(model, wish)
     name = f"{model.name.lower()}.py"
     return Artifact({name: render(module)}, name, module.main)

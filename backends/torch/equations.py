@@ -21,7 +21,16 @@ from seqdsl.backends.torch.values import Value, align, ordered
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import TIME
 from seqdsl.ir.walk import subtree
-from seqdsl.schedule.plan import Assign, Call, DepthLoop, Step, TimeLoop, walk
+from seqdsl.schedule.forms import nodes_of
+from seqdsl.schedule.plan import (
+    Assign,
+    Call,
+    DepthLoop,
+    Parallel,
+    Step,
+    TimeLoop,
+    walk,
+)
 
 
 def assign(m: Method, equation: ir.Equation, later: tuple[Step, ...]) -> None:
@@ -138,6 +147,8 @@ def exprs_of(step: Step) -> Iterator[ir.Node]:
             yield from (arg for _, arg in site.args)
         case TimeLoop(hoisted=hoisted):
             yield from (e.expr for e in hoisted)
+        case Parallel(form=form):
+            yield from nodes_of(form)
         case DepthLoop(repeat=repeat):
             if repeat.condition is not None:
                 yield repeat.condition

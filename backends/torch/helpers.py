@@ -10,7 +10,7 @@ from pathlib import Path
 import seqdsl.runtime
 
 _FOLDER = Path(__file__).with_name("carried")
-_FILES = ("calling", "along_time", "masked", "dims")
+_FILES = ("calling", "along_time", "masked", "dims", "scan", "monoids", "matrices")
 
 
 @cache
@@ -38,6 +38,8 @@ def _defined(node: ast.stmt) -> list[str]:
         case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
             return [name]
         case ast.Assign(targets=[ast.Name(id=name)]) if name != "__all__":
+            return [name]
+        case ast.AnnAssign(target=ast.Name(id=name)):
             return [name]
         case _:
             return []

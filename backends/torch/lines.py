@@ -49,7 +49,8 @@ def layout(
             brackets = "[]" if square else "()"
             listed = [("", item) for item in items]
             opened = f"{pad}{head}{brackets[0]}"
-            return _spread(opened, listed, f"{brackets[1]}{tail}", indent)
+            single = len(items) == 1 and not square
+            return _spread(opened, listed, f"{brackets[1]}{tail}", indent, single)
         case Item(value=value, index=index):
             return _suffixed(head, value, f"[{index}]{tail}", indent, bracketed)
         case Attribute(value=value, name=name):
@@ -104,16 +105,20 @@ def _parenthesized(head: str, expr: Expr, tail: str, indent: int) -> list[str]:
 
 
 def _spread(
-    opened: str, items: Sequence[tuple[str, Expr]], closed: str, indent: int
+    opened: str,
+    items: Sequence[tuple[str, Expr]],
+    closed: str,
+    indent: int,
+    single: bool = False,
 ) -> list[str]:
-    """Items on the next line, or on lines of their own."""
+    """Items on the next line, or on lines of their own; `single`: a tuple of one."""
     pad = " " * indent
-    together = f"{pad}    {joined(items)}"
+    together = f"{pad}    {joined(items)}{',' if single else ''}"
     if len(together) <= WIDTH:
         return [opened, together, f"{pad}{closed}"]
     inside: list[str] = []
     for lead, item in items:
-        alone = len(items) == 1 and isinstance(item, Binary)
+        alone = len(items) == 1 and isinstance(item, Binary) and not single
         comma = "" if alone else ","
         keyword = isinstance(item, Binary | Unary) and bool(lead)
         inside += layout(lead, item, comma, indent + 4, bracketed=not keyword)

@@ -38,7 +38,7 @@ def carried_entries(body: Body, loop: TimeLoop, names: frozenset[str]) -> list[E
     known = {e.owner for e in found}
     for name in loop.carried:
         if loop.direction == "backward" and name not in known:
-            found.append(_later(body.m.model, name))
+            found.append(later_entry(body.m.model, name))
     return found
 
 
@@ -53,7 +53,7 @@ def copied_in(loop: TimeLoop) -> frozenset[Key]:
     )
 
 
-def _later(model: ir.Model, name: str) -> Entry:
+def later_entry(model: ir.Model, name: str) -> Entry:
     """What a backward loop carries of a state: as many steps as it looks ahead."""
     reads = [
         node.offset
@@ -91,7 +91,7 @@ def start(body: Body, inside: Body, entry: Entry, loop: TimeLoop) -> None:
     if deep:
         name = m.names.new(f"{entry.key}_all")
     if loop.direction == "backward":
-        first: Expr = _initial(body, entry)
+        first: Expr = whole_initial(body, entry)
     else:
         first = begun(body, entry, deep)
     m.write(f"{name} = ", first)
@@ -112,7 +112,7 @@ def begun(body: Body, entry: Entry, deep: bool = False) -> Expr:
     return call(reset, 'state["t"] == 0', code, outside(body, entry))
 
 
-def _initial(body: Body, entry: Entry) -> Expr:
+def whole_initial(body: Body, entry: Entry) -> Expr:
     """The initial value of a state, of full extent."""
     m = body.m
     state = m.model.state[entry.owner]

@@ -25,6 +25,7 @@ from seqdsl.rewrite.drop_unused import drop_unused
 from seqdsl.rewrite.expand_grad import expand_grad
 from seqdsl.rewrite.fold_conditions import fold_conditions
 from seqdsl.rewrite.inline import inline_calls
+from seqdsl.schedule.choose import LOOP, Wish
 from seqdsl.schedule.make import plan, plan_step
 from seqdsl.schedule.plan import Plan
 
@@ -33,13 +34,15 @@ _METHODS = frozenset(
 )
 
 
-def lower(model: ir.Model) -> TorchModule:
+def lower(model: ir.Model, wish: Wish = LOOP) -> TorchModule:
     """The file that computes `model`: its class and those of its sub-layers.
+
+    `wish` says how recurrences run.
 
     Raises `SpecError` where no order of steps computes the layer (E0310) and
     `UnsupportedError` for what this backend has no form of.
     """
-    writer = _Writer()
+    writer = _Writer(wish)
     main = writer.add(model)
     classes = tuple(writer.classes)
     body = "\n".join(line for c in classes for m in c.methods for line in m)
@@ -96,7 +99,7 @@ Prepared = dict[int, tuple[ir.Model, Plan]]
 """Plans by the identity of the model that was asked for, or that was made of it."""
 
 
-def prepare(model: ir.Model, known: Prepared | None = None) -> Plan:
+def prepare(model: ir.Model, wish: Wish = LOOP, known: Prepared | None = None) -> Plan:
     """The plan of `model` as this backend runs it: gradients and sampling inlined.
 
     Its sub-layers are prepared too: what they remember decides what a caller keeps.
@@ -109,11 +112,12 @@ def prepare(model: ir.Model, known: Prepared | None = None) -> Plan:
     while sampling := _sampling_calls(model):
         model = inline_calls(model, sampling)
     check_supported(model)
-    planned = plan(drop_unused(model))
+    planned = plan(drop_unused(model), wish)
     used = drop_unused(planned.model)
-    planned = planned if used == planned.model else plan(used)
+    planned = planned if used == planned.model else plan(used, wish)
     instances = tuple(
-        replace(i, model=prepare(i.model, known).model) for i in planned.model.instances
+        replace(i, model=prepare(i.model, wish, known).model)
+        for i in planned.model.instances
     )
     result = replace(planned, model=replace(planned.model, instances=instances))
     known[id(asked)] = (asked, result)
@@ -140,6 +144,7 @@ def _samples(model: ir.Model) -> bool:
 class _Writer:
     """Classes written so far; equal layers share one."""
 
+    wish: Wish
     classes: list[TorchClass] = field(default_factory=list[TorchClass])
     results: list[TorchResult] = field(default_factory=list[TorchResult])
     helpers: set[str] = field(default_factory=set[str])
@@ -155,7 +160,7 @@ class _Writer:
             if known is model or _same(known, model):
                 self.done[id(model)] = (model, name)
                 return name
-        prepared = prepare(model, self.prepared)
+        prepared = prepare(model, self.wish, self.prepared)
         inner = {id(i.model): self.add(i.model) for i in prepared.model.instances}
         name = self.names.new(model.name)
         self.done[id(model)] = (model, name)

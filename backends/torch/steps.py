@@ -6,8 +6,16 @@ from seqdsl.backends.torch.calls import apply
 from seqdsl.backends.torch.depth_loop import depth_loop
 from seqdsl.backends.torch.equations import assign
 from seqdsl.backends.torch.memory import Body
+from seqdsl.backends.torch.parallel import parallel
 from seqdsl.backends.torch.time_loop import time_loop
-from seqdsl.schedule.plan import Assign, Call, DepthLoop, Step, TimeLoop
+from seqdsl.schedule.plan import (
+    Assign,
+    Call,
+    DepthLoop,
+    Parallel,
+    Step,
+    TimeLoop,
+)
 
 
 def run(body: Body, steps: tuple[Step, ...]) -> None:
@@ -22,3 +30,5 @@ def run(body: Body, steps: tuple[Step, ...]) -> None:
                 time_loop(body, step, run)
             case DepthLoop():
                 depth_loop(body, step, run)
+            case Parallel():
+                parallel(body, step)

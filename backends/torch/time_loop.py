@@ -174,6 +174,8 @@ def _collect(
         if loop.direction == "backward":
             source = Item(source, "::-1")
         like = inner.bases[carry.key] if carry is not None else "state"
-        code = call(m.helper("_stack"), source, like, *m.extents(rest))
+        kind = "torch.bool" if value.dtype == "bool" else None
+        keywords = {} if kind is None else {"dtype": kind}
+        code = call(m.helper("_stack"), source, like, *m.extents(rest), **keywords)
         m.write(f"{name} = ", code)
         m.env[key] = Value(Atom(name), (BATCH, TIME, *rest), value.dtype)

@@ -40,6 +40,23 @@ def analyze(model: ir.Model) -> Analyzed:
 def _analyze(model: ir.Model, known: dict[int, Analyzed]) -> Analyzed:
     """`known` remembers sub-layers by identity: each is analyzed once."""
     model = _inlined(expand_grad(model))
+    verdicts = list(own_verdicts(model))
+    inner: dict[str, ir.Model] = {}
+    for instance in model.instances:
+        found = known.get(id(instance.model))
+        if found is None:
+            found = known[id(instance.model)] = _analyze(instance.model, known)
+        verdicts.extend(_inside(instance, found))
+        inner[instance.name] = found.model
+        inner |= {f"{instance.name}.{k}": m for k, m in found.inner.items()}
+    return Analyzed(model, tuple(verdicts), inner)
+
+
+def own_verdicts(model: ir.Model) -> tuple[Verdict, ...]:
+    """The verdicts of a layer without those of its sub-layers.
+
+    In `model` gradients are written out and calls inlined that a recurrence goes through.
+    """
     edges = edges_of(model)
     verdicts: list[Verdict] = []
     for axis in (TIME, *(r.axis for r in model.repeats)):
@@ -55,15 +72,7 @@ def _analyze(model: ir.Model, known: dict[int, Analyzed]) -> Analyzed:
         verdicts = [*lags(model, edges, axis, verdicts), *verdicts]
     order = {e.name: i for i, e in enumerate(model.equations)}
     verdicts.sort(key=lambda v: min(order.get(s, -1) for s in v.recurrence.states))
-    inner: dict[str, ir.Model] = {}
-    for instance in model.instances:
-        found = known.get(id(instance.model))
-        if found is None:
-            found = known[id(instance.model)] = _analyze(instance.model, known)
-        verdicts.extend(_inside(instance, found))
-        inner[instance.name] = found.model
-        inner |= {f"{instance.name}.{k}": m for k, m in found.inner.items()}
-    return Analyzed(model, tuple(verdicts), inner)
+    return tuple(verdicts)
 
 
 def _with_modes(

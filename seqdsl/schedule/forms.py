@@ -73,6 +73,7 @@ class MonoidScan:
     monoid: Monoid
     leaf: tuple[ir.Node, ...]
     entries: str | None
+    dims: Mapping[str, Size] = field(default_factory=dict[str, Size])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,3 +157,43 @@ class Newton:
 
 
 Form = DiagonalScan | MatrixScan | MonoidScan | Products | Newton
+
+
+def computed(form: Form) -> tuple[str, ...]:
+    """Names of the values that a form makes."""
+    match form:
+        case DiagonalScan(state=state):
+            return (state,)
+        case Products(reads=reads):
+            return tuple(r.name for r in reads)
+        case MatrixScan(states=states) | MonoidScan(states=states):
+            return states
+        case Newton(states=states):
+            return states
+
+
+def nodes_of(form: Form) -> tuple[ir.Node, ...]:
+    """All that a form reads."""
+    match form:
+        case DiagonalScan(coefficient=a, offset=b):
+            return tuple(n for n in (a, b) if n is not None)
+        case MatrixScan(blocks=blocks, offsets=offsets):
+            return (*(b.weight for b in blocks), *offsets.values())
+        case MonoidScan(leaf=leaf):
+            return leaf
+        case Products():
+            sides = [n for e in form.erases for n in (e.left, e.right)]
+            sides += [n for w in form.writes for n in (w.key, w.value)]
+            kept = [d.coefficient for d in form.decays]
+            return (*kept, *sides, *(r.query for r in form.reads))
+        case Newton():
+            return ()
+
+
+def dims_of(form: Form) -> Mapping[str, Size]:
+    """Extents of the dims that only the nodes of a form have."""
+    match form:
+        case MatrixScan(dims=dims) | MonoidScan(dims=dims) | Products(dims=dims):
+            return dims
+        case DiagonalScan() | Newton():
+            return {}

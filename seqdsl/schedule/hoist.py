@@ -10,7 +10,15 @@ from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import TIME
 from seqdsl.ir.walk import children, subtree, with_children
 from seqdsl.schedule.dependence import names_in
-from seqdsl.schedule.plan import Assign, Call, DepthLoop, Step, TimeLoop, defined
+from seqdsl.schedule.plan import (
+    Assign,
+    Call,
+    DepthLoop,
+    Parallel,
+    Step,
+    TimeLoop,
+    defined,
+)
 
 _POINTWISE = frozenset(
     [
@@ -50,6 +58,8 @@ def hoist(steps: tuple[Step, ...], taken: frozenset[str]) -> tuple[Step, ...]:
                 return _hoist_loop(step, used)
             case DepthLoop(body=body):
                 return replace(step, body=tuple(outside(s) for s in body))
+            case Parallel(loop=loop):
+                return replace(step, loop=_hoist_loop(loop, used))
             case Assign() | Call():
                 return step
 
@@ -84,7 +94,7 @@ class _Hoister:
                 body = tuple(self.step(s) for s in body)
                 self.axes = outer
                 return replace(step, body=body)
-            case Call() | TimeLoop():
+            case Call() | TimeLoop() | Parallel():
                 return step
 
     def take(self, node: ir.Node, equation: ir.Equation) -> ir.Node:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from seqdsl.ir import nodes as ir
 from seqdsl.rewrite.inline import inline_calls
 from seqdsl.rewrite.name_convs import name_convs
+from seqdsl.schedule.choose import LOOP, Wish, in_parallel
 from seqdsl.schedule.dependence import dependences
 from seqdsl.schedule.hoist import hoist
 from seqdsl.schedule.loops import order
 from seqdsl.schedule.plan import Call, Plan, Step, TimeLoop, walk
 
 
-def plan(model: ir.Model) -> Plan:
+def plan(model: ir.Model, wish: Wish = LOOP) -> Plan:
     """The loops in which the equations of `model` run, for whole sequences.
+
+    `wish` says which of them run in a parallel form instead.
 
     Calls that would stand in a loop along time are inlined, so that their state-free
     parts can leave it. Raises `SpecError` (E0310) for a circle that no loop carries.
@@ -33,7 +38,8 @@ def plan(model: ir.Model) -> Plan:
             *model.repeat,
         ]
     )
-    return Plan(model=model, steps=hoist(steps, taken))
+    chosen = in_parallel(Plan(model=model, steps=steps), wish)
+    return replace(chosen, steps=hoist(chosen.steps, taken))
 
 
 def plan_step(model: ir.Model) -> Plan:

@@ -1,7 +1,8 @@
 """In which loops a layer's equations run: `plan(model)`, the first thing a backend asks.
 
 A plan names no target. Whatever can be computed for the whole sequence at once stands
-outside any loop along time; a `TimeLoop` holds only what a recurrence needs.
+outside any loop along time; a `TimeLoop` holds only what a recurrence needs, and a
+`Parallel` step stands for a loop that is not run as one.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from seqdsl.ir import nodes as ir
+from seqdsl.schedule.forms import Form, computed
 
 Direction = Literal["forward", "backward"]
 
@@ -56,7 +58,18 @@ class DepthLoop:
     body: tuple[Step, ...]
 
 
-Step = Assign | Call | TimeLoop | DepthLoop
+@dataclass(frozen=True, kw_only=True)
+class Parallel:
+    """Compute the states of `loop` at all steps at once, in the form `form`.
+
+    Whatever else `loop` computes follows as steps of its own, where it is needed.
+    """
+
+    loop: TimeLoop
+    form: Form
+
+
+Step = Assign | Call | TimeLoop | DepthLoop | Parallel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +90,7 @@ def walk(steps: tuple[Step, ...]) -> Iterator[Step]:
         match step:
             case TimeLoop(body=body) | DepthLoop(body=body):
                 yield from walk(body)
-            case Assign() | Call():
+            case Assign() | Call() | Parallel():
                 pass
 
 
@@ -89,5 +102,7 @@ def defined(steps: tuple[Step, ...]) -> Iterator[str]:
                 yield equation.name
             case Call(call=call):
                 yield call.name
+            case Parallel(form=form):
+                yield from computed(form)
             case TimeLoop() | DepthLoop():
                 pass

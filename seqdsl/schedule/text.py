@@ -7,7 +7,24 @@ from typing import assert_never
 
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.text import node_text
-from seqdsl.schedule.plan import Assign, Call, DepthLoop, Plan, Step, TimeLoop
+from seqdsl.schedule.forms import (
+    DiagonalScan,
+    Form,
+    MatrixScan,
+    MonoidScan,
+    Newton,
+    Products,
+    computed,
+)
+from seqdsl.schedule.plan import (
+    Assign,
+    Call,
+    DepthLoop,
+    Parallel,
+    Plan,
+    Step,
+    TimeLoop,
+)
 
 
 def plan_text(plan: Plan) -> str:
@@ -30,6 +47,8 @@ def _steps(steps: tuple[Step, ...], depth: int) -> Iterator[str]:
                     yield f"{margin}{_equation(equation)}  # hoisted"
                 yield f"{margin}for t {direction}, carrying {', '.join(carried)}:"
                 yield from _steps(step.body, depth + 1)
+            case Parallel(loop=loop, form=form):
+                yield f"{margin}{form_text(form, loop.direction)}"
             case DepthLoop(repeat=repeat, carried=carried):
                 yield f"{margin}for {_repeat(repeat)}, carrying {', '.join(carried)}:"
                 yield from _steps(step.body, depth + 1)
@@ -46,3 +65,30 @@ def _repeat(repeat: ir.Repeat) -> str:
     shown = node_text(count) if isinstance(count, ir.Base) else f"{count}"
     until = "" if repeat.condition is None else f" while {node_text(repeat.condition)}"
     return f"{repeat.axis} in {shown}{until}"
+
+
+def form_text(form: Form, direction: str) -> str:
+    """One line on a parallel form."""
+    name = ", ".join(computed(form))
+    match form:
+        case DiagonalScan(semiring=semiring, coefficient=a, offset=b):
+            how = "convolve with powers of" if form.filtered else f"scan {direction} in"
+            what = "" if form.filtered else f" {semiring}:"
+            return f"{name} = {how}{what} {_or(a, '1')} then {_or(b, '0')}"
+        case MatrixScan(semiring=semiring, lags=lags):
+            sizes = ", ".join(f"{s}[t-{k}]" for s, k in lags.items())
+            return f"{name} = scan {direction} of matrices in {semiring} over {sizes}"
+        case MonoidScan(monoid=monoid):
+            return f"{name} = scan {direction} of {monoid}s"
+        case Products(chunk=chunk, erases=erases, writes=writes):
+            rank = f"{len(erases)} erases, {len(writes)} writes"
+            states = ", ".join(form.states)
+            return f"{name} = chunks of {chunk} {direction} of {states}: {rank}"
+        case Newton(iterations=iterations):
+            return f"{name} = newton {direction}, at most {iterations} iterations"
+        case _:
+            assert_never(form)
+
+
+def _or(node: ir.Node | None, otherwise: str) -> str:
+    return otherwise if node is None else node_text(node)

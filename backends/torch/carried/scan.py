@@ -1,0 +1,160 @@
+"""Recurrences along time at all steps at once, by scans."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["_RADIX", "_Scan", "_scan"]
+
+_RADIX = 16
+"""How many steps of a scan run one after another, for all blocks of steps at once."""
+
+_LANES = 8192
+"""A step of a scan that has fewer numbers is not worth an operation of its own."""
+
+
+def _scan_steps(
+    a: Tensor, b: Tensor, h: Tensor, out: Tensor | None, reverse: bool
+) -> Tensor:
+    """`h = a * h + b` step by step along dimension 1; `out` takes all steps."""
+    steps = [x.unbind(1) for x in (a, b)] + [() if out is None else out.unbind(1)]
+    order = range(b.shape[1])
+    for i in reversed(order) if reverse else order:
+        target = None if out is None else steps[2][i]
+        h = torch.addcmul(steps[1][i], steps[0][i], h, out=target)
+    return h
+
+
+def _scan_blocks(a: Tensor, b: Tensor, first: Tensor, reverse: bool) -> Tensor:
+    """`h = a * h[t-1] + b` at all steps; short ones as blocks side by side.
+
+    A first pass finds what each block does to whatever comes into it, a second one runs
+    it on what does.
+    """
+    time, lanes = b.shape[1], max(1, first.numel())
+    wanted = _LANES if b.device.type == "cpu" else 64 * _LANES
+    count = min(time // _RADIX, wanted // lanes)
+    out = torch.empty_like(b, memory_format=torch.contiguous_format)
+    if count < 2:
+        _scan_steps(a, b, first, out, reverse)
+        return out
+    whole = time - time % count
+    main = slice(time - whole, None) if reverse else slice(whole)
+    rest = slice(time - whole) if reverse else slice(whole, None)
+    # [batch, steps of a block, blocks, …]
+    blocks = [x[:, main].unflatten(1, (count, -1)).transpose(1, 2) for x in (a, b, out)]
+    ends = _scan_steps(
+        blocks[0], blocks[1], torch.zeros_like(blocks[1][:, 0]), None, reverse
+    )
+    factor = blocks[0].prod(1)
+    begins: list[Tensor] = []
+    h = first
+    for i in reversed(range(count)) if reverse else range(count):
+        begins.append(h)
+        h = torch.addcmul(ends[:, i], factor[:, i], h)
+    begin = torch.stack(begins[::-1] if reverse else begins, 1)
+    _scan_steps(blocks[0], blocks[1], begin, blocks[2], reverse)
+    _scan_steps(a[:, rest], b[:, rest], h, out[:, rest], reverse)
+    return out
+
+
+class _Scan(torch.autograd.Function):
+    """`h = a * h[t-1] + b` along dimension 1; the gradient is a scan the other way."""
+
+    @staticmethod
+    def forward(a: Tensor, b: Tensor, first: Tensor, reverse: bool) -> Tensor:
+        if torch.compiler.is_compiling():
+            steps = [first]
+            for a_t, b_t in list(zip(a.unbind(1), b.unbind(1), strict=True))[
+                :: -1 if reverse else 1
+            ]:
+                steps.append(torch.addcmul(b_t, a_t, steps[-1]))
+            return torch.stack(steps[:0:-1] if reverse else steps[1:], 1)
+        return _scan_blocks(a, b, first, reverse)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        a, _, first, ctx.reverse = inputs
+        ctx.save_for_backward(a, first, output)
+        ctx.save_for_forward(a, first, output)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        a, first, h = ctx.saved_tensors
+        reverse = ctx.reverse
+        after = torch.cat([a[:, :1], a[:, :-1]] if reverse else [a[:, 1:], a[:, :1]], 1)
+        grad_b = _Scan.apply(after.conj(), grad, torch.zeros_like(first), not reverse)
+        assert isinstance(grad_b, Tensor)
+        edge = (
+            grad_b[:, -1] * a[:, -1].conj()
+            if reverse
+            else grad_b[:, 0] * a[:, 0].conj()
+        )
+        if not ctx.needs_input_grad[0]:
+            return None, grad_b, edge, None
+        return grad_b * _before(h, first, reverse).conj(), grad_b, edge, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
+        a, first, h = ctx.saved_tensors
+        to_a, to_b, to_first = tangents[:3]
+        b = torch.zeros_like(h) if to_b is None else to_b
+        if to_a is not None:
+            b = b + to_a * _before(h, first, ctx.reverse)
+        start = torch.zeros_like(first) if to_first is None else to_first
+        return _Scan.apply(a, b, start, ctx.reverse)  # pyright: ignore[reportReturnType]
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], *args: Any
+    ) -> tuple[Tensor, int]:
+        a, b, first = (
+            x.unsqueeze(0).expand(info.batch_size, *x.shape)
+            if dim is None
+            else x.movedim(dim, 0)
+            for x, dim in zip(args[:3], in_dims, strict=False)
+        )
+        # rows that are mapped over are rows of the batch
+        flat = [x.flatten(0, 1) for x in (a, b, first)]
+        h = _Scan.apply(*flat, args[3])
+        assert isinstance(h, Tensor)
+        return h.unflatten(0, (info.batch_size, -1)), 0
+
+
+def _before(h: Tensor, first: Tensor, reverse: bool) -> Tensor:
+    """What each step started from."""
+    if reverse:
+        return torch.cat([h[:, 1:], first[:, None]], 1)
+    return torch.cat([first[:, None], h[:, :-1]], 1)
+
+
+def _scan(
+    a: Tensor,
+    b: Tensor,
+    first: Tensor,
+    starts: Tensor | None,
+    initial: Tensor | float,
+    reverse: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """`h = a * h[t-1] + b` at all steps, and the last `h`.
+
+    `b: [batch, time, …]`; `a` broadcasts to it, and `first: [batch, …]` is the `h` before.
+    Where a segment starts, `initial` comes before. With `reverse` from the last step to
+    the first.
+    """
+    kept = torch.promote_types(torch.promote_types(a.dtype, b.dtype), first.dtype)
+    # sums of many products of low precision are not worth having
+    exact = torch.float32 if kept in (torch.bfloat16, torch.float16) else kept
+    shape = torch.broadcast_shapes(a.shape, b.shape, first[:, None].shape)
+    a, b = a.to(exact).expand(shape), b.to(exact).expand(shape)
+    if starts is not None:
+        at = starts.view(*starts.shape, *[1] * (b.dim() - 2))
+        b = torch.where(at, a * initial + b, b)
+        a = torch.where(at, 0, a)
+    if shape[1] == 0:
+        return b.to(kept), first
+    h = _Scan.apply(a, b, first.to(exact).expand(shape[0], *shape[2:]), reverse)
+    assert isinstance(h, Tensor)
+    h = h.to(kept)
+    return h, h[:, 0 if reverse else -1]

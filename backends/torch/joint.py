@@ -1,0 +1,293 @@
+"""Scans whose step is more than a number per entry: matrices, and elements of monoids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from seqdsl.analysis import monoids
+from seqdsl.backends.torch.expressions import expression
+from seqdsl.backends.torch.memory import Body, full, full_type
+from seqdsl.backends.torch.method import Method
+from seqdsl.backends.torch.pointwise import cast, tensor
+from seqdsl.backends.torch.python import (
+    Atom,
+    Expr,
+    Item,
+    call,
+    list_of,
+    method,
+    one_line,
+    tuple_of,
+)
+from seqdsl.backends.torch.reindex import canonical
+from seqdsl.backends.torch.settle import Ends, ends_of, settle, whole, whole_type
+from seqdsl.backends.torch.values import Value, align
+from seqdsl.differentiate.broadcast import shaped
+from seqdsl.ir import build
+from seqdsl.ir import nodes as ir
+from seqdsl.ir.types import BATCH, TIME, Type
+from seqdsl.schedule.forms import MatrixScan, MonoidScan
+from seqdsl.schedule.plan import Parallel
+
+# ---- Matrices
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Rows of the joint vector: a state as it was `lag` steps before."""
+
+    state: str
+    lag: int
+    dims: tuple[str, ...]
+    order: tuple[int, ...]
+    copies: int
+    mixed: tuple[str, ...]
+
+    def packed(self, m: Method, value: Expr, lead: int) -> Expr:
+        """`value` as copies of rows by columns."""
+        order = tuple_of(list(self.order))
+        return call(m.helper("_rows"), value, lead, order, self.copies, len(self.mixed))
+
+    def height(self, m: Method) -> Expr:
+        """How many rows it has."""
+        sizes = [one_line(e, 7) for e in m.extents(self.mixed)]
+        return Atom(" * ".join(sizes) or "1")
+
+
+def _parts(m: Method, form: MatrixScan) -> list[_Part]:
+    found: list[_Part] = []
+    for state in form.states:
+        dims, mixed = full_type(m.model, state).dims, form.mixed[state]
+        rest = [d for d in dims if d not in form.copies and d not in mixed]
+        order = tuple(dims.index(d) for d in (*form.copies, *mixed, *rest))
+        for lag in range(1, form.lags[state] + 1):
+            found.append(_Part(state, lag, dims, order, len(form.copies), mixed))
+    return found
+
+
+def matrices(body: Body, step: Parallel, form: MatrixScan) -> None:
+    """`h = a @ h[t-1] + b` for the joint vector of all states, and their parts of it."""
+    m = body.m
+    m.current = form.states[0]
+    ends = {s: ends_of(body, step, s) for s in form.states}
+    parts = _parts(m, form)
+    matrix = m.names.new("steps")
+    m.write(f"{matrix} = ", _matrix(m, form, parts))
+    offset = m.names.new("offset")
+    m.write(f"{offset} = ", _stacked([_offset(m, form, p) for p in parts]))
+    first = _stacked([p.packed(m, _lagged(ends[p.state], p.lag), 1) for p in parts])
+    timed = any(_timed(m, s) for s in form.states)
+    begun = _stacked([_begun(m, ends[p.state], p, timed) for p in parts])
+    made, last = m.names.new("rows"), m.names.new("rows_t")
+    done = call(
+        m.helper("_scan_matrices"), f'"{form.semiring}"', matrix, offset, first,
+        ends[form.states[0]].starts, begun, **_reverse(step),
+    )  # fmt: skip
+    span = m.model.equation[form.states[0]].span
+    m.write(f"{made}, {last} = ", done, "", span)
+    _unpack(body, step, parts, (made, last))
+
+
+def _reverse(step: Parallel) -> dict[str, str]:
+    return {"reverse": "True"} if step.loop.direction == "backward" else {}
+
+
+def _stacked(values: Sequence[Expr]) -> Expr:
+    return values[0] if len(values) == 1 else call("torch.cat", list_of(values), -2)
+
+
+def _matrix(m: Method, form: MatrixScan, parts: Sequence[_Part]) -> Expr:
+    """The joint matrix; of a longer memory each step moves up by one lag."""
+    place = {(p.state, p.lag): i for i, p in enumerate(parts)}
+    blocks: list[str] = []
+    for block in form.blocks:
+        rows, columns = form.mixed[block.target], block.columns
+        target = (BATCH, TIME, *form.copies, *rows, *columns)
+        value = tensor(m, expression(m, block.weight))
+        value = cast(m, value, full_type(m.model, block.target).dtype)
+        code = call(m.helper("_block"), align(value, target), len(rows), len(columns))
+        at = place[block.target, 1], place[block.source, block.lag]
+        blocks.append(f"{at}: {one_line(code)}")
+    units = [
+        (place[p.state, p.lag], place[p.state, p.lag - 1]) for p in parts if p.lag > 1
+    ]
+    sizes = list_of([p.height(m) for p in parts])
+    table = Atom("{" + ", ".join(blocks) + "}")
+    return call(
+        m.helper("_joint"), f'"{form.semiring}"', sizes, table, str(units)
+    )  # fmt: skip
+
+
+_ZEROS = {"real": 0.0, "boolean": False, "min_plus": float("inf")}
+
+
+def _offset(m: Method, form: MatrixScan, part: _Part) -> Expr:
+    zero = _ZEROS.get(form.semiring, float("-inf"))
+    node = form.offsets.get(part.state) if part.lag == 1 else None
+    value = whole(m, node, whole_type(m, part.state), zero)
+    return part.packed(m, value.code, 2)
+
+
+def _lagged(ends: Ends, lag: int) -> Expr:
+    """The state `lag` steps before the first."""
+    return ends.first if ends.past is None else Item(ends.past, f":, -{lag}")
+
+
+def _timed(m: Method, state: str) -> bool:
+    """Whether a state starts from another value in each segment."""
+    return (
+        TIME in m.model.state[state].initial.type.axes
+        if state in m.model.state
+        else False
+    )
+
+
+def _begun(m: Method, ends: Ends, part: _Part, timed: bool) -> Expr:
+    """The initial value, like the state before the first step or, `timed`, at all steps."""
+    sizes = [
+        m.need("batch"),
+        *([m.need("time")] if timed else []),
+        *m.extents(part.dims),
+    ]
+    value = ends.initial
+    if ends.numeric:
+        value = call(
+            "torch.as_tensor",
+            value,
+            dtype=Atom(f"{one_line(ends.first)}.dtype"),
+            device=m.need("device"),
+        )
+    elif (
+        timed
+        and not _timed(m, part.state)
+        and BATCH in m.model.state[part.state].initial.type.axes
+    ):
+        value = Item(value, ":, None")
+    return part.packed(m, method(value, "expand", *sizes), 2 if timed else 1)
+
+
+def _unpack(
+    body: Body, step: Parallel, parts: Sequence[_Part], names: tuple[str, str]
+) -> None:
+    m = body.m
+    begin: list[str] = []
+    for part in parts:
+        end = [*begin, one_line(part.height(m), 6)]
+        if part.lag == 1:
+            lines = f"..., {' + '.join(begin)}:{' + '.join(end)}, :"
+            shape, order = tuple_of(m.extents(part.dims)), tuple_of(list(part.order))
+            made = m.names.new(part.state)
+            last = m.names.new(f"{part.state}_t")
+            for name, source, lead in ((made, names[0], 2), (last, names[1], 1)):
+                code = Item(Atom(source), lines) if len(parts) > 1 else Atom(source)
+                m.write(
+                    f"{name} = ", call(m.helper("_unrows"), code, lead, order, shape)
+                )
+            settle(body, step, part.state, Atom(made), Atom(last))
+        begin = end
+
+
+# ---- Monoids
+
+
+def monoid(body: Body, step: Parallel, form: MonoidScan) -> None:
+    """A scan of a known monoid, whose two functions are written out before it."""
+    m = body.m
+    m.current = form.states[0]
+    ends = {s: ends_of(body, step, s) for s in form.states}
+    state = {
+        s: replace(full_type(m.model, s), axes=frozenset({BATCH})) for s in form.states
+    }
+    types = [_leaf_type(n, state, form) for n in form.leaf]
+    combine = _function(
+        m,
+        "combine",
+        [types, types],
+        lambda a, b: monoids.combine(form.monoid, form.entries, a, b),
+        types,
+    )
+    apply = _function(
+        m, "apply", [types, list(state.values())],
+        lambda e, s: tuple(monoids.apply(form.monoid, form.entries, e, dict(zip(form.states, s, strict=True))).values()),
+        list(state.values()),
+    )  # fmt: skip
+    leaves = [
+        whole(m, shaped(n, t.dims), replace(t, axes=frozenset({BATCH, TIME})), 0).code
+        for n, t in zip(form.leaf, types, strict=True)
+    ]
+    begun = [_at_all(m, ends[s], s) for s in form.states]
+    made = [m.names.new(s) for s in form.states]
+    last = [m.names.new(f"{s}_t") for s in form.states]
+    done = call(
+        m.helper("_scan_monoid"), combine, apply, tuple_of(leaves),
+        tuple_of([ends[s].first for s in form.states]),
+        ends[form.states[0]].starts, tuple_of(begun), **_reverse(step),
+    )  # fmt: skip
+    head = f"{one_line(tuple_of(made))}, {one_line(tuple_of(last))} = "
+    m.write(head, done, "", m.model.equation[form.states[0]].span)
+    for s, a, b in zip(form.states, made, last, strict=True):
+        settle(body, step, s, Atom(a), Atom(b))
+
+
+def _leaf_type(node: ir.Node, state: Mapping[str, Type], form: MonoidScan) -> Type:
+    """An element has all dims of the states, so that elements combine to the same."""
+    dims = next(iter(state.values())).dims
+    more = () if form.entries is None else (form.entries,)
+    return Type(node.type.dtype, (*dims, *more), frozenset({BATCH}))
+
+
+_Build = Callable[[tuple[ir.Node, ...], tuple[ir.Node, ...]], tuple[ir.Node, ...]]
+
+
+def _function(
+    m: Method,
+    kind: str,
+    takes: Sequence[Sequence[Type]],
+    make: _Build,
+    gives: Sequence[Type],
+) -> Expr:
+    """A local function of two tuples of tensors `[rows, …]`, written before its use."""
+    inner = replace(m, lines=[], indent=m.indent + 4, in_time=True, env={}, zipped={})
+    arguments, name = ("e", "f"), m.names.new(f"{m.current}_{kind}")
+    given: list[tuple[ir.Node, ...]] = []
+    for argument, types in zip(arguments, takes, strict=True):
+        nodes: list[ir.Node] = []
+        for i, type_ in enumerate(types):
+            code = Atom(f"{argument}[{i}]")
+            inner.env["ref", f"{argument}[{i}]"] = Value(
+                code, (BATCH, *type_.dims), type_.dtype
+            )
+            nodes.append(build.ref(f"{argument}[{i}]", type_))
+        given.append(tuple(nodes))
+    found = make(given[0], given[1])
+    codes = [
+        full(
+            inner,
+            canonical(
+                inner, cast(inner, tensor(inner, expression(inner, n)), t.dtype), t.dims
+            ),
+            t,
+        ).code
+        for n, t in zip(found, gives, strict=True)
+    ]
+    m.line(
+        f"def {name}(e: tuple[Tensor, ...], f: tuple[Tensor, ...]) -> tuple[Tensor, ...]:"
+    )
+    inner.write("return ", tuple_of(codes))
+    m.lines += inner.lines
+    m.line("")
+    return Atom(name)
+
+
+def _at_all(m: Method, ends: Ends, state: str) -> Expr:
+    """What a segment that starts at a step would start from, for every step."""
+    type_ = full_type(m.model, state)
+    sizes = [m.need("batch"), m.need("time"), *m.extents(type_.dims)]
+    value = ends.initial
+    if ends.numeric:
+        dtype = Atom(f"{one_line(ends.first)}.dtype")
+        value = call("torch.as_tensor", value, dtype=dtype, device=m.need("device"))
+    elif BATCH in m.model.state[state].initial.type.axes and not _timed(m, state):
+        value = Item(value, ":, None")
+    return method(value, "expand", *sizes)

@@ -1,0 +1,230 @@
+"""Which recurrences run as loops and which in a parallel form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from seqdsl.analysis.analyze import own_verdicts
+from seqdsl.analysis.verdict import Strategy, Verdict
+from seqdsl.diagnostics import CallError, SpecError, UnsupportedError
+from seqdsl.ir import nodes as ir
+from seqdsl.ir.sizes import Lit, Opt, Size
+from seqdsl.ir.types import TIME
+from seqdsl.ir.walk import references
+from seqdsl.schedule.forms import Form, MatrixScan, Newton, dims_of
+from seqdsl.schedule.plan import (
+    Assign,
+    Call,
+    DepthLoop,
+    Parallel,
+    Plan,
+    Step,
+    TimeLoop,
+    defined,
+    walk,
+)
+from seqdsl.schedule.scans import scan_of
+
+STRATEGIES: tuple[Strategy, ...] = ("loop", "scan", "chunk", "convolve", "newton")
+CHUNK = 64
+"""Steps of a chunk where nobody says how many."""
+SMALL = 8
+"""A matrix with more rows costs more to combine than its steps save."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """How recurrences shall run: `auto`, or a strategy for all that have it."""
+
+    strategy: Strategy | Literal["auto"] = "auto"
+    chunk: int = CHUNK
+
+
+LOOP = Wish("loop")
+
+
+def wish_of(text: str) -> Wish:
+    """`auto`, `loop`, `scan`, `chunk`, `chunk:64`, `convolve` or `newton`.
+
+    Raises `CallError` for anything else.
+    """
+    name, _, size = text.partition(":")
+    known = name == "auto" or name in STRATEGIES
+    number = size.isdecimal() and int(size) > 0 and name == "chunk"
+    if not known or (":" in text and not number):
+        ways = "auto, loop, scan, chunk, chunk:64, convolve, newton"
+        raise CallError(f"there is no strategy `{text}`; strategies: {ways}")
+    strategy: Strategy | Literal["auto"] = "auto"
+    for way in STRATEGIES:
+        strategy = way if way == name else strategy
+    return Wish(strategy, int(size) if number else CHUNK)
+
+
+def in_parallel(plan: Plan, wish: Wish) -> Plan:
+    """`plan` with parallel forms in the place of the loops that `wish` is about."""
+    if wish.strategy == "loop" or not any(
+        isinstance(s, TimeLoop) for s in walk(plan.steps)
+    ):
+        return plan
+    verdicts = {
+        frozenset(v.recurrence.members): v
+        for v in own_verdicts(plan.model)
+        if v.recurrence.axis == TIME
+    }
+    chooser = _Chooser(plan.model, verdicts, wish)
+    steps = chooser.steps(plan.steps)
+    return replace(plan, model=chooser.model, steps=steps)
+
+
+def form_of(model: ir.Model, verdict: Verdict, wish: Wish) -> Form | None:
+    """The form in which `wish` has a recurrence over time run; None is a loop.
+
+    What the recurrence cannot do it runs as `auto` would.
+    """
+    legal = verdict.strategies
+    strategy = wish.strategy if wish.strategy in legal else "auto"
+    match strategy:
+        case "loop":
+            return None
+        case "scan":
+            return scan_of(model, verdict)
+        case "chunk":
+            return scan_of(model, verdict)
+        case "convolve":
+            return scan_of(model, verdict, filtered=True) or scan_of(model, verdict)
+        case "newton":
+            return Newton(
+                states=verdict.recurrence.states,
+                entrywise=False,
+                iterations=100,
+                fallback=True,
+            )
+        case "auto":
+            return _cheapest(model, verdict)
+
+
+def _cheapest(model: ir.Model, verdict: Verdict) -> Form | None:
+    if "scan" not in verdict.strategies:
+        return None
+    found = scan_of(model, verdict)
+    if isinstance(found, MatrixScan) and not _is_small(model, found):
+        return None
+    return found
+
+
+def _is_small(model: ir.Model, form: MatrixScan) -> bool:
+    rows = 0
+    for state, dims in form.mixed.items():
+        size = form.lags[state]
+        for dim in dims:
+            extent = _known(model, model.dims.get(dim, Opt(dim)))
+            size = SMALL + 1 if extent is None else size * extent
+        rows += size
+    return rows <= SMALL
+
+
+def _known(model: ir.Model, size: Size) -> int | None:
+    match size:
+        case Lit(int(value)):
+            return value
+        case Opt(name):
+            option = next((o for o in model.options if o.name == name), None)
+            known = None if option is None else option.default
+            return _known(model, known) if known is not None else None
+        case _:
+            return None
+
+
+@dataclass
+class _Chooser:
+    """Puts parallel steps in the place of loops."""
+
+    model: ir.Model
+    verdicts: Mapping[frozenset[str], Verdict]
+    wish: Wish
+
+    def steps(self, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+        """`steps` with every loop along time in the form wished for."""
+        return tuple(s for step in steps for s in self._step(step))
+
+    def _step(self, step: Step) -> Iterator[Step]:
+        match step:
+            case TimeLoop():
+                yield from self._loop(step)
+            case DepthLoop(body=body):
+                yield replace(step, body=self.steps(body))
+            case Assign() | Call() | Parallel():
+                yield step
+
+    def _loop(self, loop: TimeLoop) -> Iterator[Step]:
+        plain = all(isinstance(s, Assign) for s in loop.body)
+        verdict = self.verdicts.get(frozenset(defined(loop.body)))
+        form = None
+        if plain and verdict is not None:
+            form = form_of(self.model, verdict, self.wish)
+        if form is None or verdict is None:
+            yield loop
+            return
+        if more := dims_of(form):
+            self.model = replace(self.model, dims={**self.model.dims, **more})
+        yield Parallel(loop=loop, form=form)
+        yield from self._others(loop, verdict.recurrence.states)
+
+    def _others(self, loop: TimeLoop, states: tuple[str, ...]) -> Iterator[Step]:
+        """What else the loop computes, where somebody outside of it reads that."""
+        names = set(defined(loop.body))
+        wanted = self._read_outside(names)
+        kept: list[Step] = []
+        for step in reversed(loop.body):
+            assert isinstance(step, Assign)
+            name = step.equation.name
+            if name in states or name not in wanted:
+                continue
+            kept.append(step)
+            wanted |= _names(step.equation.expr)
+        yield from reversed(kept)
+
+    def _read_outside(self, names: set[str]) -> set[str]:
+        found: set[str] = set()
+        for equation in self.model.equations:
+            if equation.name not in names:
+                found |= _names(equation.expr)
+        for expr in _other_expressions(self.model):
+            found |= _names(expr)
+        return found
+
+
+def _names(node: ir.Node) -> set[str]:
+    return {r.name for r in references(node) if isinstance(r, ir.Ref)}
+
+
+def _other_expressions(model: ir.Model) -> Iterator[ir.Node]:
+    yield from (o.expr for o in model.outputs)
+    yield from (arg for c in model.calls for _, arg in c.args)
+    yield from (s.initial for s in model.states)
+    for repeat in model.repeats:
+        if repeat.condition is not None:
+            yield repeat.condition
+        if isinstance(repeat.count, ir.Base):
+            yield repeat.count
+
+
+def require(verdicts: Iterable[Verdict], wish: Wish, layer: str) -> None:
+    """Raise where none of the recurrences over time can run as `wish` says.
+
+    `SpecError` with the reasons where all are sequential, else `UnsupportedError`.
+    """
+    found = [v for v in verdicts if v.recurrence.axis == TIME]
+    looped = [v for v in found if v.verdict not in ("none", "fir")]
+    if wish.strategy in ("auto", "loop") or any(
+        wish.strategy in v.strategies for v in found
+    ):
+        return
+    reasons = [d for v in looped for d in v.reasons]
+    if reasons and all(v.verdict in ("sequential", "opaque") for v in looped):
+        raise SpecError(reasons)
+    ways = sorted({s for v in found for s in v.strategies}, key=STRATEGIES.index)
+    has = f"it has {', '.join(ways)}" if ways else "nothing in it is a recurrence"
+    raise UnsupportedError(f"{layer} has no strategy `{wish.strategy}`; {has}")
