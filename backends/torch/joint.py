@@ -16,12 +16,18 @@ from seqdsl.backends.torch.python import (
     Item,
     call,
     list_of,
-    method,
     one_line,
     tuple_of,
 )
 from seqdsl.backends.torch.reindex import canonical
-from seqdsl.backends.torch.settle import Ends, ends_of, settle, whole, whole_type
+from seqdsl.backends.torch.settle import (
+    Ends,
+    at_starts,
+    ends_of,
+    settle,
+    whole,
+    whole_type,
+)
 from seqdsl.backends.torch.values import Value, align
 from seqdsl.differentiate.broadcast import shaped
 from seqdsl.ir import build
@@ -77,8 +83,8 @@ def matrices(body: Body, step: Parallel, form: MatrixScan) -> None:
     offset = m.names.new("offset")
     m.write(f"{offset} = ", _stacked([_offset(m, form, p) for p in parts]))
     first = _stacked([p.packed(m, _lagged(ends[p.state], p.lag), 1) for p in parts])
-    timed = any(_timed(m, s) for s in form.states)
-    begun = _stacked([_begun(m, ends[p.state], p, timed) for p in parts])
+    starts = [at_starts(m, ends[p.state], p.state) for p in parts]
+    begun = _stacked([p.packed(m, s, 2) for p, s in zip(parts, starts, strict=True)])
     made, last = m.names.new("rows"), m.names.new("rows_t")
     done = call(
         m.helper("_scan_matrices"), f'"{form.semiring}"', matrix, offset, first,
@@ -86,7 +92,7 @@ def matrices(body: Body, step: Parallel, form: MatrixScan) -> None:
     )  # fmt: skip
     span = m.model.equation[form.states[0]].span
     m.write(f"{made}, {last} = ", done, "", span)
-    _unpack(body, step, parts, (made, last))
+    _unpack(body, step, parts, ends, (made, last))
 
 
 def _reverse(step: Parallel) -> dict[str, str]:
@@ -134,41 +140,12 @@ def _lagged(ends: Ends, lag: int) -> Expr:
     return ends.first if ends.past is None else Item(ends.past, f":, -{lag}")
 
 
-def _timed(m: Method, state: str) -> bool:
-    """Whether a state starts from another value in each segment."""
-    return (
-        TIME in m.model.state[state].initial.type.axes
-        if state in m.model.state
-        else False
-    )
-
-
-def _begun(m: Method, ends: Ends, part: _Part, timed: bool) -> Expr:
-    """The initial value, like the state before the first step or, `timed`, at all steps."""
-    sizes = [
-        m.need("batch"),
-        *([m.need("time")] if timed else []),
-        *m.extents(part.dims),
-    ]
-    value = ends.initial
-    if ends.numeric:
-        value = call(
-            "torch.as_tensor",
-            value,
-            dtype=Atom(f"{one_line(ends.first)}.dtype"),
-            device=m.need("device"),
-        )
-    elif (
-        timed
-        and not _timed(m, part.state)
-        and BATCH in m.model.state[part.state].initial.type.axes
-    ):
-        value = Item(value, ":, None")
-    return part.packed(m, method(value, "expand", *sizes), 2 if timed else 1)
-
-
 def _unpack(
-    body: Body, step: Parallel, parts: Sequence[_Part], names: tuple[str, str]
+    body: Body,
+    step: Parallel,
+    parts: Sequence[_Part],
+    ends: Mapping[str, Ends],
+    names: tuple[str, str],
 ) -> None:
     m = body.m
     begin: list[str] = []
@@ -184,7 +161,7 @@ def _unpack(
                 m.write(
                     f"{name} = ", call(m.helper("_unrows"), code, lead, order, shape)
                 )
-            settle(body, step, part.state, Atom(made), Atom(last))
+            settle(body, step, part.state, ends[part.state], Atom(made), Atom(last))
         begin = end
 
 
@@ -216,7 +193,7 @@ def monoid(body: Body, step: Parallel, form: MonoidScan) -> None:
         whole(m, shaped(n, t.dims), replace(t, axes=frozenset({BATCH, TIME})), 0).code
         for n, t in zip(form.leaf, types, strict=True)
     ]
-    begun = [_at_all(m, ends[s], s) for s in form.states]
+    begun = [at_starts(m, ends[s], s) for s in form.states]
     made = [m.names.new(s) for s in form.states]
     last = [m.names.new(f"{s}_t") for s in form.states]
     done = call(
@@ -227,7 +204,7 @@ def monoid(body: Body, step: Parallel, form: MonoidScan) -> None:
     head = f"{one_line(tuple_of(made))}, {one_line(tuple_of(last))} = "
     m.write(head, done, "", m.model.equation[form.states[0]].span)
     for s, a, b in zip(form.states, made, last, strict=True):
-        settle(body, step, s, Atom(a), Atom(b))
+        settle(body, step, s, ends[s], Atom(a), Atom(b))
 
 
 def _leaf_type(node: ir.Node, state: Mapping[str, Type], form: MonoidScan) -> Type:
@@ -278,16 +255,3 @@ def _function(
     m.lines += inner.lines
     m.line("")
     return Atom(name)
-
-
-def _at_all(m: Method, ends: Ends, state: str) -> Expr:
-    """What a segment that starts at a step would start from, for every step."""
-    type_ = full_type(m.model, state)
-    sizes = [m.need("batch"), m.need("time"), *m.extents(type_.dims)]
-    value = ends.initial
-    if ends.numeric:
-        dtype = Atom(f"{one_line(ends.first)}.dtype")
-        value = call("torch.as_tensor", value, dtype=dtype, device=m.need("device"))
-    elif BATCH in m.model.state[state].initial.type.axes and not _timed(m, state):
-        value = Item(value, ":, None")
-    return method(value, "expand", *sizes)

@@ -60,4 +60,4 @@ def _diagonal(body: Body, step: Parallel, form: DiagonalScan) -> None:
     made = m.names.new(form.state)
     last = m.names.new(f"{form.state}_t")
     m.write(f"{made}, {last} = ", call(helper, *args, **keywords), "", equation.span)
-    settle(body, step, form.state, Atom(made), Atom(last))
+    settle(body, step, form.state, ends, Atom(made), Atom(last))

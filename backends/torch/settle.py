@@ -9,7 +9,7 @@ from seqdsl.backends.torch.loop_state import begun, later_entry, outside, whole_
 from seqdsl.backends.torch.memory import Body, full, full_type
 from seqdsl.backends.torch.method import Method
 from seqdsl.backends.torch.pointwise import cast, tensor
-from seqdsl.backends.torch.python import Atom, Expr, Item, method, one_line
+from seqdsl.backends.torch.python import Atom, Expr, Item, call, method, one_line
 from seqdsl.backends.torch.streaming import Entry
 from seqdsl.backends.torch.values import Value, align
 from seqdsl.ir import build
@@ -22,7 +22,9 @@ from seqdsl.schedule.plan import Parallel
 class Ends:
     """Where a state comes from: before the first step, and where a segment starts.
 
-    `past` are several steps before the first, where several are kept.
+    `initial` broadcasts against a whole sequence. `past` are several steps before the
+    first, where several are kept. `numeric`: the initial value is a Python number;
+    `varies`: every segment has its own.
     """
 
     entry: Entry
@@ -30,12 +32,8 @@ class Ends:
     starts: Expr
     initial: Expr
     past: Expr | None = None
-
-    @property
-    def numeric(self) -> bool:
-        """Whether the initial value is a Python number."""
-        text = one_line(self.initial)
-        return text in ("True", "False") or not text.isidentifier()
+    numeric: bool = True
+    varies: bool = False
 
 
 def ends_of(body: Body, step: Parallel, state: str) -> Ends:
@@ -54,7 +52,13 @@ def ends_of(body: Body, step: Parallel, state: str) -> Ends:
         past, first = first, Item(first, ":, -1")
     starts = Atom("ends" if backward else "starts")
     initial = outside(body, replace(entry, kind="carry"), ":")
-    return Ends(entry, first, starts, initial, past)
+    known = m.model.state.get(state)
+    value = None if known is None else expression(m, known.initial)
+    layout = () if value is None else value.layout
+    if BATCH in layout and TIME not in layout:
+        initial = Item(initial, ":, None")
+    numeric = value is None or value.scalar
+    return Ends(entry, first, starts, initial, past, numeric, TIME in layout)
 
 
 def _entry(body: Body, state: str, backward: bool) -> Entry:
@@ -95,7 +99,9 @@ def _number(value: float | bool, type_: Type) -> ir.Node:
     return build.const(int(value) if type_.dtype == "int" else value)
 
 
-def settle(body: Body, step: Parallel, state: str, made: Expr, last: Expr) -> None:
+def settle(
+    body: Body, step: Parallel, state: str, ends: Ends, made: Expr, last: Expr
+) -> None:
     """Make known that `state` is `made` at all steps and `last` after them."""
     m = body.m
     type_ = full_type(m.model, state)
@@ -104,9 +110,30 @@ def settle(body: Body, step: Parallel, state: str, made: Expr, last: Expr) -> No
     local = m.env.get(("local", state))
     if local is not None:
         m.env["ref", state] = m.bind(one_line(local.code), value)
-    entry = _entry(body, state, step.loop.direction == "backward")
-    if step.loop.direction == "forward" and entry.kind == "carry":
-        m.next[entry.key] = last
+    entry = ends.entry
+    if step.loop.direction == "forward":
+        m.next[entry.key] = last if entry.kind == "carry" else _held(m, ends, made)
+
+
+def _held(m: Method, ends: Ends, made: Expr) -> Expr:
+    """The last steps of a state, of which those before the segment are initial values."""
+    assert ends.past is not None
+    m.need_position()
+    initial = ends.initial
+    if ends.varies:
+        initial = Item(initial, ":, -1:")
+    return call(m.helper("_held"), ends.past, made, Atom("t"), initial)
+
+
+def at_starts(m: Method, ends: Ends, state: str) -> Expr:
+    """What a segment starts from, `[batch, time or 1, …]`."""
+    dims = full_type(m.model, state).dims
+    time = m.need("time") if ends.varies else Atom("1")
+    value = ends.initial
+    if ends.numeric:
+        dtype = Atom(f"{one_line(ends.first)}.dtype")
+        value = call("torch.as_tensor", value, dtype=dtype, device=m.need("device"))
+    return method(value, "expand", m.need("batch"), time, *m.extents(dims))
 
 
 def whole_type(m: Method, state: str) -> Type:

@@ -62,10 +62,12 @@ def _stage_text(request: Request, stage: str) -> str:
 
             return adjoint_text(adjoint(elaborated.model))
         case _:
+            from seqdsl.schedule.choose import wish_of
             from seqdsl.schedule.make import plan
             from seqdsl.schedule.text import plan_text
 
-            return plan_text(plan(driver.analyze(elaborated.model).model))
+            wish = wish_of(request.strategy)
+            return plan_text(plan(driver.analyze(elaborated.model).model, wish))
 
 
 def _artifact(request: Request, target: str) -> tuple[Files, Diagnostics]:

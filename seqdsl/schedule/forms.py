@@ -181,11 +181,11 @@ def nodes_of(form: Form) -> tuple[ir.Node, ...]:
             return (*(b.weight for b in blocks), *offsets.values())
         case MonoidScan(leaf=leaf):
             return leaf
-        case Products():
-            sides = [n for e in form.erases for n in (e.left, e.right)]
-            sides += [n for w in form.writes for n in (w.key, w.value)]
-            kept = [d.coefficient for d in form.decays]
-            return (*kept, *sides, *(r.query for r in form.reads))
+        case Products(decays=decays, writes=writes, reads=reads):
+            sides = [n for w in writes for n in (*w.left.values(), *w.right.values())]
+            values = [w.value for w in writes if w.value is not None]
+            kept = [d.coefficient for d in decays]
+            return (*kept, *sides, *values, *(r.query for r in reads))
         case Newton():
             return ()
 

@@ -80,10 +80,11 @@ def form_text(form: Form, direction: str) -> str:
             return f"{name} = scan {direction} of matrices in {semiring} over {sizes}"
         case MonoidScan(monoid=monoid):
             return f"{name} = scan {direction} of {monoid}s"
-        case Products(chunk=chunk, erases=erases, writes=writes):
-            rank = f"{len(erases)} erases, {len(writes)} writes"
-            states = ", ".join(form.states)
-            return f"{name} = chunks of {chunk} {direction} of {states}: {rank}"
+        case Products(chunk=chunk, states=states, writes=writes):
+            rank = f"{len(writes)} writes a step"
+            return (
+                f"{name} = chunks of {chunk} {direction} of {', '.join(states)}: {rank}"
+            )
         case Newton(iterations=iterations):
             return f"{name} = newton {direction}, at most {iterations} iterations"
         case _:

@@ -101,8 +101,13 @@ def test_what_a_target_cannot_do_is_said() -> None:
     spec = seqdsl.loads(SPEC)
     with pytest.raises(seqdsl.UnsupportedError, match="triton"):
         spec.Average(D=2, target="triton")
-    with pytest.raises(seqdsl.UnsupportedError, match="convolve"):
-        spec.Average(D=2, strategy="convolve")
+    text = SPEC.replace("layer Average", "layer Gated").replace(
+        "rate * m", "sigmoid(x) * m"
+    )
+    with pytest.raises(seqdsl.UnsupportedError, match="it has loop, scan"):
+        seqdsl.loads(text).Gated(D=2, strategy="convolve")
+    with pytest.raises(seqdsl.CallError, match="no strategy `fold`; strategies: auto"):
+        spec.Average(D=2, strategy="fold")
 
 
 def test_a_wrong_tensor_is_a_call_error() -> None:

@@ -157,7 +157,7 @@ def test_explain_of_a_code_prints_its_page() -> None:
         ("ast", "StateStmt(name = 'h')"),
         ("ir", "h: float [H] over batch t = (1 - z) * h[t-1]"),
         ("verdict", '"structure": "diagonal"'),
-        ("schedule", "for t forward, carrying h:"),
+        ("schedule", "h = scan forward in real: 1 - z then z *"),
         ("adjoint", "d_h_prev: float [H] over batch t = (1 - z) * d_h"),
         ("torch", "class MinGRU("),
     ],

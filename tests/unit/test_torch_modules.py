@@ -170,7 +170,7 @@ def test_indices_are_checked() -> None:
 
 def test_strategies_that_do_not_exist_are_refused() -> None:
     model = elaborate_text((SPECS / "gru.seq").read_text("utf-8"))
-    with pytest.raises(UnsupportedError, match="no strategy `magic`"):
+    with pytest.raises(CallError, match="no strategy `magic`"):
         compile_model(model, strategy="magic")
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "_ends",
     "_expand_time",
     "_final",
+    "_held",
     "_keep",
     "_last",
     "_later",
@@ -100,6 +101,16 @@ def _with_past(past: Tensor, x: Tensor) -> Tensor:
 def _keep(past: Tensor, x: Tensor) -> Tensor:
     """The last steps of `past` and `x`, as many as `past` has."""
     return _with_past(past, x)[:, x.shape[1] :]
+
+
+def _held(past: Tensor, x: Tensor, t: Tensor, initial: Tensor | float) -> Tensor:
+    """As `_keep`, with `initial` in the place of what was before the segment."""
+    kept = _keep(past, x)
+    if t.shape[1] == 0:
+        return kept
+    ages = torch.arange(kept.shape[1], 0, -1, device=t.device)
+    inside = t[:, -1:] + 1 >= ages
+    return torch.where(inside.view(*inside.shape, *[1] * (x.dim() - 2)), kept, initial)
 
 
 def _recent(past: Tensor, window: float) -> Tensor:

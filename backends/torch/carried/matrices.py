@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from seqdsl.backends.torch.carried.dims import _broadcast
 from seqdsl.backends.torch.carried.monoids import _SEMIRINGS, _UNITS
 
 __all__ = ["_block", "_joint", "_rows", "_unrows"]
@@ -45,7 +46,7 @@ def _joint(
 ) -> Tensor:
     """A matrix of blocks of `sizes` rows and columns; `units` are identities, the rest 0."""
     some = next(iter(blocks.values()))
-    lead = torch.broadcast_shapes(*(b.shape[:-2] for b in blocks.values()))
+    lead = _broadcast([b.shape[:-2] for b in blocks.values()])
     zero, one = _SEMIRINGS[semiring][2], _UNITS[semiring]
     lines: list[Tensor] = []
     for i, height in enumerate(sizes):

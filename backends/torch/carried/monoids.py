@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from seqdsl.backends.torch.carried.dims import _logaddexp
+from seqdsl.backends.torch.carried.dims import _broadcast, _logaddexp
 from seqdsl.backends.torch.carried.scan import _RADIX
 
 __all__ = [
@@ -39,12 +39,13 @@ def _scan_by(
     whole = time - time % _RADIX
     done: list[_Many] = []
     if whole > _RADIX:
-        blocks = [s[:, :whole].unflatten(1, (-1, _RADIX)).flatten(0, 1) for s in steps]
+        rows = len(steps[0])
+        count = rows * (whole // _RADIX)
+        blocks = [s[:, :whole].reshape(count, _RADIX, *s.shape[2:]) for s in steps]
         inner = list(zip(*(b.unbind(1) for b in blocks), strict=True))
         for i in range(1, _RADIX):
             inner[i] = combine(inner[i - 1], inner[i])
-        rows = len(steps[0])
-        ends = tuple(e.unflatten(0, (rows, -1)) for e in inner[-1])
+        ends = tuple(e.view(rows, whole // _RADIX, *e.shape[1:]) for e in inner[-1])
         after = _scan_by(combine, apply, ends, first)
         before = tuple(
             torch.cat([f[:, None], h[:, :-1]], 1).flatten(0, 1)
@@ -53,7 +54,7 @@ def _scan_by(
         states = [apply(e, before) for e in inner]
         done = [
             tuple(
-                torch.stack(s, 1).unflatten(0, (rows, -1)).flatten(1, 2)
+                torch.stack(s, 1).view(rows, whole, *s[0].shape[1:])
                 for s in zip(*states, strict=True)
             )
         ]
@@ -133,7 +134,7 @@ def _scan_in(
     Shapes as in `_scan`.
     """
     plus, times, zero = _SEMIRINGS[semiring]
-    shape = torch.broadcast_shapes(a.shape, b.shape, first[:, None].shape)
+    shape = _broadcast([a.shape, b.shape, first[:, None].shape])
     a, b = a.expand(shape), b.expand(shape)
     if starts is not None:
         at = starts.view(*starts.shape, *[1] * (b.dim() - 2))
@@ -189,7 +190,7 @@ def _scan_matrices(
     """`h = a @ h[t-1] ⊕ b` in a semiring at all steps, and the last `h`.
 
     `a` broadcasts to `[batch, time, …, n, n]`; `b: [batch, time, …, n, m]` and `first:
-    [batch, …, n, m]`; `initial` (as `first`, or with time as `b`) comes before where a
+    [batch, …, n, m]`; `initial: [batch, time or 1, …, n, m]` comes before where a
     segment starts.
     """
     plus, _, zero = _SEMIRINGS[semiring]
@@ -199,8 +200,8 @@ def _scan_matrices(
     b, first, initial = b.to(exact), first.to(exact), initial.to(exact)
     if starts is not None:
         at = starts.view(*starts.shape, *[1] * (b.dim() - 2))
-        begun = initial if initial.dim() == b.dim() else initial[:, None]
-        b = torch.where(at, plus(_product(semiring, a, begun.expand_as(b)), b), b)
+        begun = _product(semiring, a, initial.expand_as(b))
+        b = torch.where(at, plus(begun, b), b)
         a = torch.where(at, zero, a)
     if reverse:
         a, b = a.flip(1), b.flip(1)
@@ -228,11 +229,13 @@ def _scan_monoid(
 ) -> tuple[_Many, _Many]:
     """The states at all steps, and the last ones, of steps that are elements of a monoid.
 
-    `initial: [batch, time, …]` comes before where a segment starts. The functions are
+    `initial: [batch, time or 1, …]` comes before where a segment starts. The functions are
     those of `_scan_by`.
     """
     if starts is not None:
-        steps = (starts, *initial, *steps)
+        time = starts.shape[1]
+        begun = [x.expand(-1, time, *x.shape[2:]) for x in initial]
+        steps = (starts, *begun, *steps)
         combine, apply = _with_resets(combine, apply, len(initial))
     if reverse:
         steps = tuple(s.flip(1) for s in steps)

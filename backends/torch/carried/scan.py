@@ -5,7 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["_RADIX", "_Scan", "_scan"]
+from seqdsl.backends.torch.carried.dims import _broadcast
+
+__all__ = ["_RADIX", "_Scan", "_before", "_convolved", "_scan", "_scanned"]
 
 _RADIX = 16
 """How many steps of a scan run one after another, for all blocks of steps at once."""
@@ -43,7 +45,8 @@ def _scan_blocks(a: Tensor, b: Tensor, first: Tensor, reverse: bool) -> Tensor:
     main = slice(time - whole, None) if reverse else slice(whole)
     rest = slice(time - whole) if reverse else slice(whole, None)
     # [batch, steps of a block, blocks, …]
-    blocks = [x[:, main].unflatten(1, (count, -1)).transpose(1, 2) for x in (a, b, out)]
+    sizes = (len(b), count, whole // count, *b.shape[2:])
+    blocks = [x[:, main].view(sizes).transpose(1, 2) for x in (a, b, out)]
     ends = _scan_steps(
         blocks[0], blocks[1], torch.zeros_like(blocks[1][:, 0]), None, reverse
     )
@@ -80,12 +83,12 @@ class _Scan(torch.autograd.Function):
         ctx.save_for_forward(a, first, output)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         a, first, h = ctx.saved_tensors
+        grad: Tensor = grads[0]
         reverse = ctx.reverse
         after = torch.cat([a[:, :1], a[:, :-1]] if reverse else [a[:, 1:], a[:, :1]], 1)
-        grad_b = _Scan.apply(after.conj(), grad, torch.zeros_like(first), not reverse)
-        assert isinstance(grad_b, Tensor)
+        grad_b = _scanned(after.conj(), grad, torch.zeros_like(first), not reverse)
         edge = (
             grad_b[:, -1] * a[:, -1].conj()
             if reverse
@@ -103,7 +106,7 @@ class _Scan(torch.autograd.Function):
         if to_a is not None:
             b = b + to_a * _before(h, first, ctx.reverse)
         start = torch.zeros_like(first) if to_first is None else to_first
-        return _Scan.apply(a, b, start, ctx.reverse)  # pyright: ignore[reportReturnType]
+        return _scanned(a, b, start, ctx.reverse)
 
     @staticmethod
     def vmap(
@@ -116,10 +119,15 @@ class _Scan(torch.autograd.Function):
             for x, dim in zip(args[:3], in_dims, strict=False)
         )
         # rows that are mapped over are rows of the batch
-        flat = [x.flatten(0, 1) for x in (a, b, first)]
-        h = _Scan.apply(*flat, args[3])
-        assert isinstance(h, Tensor)
-        return h.unflatten(0, (info.batch_size, -1)), 0
+        a, b, first = (x.flatten(0, 1) for x in (a, b, first))
+        h = _scanned(a, b, first, args[3])
+        return h.view(info.batch_size, -1, *h.shape[1:]), 0
+
+
+def _scanned(a: Tensor, b: Tensor, first: Tensor, reverse: bool) -> Tensor:
+    """`_Scan` as a function."""
+    function: Any = _Scan
+    return function.apply(a, b, first, reverse)
 
 
 def _before(h: Tensor, first: Tensor, reverse: bool) -> Tensor:
@@ -146,7 +154,7 @@ def _scan(
     kept = torch.promote_types(torch.promote_types(a.dtype, b.dtype), first.dtype)
     # sums of many products of low precision are not worth having
     exact = torch.float32 if kept in (torch.bfloat16, torch.float16) else kept
-    shape = torch.broadcast_shapes(a.shape, b.shape, first[:, None].shape)
+    shape = _broadcast([a.shape, b.shape, first[:, None].shape])
     a, b = a.to(exact).expand(shape), b.to(exact).expand(shape)
     if starts is not None:
         at = starts.view(*starts.shape, *[1] * (b.dim() - 2))
@@ -154,7 +162,42 @@ def _scan(
         a = torch.where(at, 0, a)
     if shape[1] == 0:
         return b.to(kept), first
-    h = _Scan.apply(a, b, first.to(exact).expand(shape[0], *shape[2:]), reverse)
-    assert isinstance(h, Tensor)
-    h = h.to(kept)
+    start = first.to(exact).expand(shape[0], *shape[2:])
+    h = _scanned(a, b, start, reverse).to(kept)
     return h, h[:, 0 if reverse else -1]
+
+
+def _convolved(
+    a: Tensor,
+    b: Tensor,
+    first: Tensor,
+    starts: Tensor | None,
+    initial: Tensor | float,
+    reverse: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """`_scan` for an `a` that is the same at all steps, as a convolution with its powers."""
+    time = b.shape[1]
+    if starts is not None or time < 2:
+        return _scan(a, b, first, starts, initial, reverse)
+    kept = torch.promote_types(torch.promote_types(a.dtype, b.dtype), first.dtype)
+    shape = _broadcast([a.shape, b.shape, first[:, None].shape])
+    if reverse:
+        b = b.flip(1)
+    wide = torch.promote_types(kept, torch.float64)
+    a = a.to(wide).expand(*([1] * (len(shape) - a.dim())), *a.shape)
+    steps = torch.arange(time, device=b.device, dtype=torch.float64)
+    steps = steps.view(-1, *[1] * (len(shape) - 2))
+    # what grows is damped before the transform, lest its end drown its beginning
+    size = a.detach().abs().clamp(min=1)
+    powers = (a / size) ** steps
+    b = b.to(wide) * size**-steps
+    complex_ = kept.is_complex
+    transforms: Any = torch.fft
+    transform = transforms.fft if complex_ else transforms.rfft
+    back = transforms.ifft if complex_ else transforms.irfft
+    length = 2 * time
+    product = transform(b, n=length, dim=1) * transform(powers, n=length, dim=1)
+    h: Tensor = back(product, n=length, dim=1)[:, :time]
+    h = (h + a / size * powers * first[:, None].to(wide) * size) * size**steps
+    h = h.expand(shape).to(kept)
+    return (h.flip(1) if reverse else h), h[:, -1]

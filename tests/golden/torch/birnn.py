@@ -86,11 +86,13 @@ def _ends(segments: Tensor) -> Tensor:
     return F.pad(inner, (0, min(1, segments.shape[1])), value=True)
 
 
-def _stack(steps: Sequence[Tensor], like: Tensor, *dims: int) -> Tensor:
+def _stack(
+    steps: Sequence[Tensor], like: Tensor, *dims: int, dtype: torch.dtype | None = None
+) -> Tensor:
     """Steps of a loop along time as `[batch, time, …]`."""
     if steps:
         return torch.stack(list(steps), 1)
-    return like.new_zeros(len(like), 0, *dims)
+    return like.new_zeros(len(like), 0, *dims, dtype=dtype)
 
 
 def _reset(starts: Tensor, x: Tensor, initial: Tensor | float) -> Tensor:
