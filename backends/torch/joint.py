@@ -176,7 +176,8 @@ def monoid(body: Body, step: Parallel, form: MonoidScan) -> None:
     state = {
         s: replace(full_type(m.model, s), axes=frozenset({BATCH})) for s in form.states
     }
-    types = [_leaf_type(n, state, form) for n in form.leaf]
+    made_of = monoids.element_types(form.monoid, form.entries, list(state.values()))
+    types = [replace(t, axes=frozenset({BATCH})) for t in made_of]
     combine = _function(
         m,
         "combine",
@@ -205,13 +206,6 @@ def monoid(body: Body, step: Parallel, form: MonoidScan) -> None:
     m.write(head, done, "", m.model.equation[form.states[0]].span)
     for s, a, b in zip(form.states, made, last, strict=True):
         settle(body, step, s, ends[s], Atom(a), Atom(b))
-
-
-def _leaf_type(node: ir.Node, state: Mapping[str, Type], form: MonoidScan) -> Type:
-    """An element has all dims of the states, so that elements combine to the same."""
-    dims = next(iter(state.values())).dims
-    more = () if form.entries is None else (form.entries,)
-    return Type(node.type.dtype, (*dims, *more), frozenset({BATCH}))
 
 
 _Build = Callable[[tuple[ir.Node, ...], tuple[ir.Node, ...]], tuple[ir.Node, ...]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import assert_never
 
+from seqdsl.analysis.verdict import monoid_name
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.text import node_text
 from seqdsl.schedule.forms import (
@@ -79,7 +80,7 @@ def form_text(form: Form, direction: str) -> str:
             sizes = ", ".join(f"{s}[t-{k}]" for s, k in lags.items())
             return f"{name} = scan {direction} of matrices in {semiring} over {sizes}"
         case MonoidScan(monoid=monoid):
-            return f"{name} = scan {direction} of {monoid}s"
+            return f"{name} = scan {direction} of {monoid_name(monoid)}s"
         case Products(chunk=chunk, states=states, writes=writes):
             rank = f"{len(writes)} writes a step"
             return (

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from seqdsl.backends.torch import Artifact, compile_model
 from seqdsl.backends.torch.load import load
-from seqdsl.diagnostics import CallError, UnsupportedError
+from seqdsl.diagnostics import CallError
 from seqdsl.elaborate import elaborate_text
 
 SPECS = Path(__file__).with_name("torch_specs")
