@@ -54,7 +54,9 @@ def parts_of(
 def _part(normal: Normal, target: str, dims: Sequence[str], term: Term) -> Part:
     (factor,) = term.active
     read = _read_of(factor.node)
-    part = Part(target, name_of(read.arg), abs(read.offset), "dense", term)
+    lag = abs(read.offset) if isinstance(read, ir.Shift) else 0
+    source = read.arg if isinstance(read, ir.Shift) else read
+    part = Part(target, name_of(source), lag, "dense", term)
     if factor.node is not read:
         return part
     own = read.type.dims
@@ -68,9 +70,11 @@ def _part(normal: Normal, target: str, dims: Sequence[str], term: Term) -> Part:
     return _contraction(normal, part, summed)
 
 
-def _read_of(node: ir.Node) -> ir.Shift:
+def _read_of(node: ir.Node) -> ir.Shift | ir.Ref:
     """The read of the state inside a linear re-indexing of it."""
-    return next(n for n in subtree(node) if isinstance(n, ir.Shift))
+    shifts = (n for n in subtree(node) if isinstance(n, ir.Shift))
+    refs = (n for n in subtree(node) if isinstance(n, ir.Ref))
+    return next(shifts, None) or next(refs)
 
 
 def _contraction(normal: Normal, part: Part, summed: dict[str, str]) -> Part:
