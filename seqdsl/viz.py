@@ -11,11 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from itertools import pairwise
 
+from seqdsl.analysis.graph import components, edges_of
 from seqdsl.analysis.one_line import one_line
 from seqdsl.analysis.verdict import Kind, Verdict
 from seqdsl.ir import nodes as ir
+from seqdsl.ir.text import node_text
 from seqdsl.ir.types import BATCH, Type
-from seqdsl.ir.walk import children
+from seqdsl.ir.walk import children, references
 from seqdsl.viz_layout import (
     GAP_X,
     HEIGHT,
@@ -60,28 +62,52 @@ def svg(model: ir.Model, verdicts: tuple[Verdict, ...]) -> str:
 
 
 def _boxes(model: ir.Model, verdicts: tuple[Verdict, ...]) -> Iterator[Box]:
-    color = {
-        name: COLORS[v.verdict]
-        for v in verdicts
-        if not v.recurrence.layer
-        for name in v.recurrence.members
-    }
+    color = _colors(model, verdicts)
     for i in model.inputs:
         yield Box(i.name, "input", _note(i.type), KINDS["input"])
     for p in model.params:
         if "." not in p.name:
-            yield Box(p.name, "param", _note(p.type), KINDS["param"])
+            frame = next((r.axis for r in model.repeats if r.axis in p.type.axes), "")
+            yield Box(p.name, "param", _note(p.type), KINDS["param"], frame)
     for c in model.calls:
         layer = model.instance[c.instance].model.name
         inside = _inside(c.instance, verdicts)
         own = color.get(c.name, COLORS["none"])
-        yield Box(c.name, "layer", layer, own if inside == "none" else COLORS[inside])
+        shown = own if inside == "none" else COLORS[inside]
+        yield Box(c.name, "layer", layer, shown, _outermost(c.scope))
     for e in model.equations:
         if e.written:
             kind = "state" if e.name in model.state else "value"
-            yield Box(e.name, kind, _note(e.expr.type), color.get(e.name, "#eeeeee"))
+            own = color.get(e.name, COLORS["none"])
+            yield Box(e.name, kind, _note(e.expr.type), own, _outermost(e.scope))
     for o in model.outputs:
         yield Box(f"output {o.name}", "output", _note(o.expr.type), KINDS["output"])
+
+
+def _colors(model: ir.Model, verdicts: Iterable[Verdict]) -> dict[str, str]:
+    """Colors of what belongs to a recurrence, also by what the compiler put between."""
+    own = [v for v in verdicts if not v.recurrence.layer]
+    color = {n: COLORS[v.verdict] for v in own for n in v.recurrence.members}
+    for members in components(edges_of(model)):
+        known = [color[s] for v in own for s in v.recurrence.states if s in members]
+        for name in members if known else ():
+            color.setdefault(name, known[0])
+    for equation in model.equations:
+        hidden = [
+            color[r.name]
+            for r in references(equation.expr)
+            if isinstance(r, ir.Ref)
+            and r.name in color
+            and r.name in model.equation
+            and not model.equation[r.name].written
+        ]
+        if equation.written and hidden:
+            color.setdefault(equation.name, hidden[0])
+    return color
+
+
+def _outermost(scope: tuple[str, ...]) -> str:
+    return scope[0] if scope else ""
 
 
 def _inside(instance: str, verdicts: Iterable[Verdict]) -> Kind:
@@ -167,11 +193,26 @@ def _document(
     yield '<defs><marker id="tip" markerWidth="8" markerHeight="8" refX="7" refY="4"'
     yield ' orient="auto"><path d="M0,0 L8,4 L0,8 z" fill="#555"/></marker></defs>'
     yield _text(MARGIN, MARGIN, f"layer {model.name}", 'font-weight="bold"')
+    for repeat in model.repeats:
+        if repeat.axis in layout.frames:
+            yield from _frame(repeat, *layout.frames[repeat.axis])
     for flow, way in layout.ways.items():
         yield from _around(flow, way) if flow.shift else _arrow(way)
     for box in boxes:
         yield from _box(box, layout.places[box.name], width)
     yield from _legend(verdicts, notes, bottom)
+
+
+def _frame(repeat: ir.Repeat, start: Point, end: Point) -> Iterator[str]:
+    (x, y), (right, bottom) = start, end
+    yield (
+        f'<rect x="{x:.0f}" y="{y:.0f}" width="{right - x:.0f}" '
+        f'height="{bottom - y + 14:.0f}" rx="8" fill="#fafafa" stroke="#aaa"/>'
+    )
+    count = repeat.count
+    times = node_text(count) if isinstance(count, ir.Base) else str(count)
+    words = f"repeat {repeat.axis} in {times}"
+    yield _text(x + 8, bottom + 9, words, 'fill="#777" font-style="italic"')
 
 
 def _text(x: float, y: float, text: str, style: str = "") -> str:

@@ -6,24 +6,27 @@ there, so that it runs behind no box; reads of other steps go around above all b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 150, 44, 70, 30, 30
 LANE = 16
 """Height of the place of a line between boxes, and above them."""
+PAD = 12
+"""Between a frame and what it holds."""
 _SWEEPS = 4
 
 
 @dataclass(frozen=True)
 class Box:
-    """A value to draw."""
+    """A value to draw, in the frame of the repeat `frame` if it stands in one."""
 
     name: str
     kind: str
     note: str
     color: str
+    frame: str = ""
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,14 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Layout:
-    """Left upper corners of boxes, points of lines, and the size of it all."""
+    """Left upper corners of boxes, points of lines, and the size of it all.
+
+    `frames` are the left upper and right lower corners of those around repeats.
+    """
 
     places: dict[str, Point]
     ways: dict[Flow, tuple[Point, ...]]
+    frames: dict[str, tuple[Point, Point]]
     right: float
     bottom: float
 
@@ -55,7 +62,8 @@ def lay_out(boxes: Sequence[Box], flows: Sequence[Flow], width: int) -> Layout:
     top = 2.2 * MARGIN + LANE * len(shifted)
     chains = {f: _chain(f, columns) for f in flows if not f.shift}
     rows = _rows([b.name for b in boxes], columns, chains)
-    heights = _heights(rows, top)
+    framed = _framed(boxes, rows, columns)
+    heights = _heights(rows, top, framed)
     places = {b.name: (_left(columns[b.name], width), heights[b.name]) for b in boxes}
     ways = {f: _way(f, c, columns, heights, width) for f, c in chains.items()}
     for i, flow in enumerate(shifted):
@@ -63,7 +71,43 @@ def lay_out(boxes: Sequence[Box], flows: Sequence[Flow], width: int) -> Layout:
         ways[flow] = _around(flow, places, columns, width, lane)
     right = max(x for x, _ in places.values()) + width + MARGIN
     bottom = max(heights.values()) + HEIGHT + 2 * MARGIN
-    return Layout(places, ways, right + GAP_X / 2, bottom)
+    frames = _frames(framed, columns, heights, width)
+    return Layout(places, ways, frames, right + GAP_X / 2, bottom)
+
+
+def _framed(
+    boxes: Sequence[Box], rows: Iterable[Sequence[str]], columns: dict[str, int]
+) -> dict[str, str]:
+    """The frames that boxes are in, and lanes between the boxes of one."""
+    found = {b.name: b.frame for b in boxes if b.frame}
+    last = {f: max(columns[n] for n in found if found[n] == f) for f in found.values()}
+    for column, names in enumerate(rows):
+        for lane in names:
+            frame = found.get(lane.partition("\n")[0])
+            if "\n" in lane and frame is not None and column < last[frame]:
+                found[lane] = frame
+    return found
+
+
+def _frames(
+    framed: dict[str, str],
+    columns: dict[str, int],
+    heights: dict[str, float],
+    width: int,
+) -> dict[str, tuple[Point, Point]]:
+    edges: dict[str, list[tuple[float, float, float]]] = {}
+    for name, frame in framed.items():
+        lane = name.rpartition("\n")[2]
+        x = _left(int(lane) if "\n" in name else columns[name], width)
+        tall = LANE if "\n" in name else HEIGHT
+        edges.setdefault(frame, []).append((x, heights[name], heights[name] + tall))
+    return {
+        frame: (
+            (min(x for x, _, _ in at) - PAD, min(y for _, y, _ in at) - PAD),
+            (max(x for x, _, _ in at) + width + PAD, max(y for *_, y in at) + PAD),
+        )
+        for frame, at in edges.items()
+    }
 
 
 def _left(column: int, width: int) -> float:
@@ -146,15 +190,36 @@ def _sort(
     here.sort(key=middle)
 
 
-def _heights(rows: Iterable[Sequence[str]], top: float) -> dict[str, float]:
-    """Upper edges; a lane is lower than a box."""
+def _heights(
+    rows: Sequence[Sequence[str]], top: float, framed: Mapping[str, str]
+) -> dict[str, float]:
+    """Upper edges; a lane is lower than a box.
+
+    What stands in no frame is below all frames, in the columns where there are any.
+    """
     heights: dict[str, float] = {}
-    for column in rows:
-        y = top
-        for name in column:
-            heights[name] = y
-            y += LANE + GAP_Y / 2 if "\n" in name else HEIGHT + GAP_Y
+    start = top
+    for frame in dict.fromkeys(framed.values()):
+        end = start
+        for column in rows:
+            own = [n for n in column if framed.get(n) == frame]
+            end = max(end, _stacked(own, start, heights))
+        start = end + PAD if end > start else start
+    covered = [i for i, column in enumerate(rows) if any(n in framed for n in column)]
+    for i, column in enumerate(rows):
+        inside = bool(covered) and covered[0] <= i <= covered[-1]
+        _stacked(
+            [n for n in column if n not in heights], start if inside else top, heights
+        )
     return heights
+
+
+def _stacked(names: Iterable[str], y: float, heights: dict[str, float]) -> float:
+    """Puts names below each other from `y` on; where the next one would stand."""
+    for name in names:
+        heights[name] = y
+        y += LANE + GAP_Y / 2 if "\n" in name else HEIGHT + GAP_Y
+    return y
 
 
 # ---- Ways

@@ -122,8 +122,11 @@ def viz(request: Request, out: Path | None) -> int:
     """Write the picture of a layer to `out`, or to standard output."""
     from seqdsl.viz import svg
 
-    analyzed = driver.analyze(elaborate_request(request).model)
-    text = svg(analyzed.model, analyzed.verdicts)
+    written = elaborate_request(request).model
+    analyzed = driver.analyze(written)
+    # Gradients are shown as written; calls that a recurrence goes through are opened.
+    whole = written.calls == analyzed.model.calls
+    text = svg(written if whole else analyzed.model, analyzed.verdicts)
     if out is None:
         sys.stdout.write(text)
         return OK
