@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from seqdsl.analysis.declared import declared_verdict
@@ -243,26 +243,28 @@ def _nonlinear(
 ) -> Verdict:
     model, states = normal.model, recurrence.states
 
-    def attempt(without: Iterable[str], frozen: Iterable[ir.Node]) -> Normal:
-        members = [m for m in recurrence.members if m not in set(without)]
-        current = normal.current
-        return Normal(model, normal.axis, members, inside, frozen, current=current)
+    def frozen(nodes: Iterable[ir.Node]) -> Normal:
+        members, current = recurrence.members, normal.current
+        return Normal(model, normal.axis, members, inside, nodes, current=current)
 
-    def unread(state: str) -> list[tuple[Recurrence, Normal]]:
-        edges = tuple(e for e in inside if e.source != state or e.kind == "same")
+    def without(drop: Callable[[Edge], bool]) -> list[tuple[Recurrence, Normal]]:
+        edges = tuple(e for e in inside if not drop(e))
         left = circles(model, edges, recurrence.axis)
-        return [(r, Normal(model, r.axis, r.members, e)) for r, e in left]
+        return [
+            (r, Normal(model, r.axis, r.members, e, current=normal.current))
+            for r, e in left
+        ]
 
-    reasons = explain(
-        normal, states, remedies(Attempts(attempt, unread), normal, states)
-    )
+    found = remedies(Attempts(frozen, without), normal, states)
+    reasons, shown = explain(normal, states, found)
     smooth = all(model.equation[s].expr.type.dtype == "float" for s in states)
     codes = {r.code for r in reasons}
     newton = smooth and recurrence.axis == TIME and codes <= _SMOOTH
-    if newton and reasons:
-        first = replace(reasons[0], help=(*reasons[0].help, _NEWTON))
-        reasons = (first, *reasons[1:])
-    return _sequential(recurrence, reasons, ("newton",) if newton else ())
+    if newton and shown:
+        first = replace(shown[0], help=(*shown[0].help, _NEWTON))
+        shown = (first, *shown[1:])
+    verdict = _sequential(recurrence, reasons, ("newton",) if newton else ())
+    return replace(verdict, reasons=shown)
 
 
 _NEWTON = "ask for `newton`, which finds all steps at once by iteration"

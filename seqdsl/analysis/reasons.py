@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from seqdsl.analysis.graph import name_of
 from seqdsl.analysis.normal import Normal
@@ -126,22 +127,40 @@ def text_of(node: ir.Node) -> str:
             return type(node).__name__.lower()
 
 
+@dataclass(frozen=True)
+class Remedies:
+    """Edits that were tried and work, one sentence each.
+
+    `excused` are the ids of functions that look like the reason and are not: what is left
+    after an edit scans with them.
+    """
+
+    texts: tuple[str, ...] = ()
+    excused: frozenset[int] = frozenset()
+
+
 def explain(
-    normal: Normal, states: tuple[str, ...], help: tuple[str, ...]
-) -> tuple[Diagnostic, ...]:
-    """A diagnostic for every expression that is in the way; the first has the help."""
+    normal: Normal, states: tuple[str, ...], remedies: Remedies
+) -> tuple[tuple[Diagnostic, ...], tuple[Diagnostic, ...]]:
+    """A diagnostic for every expression that is in the way; and those to show.
+
+    The first has the help. What is only too long to be taken apart matters where nothing
+    else is in the way; so does what an edit elsewhere would leave in a scan.
+    """
     found: dict[tuple[str, Span], Diagnostic] = {}
+    excused: set[tuple[str, Span]] = set()
     for node in culprits(normal, states):
         code, message = _message(normal, node)
-        span = _place(normal, node, states)
-        advice = () if found else help
+        key = code, _place(normal, node, states)
         found.setdefault(
-            (code, span),
-            Diagnostic(code, message, span, _labels(normal, node, states), advice),
+            key, Diagnostic(code, message, key[1], _labels(normal, node, states))
         )
-    # What is only too long to be taken apart matters where nothing else is in the way.
-    plain = tuple(d for d in found.values() if d.code != "E0314")
-    return (plain or tuple(found.values()))[:MAXIMUM]
+        if code == "E0314" or id(node) in remedies.excused:
+            excused.add(key)
+    every = tuple(found.values())
+    shown = tuple(d for key, d in found.items() if key not in excused) or every
+    first = tuple(replace(d, help=remedies.texts) for d in shown[:1])
+    return every, (*first, *shown[1:MAXIMUM])
 
 
 def _place(normal: Normal, node: ir.Node, states: tuple[str, ...]) -> Span:

@@ -2,104 +2,138 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from seqdsl.analysis.graph import Edge
 from seqdsl.analysis.normal import Normal
-from seqdsl.analysis.reasons import culprits, reads_in, text_of
+from seqdsl.analysis.reasons import Remedies, culprits, reads_in, text_of
 from seqdsl.analysis.semiring import semiring_verdict
 from seqdsl.analysis.structure import structure_of
 from seqdsl.analysis.verdict import Recurrence
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.walk import subtree
 
+Left = list[tuple[Recurrence, Normal]]
+
 
 @dataclass(frozen=True)
 class Attempts:
-    """Fresh normal forms of what a recurrence would be after an edit.
+    """What a recurrence would be after an edit.
 
-    `without` takes some definitions and some nodes as state-free; `unread` gives what
-    is left of the recurrence if nothing reads one of its states at another step.
+    `frozen` takes some nodes as state-free; `without` leaves out those reads for which a
+    function says so, and gives the recurrences that are then left.
     """
 
-    without: Callable[[Iterable[str], Iterable[ir.Node]], Normal]
-    unread: Callable[[str], list[tuple[Recurrence, Normal]]]
+    frozen: Callable[[Iterable[ir.Node]], Normal]
+    without: Callable[[Callable[[Edge], bool]], Left]
 
 
-def remedies(
-    attempts: Attempts, normal: Normal, states: tuple[str, ...]
-) -> tuple[str, ...]:
-    """What to change, one sentence an edit."""
-    ways = (
-        _definitions(attempts, normal, states),
-        _unread(attempts, normal, states) if len(states) > 1 else "",
+def remedies(attempts: Attempts, normal: Normal, states: tuple[str, ...]) -> Remedies:
+    """What to change."""
+    if normal.long and not normal.current:
+        return Remedies()  # every try would take as long as the whole did
+    nodes = culprits(normal, states)
+    tries = _Tries(attempts, normal, states, nodes)
+    found = [tries.unread()] if len(states) > 1 else []
+    found.append(tries.definitions())
+    texts = tuple(text for text, _ in found if text)
+    left = [pair for text, own in found if text for pair in own]
+    last = "" if texts else _expressions(attempts, normal, states)
+    return Remedies(
+        (last,) if last else texts,
+        frozenset(id(n) for n in nodes if any(x.active(n) for _, x in left)),
     )
-    found = tuple(w for w in ways if w)
-    last = "" if found else _expressions(attempts, normal, states)
-    return (*found, last) if last else found
 
 
-def _definitions(attempts: Attempts, normal: Normal, states: tuple[str, ...]) -> str:
-    """Definitions of the same step that would have to leave the state alone."""
-    between = [
-        e
-        for e in normal.model.equations
-        if e.name in normal.members and e.name not in states and e.written
-    ]
-    here = [e.name for e in between if e.span.source is normal.model.span.source]
-    dropped = _smallest(attempts, here, states)
-    if not dropped and len(here) < len(between):
-        dropped = _smallest(attempts, [e.name for e in between], states)
-    after = _outcome(attempts.without(dropped, ()), states) if dropped else ""
-    if not after:
-        return ""
-    reads = _reads(normal, [normal.model.equation[n].expr for n in dropped])
-    return f"{after} if {_list(dropped)} did not read {reads}"
+@dataclass(frozen=True)
+class _Tries:
+    attempts: Attempts
+    normal: Normal
+    states: tuple[str, ...]
+    nodes: list[ir.Node]
 
+    def definitions(self) -> tuple[str, Left]:
+        """Definitions of the same step that would have to leave the state alone."""
+        model = self.normal.model
+        between = [
+            e.name
+            for e in model.equations
+            if e.name in self.normal.members
+            and e.name not in self.states
+            and e.written
+            and e.span.source is model.span.source
+        ]
+        dropped = self._smallest(between)
+        left = self._left_by(dropped) if dropped else None
+        if not left:
+            return "", []
+        reads = _reads(self.normal, [model.equation[n].expr for n in dropped])
+        return f"{self._outcome(left)} if {_list(dropped)} did not read {reads}", left
 
-def _smallest(
-    attempts: Attempts, names: list[str], states: tuple[str, ...]
-) -> list[str]:
-    """Names none of which can be left out, such that without them all is affine."""
-    if not names or not _affine(attempts.without(names, ()), states):
-        return []
-    kept = list(names)
-    for name in reversed(names):
-        fewer = [n for n in kept if n != name]
-        if fewer and _affine(attempts.without(fewer, ()), states):
-            kept = fewer
-    return kept
+    def unread(self) -> tuple[str, Left]:
+        """A state whose own past, left unread, would leave scans only."""
+        for state in self.states:
 
+            def drop(edge: Edge, state: str = state) -> bool:
+                return edge.source == state and edge.kind != "same"
 
-def _unread(attempts: Attempts, normal: Normal, states: tuple[str, ...]) -> str:
-    """A state whose own past, left unread, would leave scans only."""
-    if normal.long:
-        return ""  # every try would take as long as the whole did
-    stays = {id(n): n for n in culprits(normal, states) if not _may_scan(n)}
-    for state in states:
-        left = attempts.unread(state)
+            left = self._scans(self.attempts.without(drop))
+            if left:
+                sign = "-" if left[0][0].direction == "forward" else "+"
+                read = f"{state}[{self.normal.axis}{sign}1]"
+                return f"{self._outcome(left)} if nothing read `{read}`", left
+        return "", []
+
+    def _smallest(self, names: list[str]) -> list[str]:
+        """Names none of which can be left out, such that without them all scans."""
+        if not names or not self._left_by(names):
+            return []
+        kept = list(names)
+        for name in reversed(names):
+            fewer = [n for n in kept if n != name]
+            if fewer and self._left_by(fewer):
+                kept = fewer
+        return kept
+
+    def _left_by(self, names: list[str]) -> Left | None:
+        return self._scans(self.attempts.without(lambda edge: edge.reader in names))
+
+    def _scans(self, left: Left) -> Left | None:
+        """`left` if there is something, and all of it scans."""
+        stays = [n for n in self.nodes if not _may_scan(n)]
         # A nonlinear function that still sees the state is not worth another try.
-        if not left or any(_remains(r, n, stays) for r, n in left):
-            continue
-        if not all(_scans(r, n) for r, n in left):
-            continue
-        names = _list([s for r, _ in left for s in r.states])
-        sign = "-" if left[0][0].direction == "forward" else "+"
-        verb = "would scan" if len(left) == 1 else "would be scans"
-        return f"{names} {verb} if nothing read `{state}[{normal.axis}{sign}1]`"
-    return ""
+        if any(_holds(r, x, n) for r, x in left for n in stays):
+            return None
+        return left if all(_scans(r, x) for r, x in left) else None
+
+    def _outcome(self, left: Left) -> str:
+        names = [s for r, _ in left for s in r.states]
+        whole = set(names) == set(self.states)
+        subject = "this" if whole and len(left) == 1 else _list(names)
+        if len(left) > 1:
+            return f"{subject} would be scans"
+        ((recurrence, normal),) = left
+        structure = _structure(normal, recurrence.states)
+        return f"{subject} would scan{structure}"
 
 
-def _remains(
-    recurrence: Recurrence, normal: Normal, culprits: Mapping[int, ir.Node]
-) -> bool:
-    exprs = [
+def _holds(recurrence: Recurrence, normal: Normal, node: ir.Node) -> bool:
+    """Whether `node` still sees the state, in one of the recurrence's own equations."""
+    exprs = (
         normal.model.equation[m].expr
         for m in recurrence.members
         if m in normal.model.equation
-    ]
-    nodes = (n for e in exprs for n in subtree(e) if id(n) in culprits)
-    return any(map(normal.active, nodes))
+    )
+    return normal.active(node) and any(n is node for e in exprs for n in subtree(e))
+
+
+def _structure(normal: Normal, states: tuple[str, ...]) -> str:
+    if not _affine(normal, states):
+        return ""
+    shapes = {s: normal.model.equation[s].expr.type.dims for s in states}
+    found = structure_of(normal, shapes, {s: normal.linear(s) for s in states})
+    return f" ({found.structure.replace('_', ' ')})" if found.structure else ""
 
 
 def _may_scan(node: ir.Node) -> bool:
@@ -129,24 +163,18 @@ def _expressions(attempts: Attempts, normal: Normal, states: tuple[str, ...]) ->
     usual = ir.Map | ir.Reduce | ir.Along | ir.Contract
     if not nodes or not all(isinstance(n, usual) for n in nodes):
         return ""
-    if not _affine(attempts.without((), nodes), states):
+    frozen = attempts.frozen(nodes)
+    if not _affine(frozen, states):
         return ""
-    after = _outcome(attempts.without((), nodes), states)
+    structure = _structure(frozen, states)
     shown = _list(list(dict.fromkeys(map(text_of, nodes)))[:4])
-    return f"{after} if {shown} did not read {_reads(normal, nodes)}" if after else ""
+    if not structure:
+        return ""
+    return f"this would scan{structure} if {shown} did not read {_reads(normal, nodes)}"
 
 
 def _affine(normal: Normal, states: tuple[str, ...]) -> bool:
     return not any(normal.bad(normal.value(s)) for s in states)
-
-
-def _outcome(normal: Normal, states: tuple[str, ...]) -> str:
-    """What the recurrence would be; empty where nothing would be left of it."""
-    shapes = {s: normal.model.equation[s].expr.type.dims for s in states}
-    found = structure_of(normal, shapes, {s: normal.linear(s) for s in states})
-    if found.structure is None:
-        return ""
-    return f"this would scan ({found.structure.replace('_', ' ')})"
 
 
 def _reads(normal: Normal, nodes: Iterable[ir.Node]) -> str:

@@ -48,7 +48,9 @@ def test_a_gru_is_told_which_lines_and_what_would_help() -> None:
 
 def test_an_lstm_would_scan_without_its_output_gate_feeding_back() -> None:
     (found,) = by_name(LSTM).values()
-    assert found.reasons[0].help[0] == "`c` would scan if nothing read `h[t-1]`"
+    assert (
+        found.reasons[0].help[0] == "`c` would scan (diagonal) if nothing read `h[t-1]`"
+    )
     assert {r.code for r in found.reasons} == {"E0301"}
 
 
