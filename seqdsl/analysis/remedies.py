@@ -31,7 +31,7 @@ class Attempts:
 
 def remedies(attempts: Attempts, normal: Normal, states: tuple[str, ...]) -> Remedies:
     """What to change."""
-    if normal.long and not normal.current:
+    if normal.long:
         return Remedies()  # every try would take as long as the whole did
     nodes = culprits(normal, states)
     tries = _Tries(attempts, normal, states, nodes)
