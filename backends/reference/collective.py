@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import product
 
 import torch
@@ -15,6 +15,7 @@ from seqdsl.backends.reference.session import Index
 from seqdsl.ir import nodes as ir
 from seqdsl.ir import ops
 from seqdsl.ir.types import BATCH, TIME, DType, promote
+from seqdsl.ir.walk import subtree
 
 
 def indices(frame: Frame, axes: Sequence[str], index: Index) -> list[Index]:
@@ -35,24 +36,44 @@ def contract(frame: Frame, node: ir.Contract, index: Index) -> Tensor:
     number = {d: i for i, d in enumerate(every)}
     axes = [a for a in node.over if a not in number]
     total = frame.zeros(node.type)
-    args = sorted(node.args, key=lambda a: isinstance(a, ir.Copy))
     for at in indices(frame, axes, index):
         operands: list[Tensor | list[int]] = []
-        for arg in args:
-            value = cast(frame.evaluate(arg, at), node.type.dtype)
-            # a weight of 0 for a later step, which may depend on this one
-            if _later(frame, axes, at) and not value.any():
-                break
-            operands += [value, [number[d] for d in arg.type.dims]]
-        else:
-            found = torch.einsum(*operands, [number[d] for d in node.type.dims])
-            total = total + found
+        for arg, value in factors(frame, node.args, at, later(frame, axes, at)):
+            operands.append(cast(value, node.type.dtype))
+            operands.append([number[d] for d in arg.type.dims])
+        if operands:
+            result = [number[d] for d in node.type.dims]
+            total = total + torch.einsum(*operands, result)
     return total
 
 
-def _later(frame: Frame, axes: Sequence[str], at: Index) -> bool:
+def factors(
+    frame: Frame, args: Sequence[ir.Node], index: Index, lazy: bool
+) -> list[tuple[ir.Node, Tensor]]:
+    """What a product is made of; nothing where a factor is 0, if it is `lazy`.
+
+    What is weighed with 0 is then not asked for: at a later step it may depend on this
+    one. Weights come first, values at other steps last.
+    """
+    found: list[tuple[ir.Node, Tensor]] = []
+    for arg in sorted(args, key=_reads_copies) if lazy else args:
+        value = frame.evaluate(arg, index)
+        if lazy and not bool(value.any()):
+            return []
+        found.append((arg, value))
+    return found
+
+
+def later(frame: Frame, axes: Iterable[str], at: Index) -> bool:
     """Whether a copy of time is at a later step than the one that is wanted."""
     return any(a in frame.model.copies and at[a] > at.get(TIME, at[a]) for a in axes)
+
+
+def _reads_copies(node: ir.Node) -> int:
+    """0 for what stays at this step, 1 for what is made from other steps, 2 for those."""
+    if isinstance(node, ir.Copy):
+        return 2
+    return int(any(isinstance(n, ir.Copy) for n in subtree(node)))
 
 
 def _entries(
@@ -69,12 +90,13 @@ def _entries(
     values, masks = [cast(empty, dtype)], [cast(empty, "bool")]
     for at in indices(frame, [a for a in node.over if a not in dims], index):
         mask = torch.tensor(True) if where is None else frame.evaluate(where, at)
-        # what takes no part may be a later step that depends on this one
-        some = bool(mask.any())
-        value = frame.evaluate(node.arg, at) if some else frame.zeros(node.arg.type)
+        # what takes no part is not asked for: it may lie at a step not known yet
+        seen = bool(mask.any())
+        value = frame.evaluate(node.arg, at) if seen else frame.zeros(node.arg.type)
         value = spread(cast(value, dtype), node.arg.type.dims, dims, frame.bound.dims)
         values.append(flatten(value, dims, over))
-        masks.append(flatten(spread(mask, masked, dims, frame.bound.dims), dims, over))
+        mask = spread(mask, masked, dims, frame.bound.dims)
+        masks.append(flatten(mask, dims, over))
     return torch.cat(values, -1), torch.cat(masks, -1), kept
 
 

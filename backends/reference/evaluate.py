@@ -101,10 +101,35 @@ def _map(frame: Frame, node: ir.Map, index: Index) -> Tensor:
     dtypes: list[DType] = [a.type.dtype for a in node.args[branches:]]
     dtype = promote(row.least, *dtypes)
     args: list[Tensor] = []
-    for i, arg in enumerate(node.args):
-        value = align(frame.evaluate(arg, index), arg.type.dims, node.type.dims)
+    for i, value in enumerate(_operands(frame, node, index)):
+        value = align(value, node.args[i].type.dims, node.type.dims)
         args.append(value if i < branches else cast(value, dtype))
     return cast(pointwise.MAPS[node.op](*args), node.type.dtype)
+
+
+def _operands(frame: Frame, node: ir.Map, index: Index) -> list[Tensor]:
+    """The arguments of a pointwise operator.
+
+    Along a copy of time a branch that is not taken, or is weighed with 0, may lie at a
+    step that is not known yet: it is not asked for.
+    """
+    copies = node.type.axes & frozenset(frame.model.copies)
+    match node:
+        case ir.Map(op="where", args=(condition, yes, no)) if copies:
+            chosen = frame.evaluate(condition, index)
+            taken = (bool(chosen.any()), not bool(chosen.all()))
+            branches = [
+                frame.evaluate(n, index) if needed else frame.zeros(n.type)
+                for n, needed in zip((yes, no), taken, strict=True)
+            ]
+            return [chosen, *branches]
+        case ir.Map(op="mul", args=args) if collective.later(frame, copies, index):
+            factors = collective.factors(frame, args, index, True)
+            found = {id(a): v for a, v in factors}
+            return [found.get(id(a), frame.zeros(a.type)) for a in args]
+        case _:
+            pass
+    return [frame.evaluate(a, index) for a in node.args]
 
 
 def _extern(frame: Frame, node: ir.ExternCall, index: Index) -> Tensor:
@@ -152,6 +177,8 @@ def _at(frame: Frame, node: ir.At, index: Index) -> int:
     first, last = frame.ends(node.axis, index)
     if node.index is None:
         repeated = node.axis in frame.model.repeat
+        if last < first and not repeated:
+            raise CallError(f"a sequence without steps has no last `{node.axis}`")
         return frame.steps_taken(node.axis, index, last) if repeated else last
     i = int(frame.evaluate(node.index, index))
     least = 0 if node.axis in frame.model.repeat else first

@@ -31,17 +31,21 @@ class Run:
     length: int
 
 
+Place = tuple[int, Key]
+"""A key and the memo (by its identity) in which it is remembered."""
+
+
 class Deeper(Exception):
     """A chain of values grew long; `request` computes the one it has come to."""
 
-    def __init__(self, request: Callable[[], Tensor]) -> None:
-        self.request = request
+    def __init__(self, place: Place, request: Callable[[], Tensor]) -> None:
+        self.place, self.request = place, request
         super().__init__()
 
 
 @dataclass
 class Session:
-    """One call: all runs, and `depth`, the number of values now waiting for others."""
+    """One call: all runs, and `waiting`, the values that now wait for others."""
 
     runs: tuple[Run, ...]
     segmented: bool = False
@@ -50,7 +54,7 @@ class Session:
     externs: Mapping[str, Callable[..., Tensor]] = field(
         default_factory=dict[str, Callable[..., Tensor]]
     )
-    depth: int = 0
+    waiting: set[Place] = field(default_factory=set[Place])
 
     def length(self, index: Index) -> int:
         """Steps of the run at `index`, or of any run where all are equally long."""
@@ -81,12 +85,14 @@ def settle(request: Callable[[], Tensor]) -> Tensor:
     A request that runs into a long chain of values not yet known is put off until the
     value where it gave up is known; what it had computed by then is remembered.
     """
-    pending = [request]
+    pending: list[tuple[Place | None, Callable[[], Tensor]]] = [(None, request)]
     while True:
         try:
-            result = pending[-1]()
+            result = pending[-1][1]()
         except Deeper as deeper:
-            pending.append(deeper.request)
+            if any(place == deeper.place for place, _ in pending):
+                raise _circular(deeper.place[1]) from None
+            pending.append((deeper.place, deeper.request))
             continue
         pending.pop()
         if not pending:
@@ -102,15 +108,26 @@ def remember(
 ) -> Tensor:
     """The value of `key`, computed at most once.
 
-    Only what goes into a `lasting` memo can be put off, else it would be lost.
+    Only what goes into a `lasting` memo can be put off, else it would be lost. Raises
+    `CallError` for a value that needs itself.
     """
     if key in memo:
         return memo[key]
-    if lasting and session.depth >= DEEPEST:
-        raise Deeper(partial(remember, session, memo, key, define, lasting))
-    session.depth += 1
+    place = (id(memo), key)
+    if place in session.waiting:
+        raise _circular(key)
+    if lasting and len(session.waiting) >= DEEPEST:
+        again = partial(remember, session, memo, key, define, lasting)
+        raise Deeper(place, again)
+    session.waiting.add(place)
     try:
         memo[key] = define()
     finally:
-        session.depth -= 1
+        session.waiting.discard(place)
     return memo[key]
+
+
+def _circular(key: Key) -> CallError:
+    """E0310 at run time: which steps read each other depends on values."""
+    at = ", ".join(f"{part[0]} = {part[1]}" for part in key[1:] if type(part) is tuple)
+    return CallError(f"`{key[0]}` at {at or 'a step'} is computed from itself")

@@ -117,6 +117,25 @@ def copied(m: Method, key: Key, value: Value, copy: str) -> Value:
             value = timed(m, value)
             known = _seen(m, key, past, value.code, value.layout[2:], value)
         m.env["copy", *key] = known
+    return _renamed(known, copy)
+
+
+def copied_before(m: Method, key: Key, copy: str) -> Value:
+    """The same within a step that has yet to compute its value: that counts as 0.
+
+    The order of steps allows it only where nothing but earlier steps is visible.
+    """
+    known = m.find("blank", *key)
+    if known is None:
+        past = m.look("history", *key)
+        name = m.names.new(f"{key[1]}_before")
+        m.write(f"{name} = ", call(m.helper("_with_blank"), past.code))
+        known = past.at(Atom(name))
+        m.env["blank", *key] = known
+    return _renamed(known, copy)
+
+
+def _renamed(known: Value, copy: str) -> Value:
     layout = tuple(copy if n == TIME else n for n in known.layout)
     lead = [n for n in (BATCH, copy) if n in layout]
     return permute(known.at(known.code, layout), (*lead, *layout[2:]))

@@ -116,7 +116,10 @@ def _define(m: Method, name: str) -> None:
         m.indent += 4
         m.write(f"{name} = ", _whole(m, name, size, code) if integral else code)
         m.indent -= 4
-    given = call(m.helper("_whole"), f'"{name}"', name) if integral else Atom(name)
+    least = () if option.least == 1 else (option.least,)
+    given: Expr = Atom(name)
+    if integral:
+        given = call(m.helper("_whole"), f'"{name}"', name, *least)
     m.write(
         f"{attribute} = {name} = " if _reused(model, name) else f"{attribute} = ", given
     )

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from seqdsl.backends.torch.along_time import copied, earlier_or_later, windows
+from seqdsl.backends.torch.along_time import (
+    copied,
+    copied_before,
+    earlier_or_later,
+    windows,
+)
 from seqdsl.backends.torch.attention import attend, match
 from seqdsl.backends.torch.contraction import contract, is_linear, is_parameter
 from seqdsl.backends.torch.dispatch import dispatch, match_experts
 from seqdsl.backends.torch.method import Key, Method
 from seqdsl.backends.torch.parameters import parameter
-from seqdsl.backends.torch.pointwise import pointwise, tensor
+from seqdsl.backends.torch.pointwise import dtype_code, pointwise, tensor
 from seqdsl.backends.torch.python import Atom, Expr, call, method, number, tuple_of
 from seqdsl.backends.torch.random import sample
 from seqdsl.backends.torch.reductions import along, reduce
@@ -132,7 +137,10 @@ def _elsewhere(m: Method, node: ir.Shift | ir.At | ir.Stack | ir.Copy) -> Value:
         case ir.At() | ir.Stack():
             return _at_depth(m, node)
         case ir.Copy(arg=arg, copy=copy):
-            return copied(m, key_of(arg), expression(m, arg), copy)
+            key = key_of(arg)
+            if m.in_time and m.find("history", *key) and m.find(*key) is None:
+                return copied_before(m, key, copy)
+            return copied(m, key, expression(m, arg), copy)
 
 
 def initial(m: Method, arg: ir.Ref | ir.Result) -> Value | None:
@@ -308,5 +316,7 @@ def _extern(m: Method, node: ir.ExternCall) -> Value:
         for v, a in zip(values, node.args, strict=True)
     ]
     function = Atom(f'self.externs["{node.name}"]')
-    code = call(m.helper("_extern"), function, len(lead), *codes)
+    shape = tuple_of(m.extents(node.type.dims))
+    dtype = dtype_code(m, node.type.dtype)
+    code = call(m.helper("_extern"), function, len(lead), shape, *codes, dtype=dtype)
     return Value(code, (*lead, *node.type.dims), node.type.dtype)

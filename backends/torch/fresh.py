@@ -23,11 +23,10 @@ from seqdsl.backends.torch.python import (
     one_line,
     tuple_of,
 )
-from seqdsl.backends.torch.streaming import Entry, Streaming
+from seqdsl.backends.torch.streaming import Entry, Streaming, starts_with_inputs
 from seqdsl.backends.torch.values import align
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit
-from seqdsl.ir.types import BATCH
 
 
 def initial_state(layer: Layer, memory: Streaming) -> list[str]:
@@ -127,7 +126,7 @@ def _filled(m: Method, entry: Entry, dims: list[Expr]) -> Expr:
     sizes = [Atom("batch"), *counts, *dims]
     dtype = dtype_code(m, entry.type.dtype)
     state = m.model.state.get(entry.owner)
-    early = state is not None and bool(state.initial.type.axes & {BATCH})
+    early = state is not None and starts_with_inputs(m.model, state)
     if state is None or early or entry.kind == "conv":
         return call("torch.zeros", *sizes, dtype=dtype, device="device")
     value = expression(m, state.initial)

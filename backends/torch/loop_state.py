@@ -16,7 +16,7 @@ from seqdsl.backends.torch.python import (
     method,
     one_line,
 )
-from seqdsl.backends.torch.streaming import Entry, key_of
+from seqdsl.backends.torch.streaming import Entry, key_of, starts_with_inputs
 from seqdsl.backends.torch.values import Value, align
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit
@@ -105,7 +105,7 @@ def begun(body: Body, entry: Entry, deep: bool = False) -> Expr:
     code = body.access(entry)
     state = m.model.state.get(entry.owner)
     early = state is not None and entry.kind in ("carry", "lag")
-    if not early or state is None or BATCH not in state.initial.type.axes:
+    if not early or state is None or not starts_with_inputs(m.model, state):
         return code
     m.need_position()
     reset = m.helper("_reset_each" if deep else "_reset")

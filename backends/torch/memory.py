@@ -102,7 +102,9 @@ class Body:
         match entry.kind:
             case "carry":
                 value = self._full(m.look(*entry.source), entry)
-                return value if m.in_time else Item(value, ":, -1")
+                if m.in_time:
+                    return value
+                return call(m.helper("_latest"), self.access(entry), value)
             case "lag":
                 past = self.access(entry)
                 return call(
@@ -116,6 +118,9 @@ class Body:
             case "past":
                 seen = m.find("copy", *entry.source)
                 whole = self.access(entry) if seen is None else seen.code
+                if seen is None and m.find("blank", *entry.source) is not None:
+                    now = self._now(m.look(*entry.source), entry)
+                    whole = call(m.helper("_with_past"), whole, now)
                 if m.looping:
                     return whole
                 return (

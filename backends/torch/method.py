@@ -20,7 +20,7 @@ Key = tuple[str | int, ...]
 """What a value is: ("ref", name), ("shift", name, axis, offset), ("position", axis)."""
 
 
-_WHOLE = frozenset(("conv", "conv_next", "history", "copy", "past"))
+_WHOLE = frozenset(("conv", "conv_next", "history", "copy", "blank", "past"))
 """Keys of values whose time dimension is a stretch of the past, not the sequence."""
 
 

@@ -8,7 +8,6 @@ from seqdsl.backends.torch.method import Method
 from seqdsl.backends.torch.pointwise import cast, joint_layout, tensor
 from seqdsl.backends.torch.python import (
     Atom,
-    Attribute,
     Binary,
     Expr,
     call,
@@ -88,9 +87,12 @@ def _helped(
     x = align(arg, wide)
     dims = tuple_of([list(wide).index(n) - len(wide) for n in over])
     mask = Atom("None") if where is None else align(where, wide)
-    if op in ("argmax", "argmin"):
-        dims = Atom(str(list(wide).index(over[0]) - len(wide)))
-    return call(m.helper(f"_{op}"), x, dims, mask)
+    found = call(m.helper(f"_{op}"), x, dims, mask)
+    if op not in ("argmax", "argmin") or over[0] not in m.model.copies:
+        return found
+    steps = align(m.look("position", over[0]), wide)
+    place = list(wide).index(over[0]) - len(wide)
+    return call(m.helper("_position"), found, x, place, mask, steps)
 
 
 def with_segments(m: Method, over: Sequence[str], where: Value | None) -> Value | None:
@@ -126,7 +128,11 @@ def _over_time(m: Method, node: ir.Reduce, arg: Value, where: Value | None) -> V
     if arg.even:
         x = call(m.helper("_expand_time"), x, m.need("time"))
     reducer = Atom(m.helper(f"_{node.op}"))
-    code = call(m.helper("_over_time"), reducer, x, dims, mask, Atom("starts"))
+    if node.op in ("argmax", "argmin"):
+        helper, more = m.helper("_step_over_time"), m.need_position()
+        code = call(helper, reducer, x, mask, Atom("starts"), more)
+    else:
+        code = call(m.helper("_over_time"), reducer, x, dims, mask, Atom("starts"))
     m.needed["starts"] = None
     left = tuple(n for n in wide if n not in rest)
     return Value(code, left, node.type.dtype, even=True)
@@ -172,7 +178,10 @@ def _along(
             count = m.whole(node.count) if node.count is not None else Atom("1")
             masks = () if mask is None else (mask,)
             return call(m.helper("_top"), x, count, dims[0], *masks)
-        case "cummax" | "cummin":
-            return Attribute(method(x, node.op, dims[0]), "values")
-        case _:
+        case "cumsum" | "cumprod":
+            if mask is not None:
+                x = call(m.helper("_masked"), x, mask, int(node.op == "cumprod"))
             return method(x, node.op, dims[0])
+        case _:
+            shown = Atom("None") if mask is None else mask
+            return call(m.helper(f"_{node.op}"), x, dims[0], shown)

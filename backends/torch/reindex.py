@@ -122,6 +122,8 @@ def concat(m: Method, node: ir.Concat, args: Sequence[Value]) -> Value:
 
 def gather(m: Method, node: ir.Gather, arg: Value, index: Value) -> Value:
     """A table look-up; an index from outside is checked on the way."""
+    if index.scalar and node.dim in arg.layout:
+        return _entry(m, node, arg, index)
     index = tensor(m, index, "int")
     extent = m.layer.extent(node.dim)
     if index.dtype == "bool":
@@ -140,6 +142,20 @@ def gather(m: Method, node: ir.Gather, arg: Value, index: Value) -> Value:
     else:
         found = _indexed(m, node, arg, index)
     axes = set(found.layout) - set(node.type.dims)
+    return permute(found, ordered(axes, node.type.dims, m.model.copies))
+
+
+def _entry(m: Method, node: ir.Gather, arg: Value, index: Value) -> Value:
+    """One entry for all: its number is known when the layer is made, or a depth step."""
+    place = from_end(arg.layout, node.dim)
+    rest = [n for n in arg.layout if n != node.dim]
+    if isinstance(node.index, ir.Const):
+        code = method(arg.code, "select", place, index.code)
+    else:
+        label = Atom(f'"{node.dim}"')
+        code = call(m.helper("_entry"), arg.code, place, index.code, label)
+    found = arg.at(code, rest)
+    axes = set(rest) - set(node.type.dims)
     return permute(found, ordered(axes, node.type.dims, m.model.copies))
 
 

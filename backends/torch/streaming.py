@@ -11,6 +11,7 @@ from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit, Opt, Size, apply
 from seqdsl.ir.types import BATCH, TIME, Type
 from seqdsl.ir.walk import subtree
+from seqdsl.schedule.dependence import names_in
 from seqdsl.schedule.visibility import Reach, reach_of_copies
 from seqdsl.source import Span
 
@@ -214,7 +215,9 @@ class _Scan:
         kept = [self._kept(key, type_) for key, type_ in self.copied.items()]
         own = [*shifted, *(e for e in self.found if e.kind == "conv"), *kept]
         early = any(
-            BATCH in s.initial.type.axes for s in self.model.states if TIME in s.carried
+            starts_with_inputs(self.model, s)
+            for s in self.model.states
+            if TIME in s.carried
         )
         outside = any(e.kind == "lag" or e.count is not None for e in own) or early
         if self.uses_t or outside or shifted or self.timed:
@@ -260,6 +263,22 @@ class _Scan:
         if name in self.model.equation:
             return self.model.equation[name].scope
         return self.model.call[name].scope if name in self.model.call else ()
+
+
+def starts_with_inputs(model: ir.Model, state: ir.State) -> bool:
+    """Whether a state's initial value is known only when the layer runs."""
+    if BATCH in state.initial.type.axes:
+        return True
+    seen: set[str] = set()
+    names = [*names_in(state.initial)]
+    while names:
+        name = names.pop()
+        if name in model.input:
+            return True
+        if name not in seen and name in model.equation:
+            names.extend(names_in(model.equation[name].expr))
+        seen.add(name)
+    return False
 
 
 def window_of(reaches: Mapping[str, Reach]) -> Size | None:

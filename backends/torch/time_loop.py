@@ -18,11 +18,13 @@ from seqdsl.backends.torch.loop_state import (
 )
 from seqdsl.backends.torch.memory import Body, full, full_type
 from seqdsl.backends.torch.method import Key, Method
+from seqdsl.backends.torch.pointwise import dtype_code
 from seqdsl.backends.torch.python import (
     Atom,
     Expr,
     Item,
     call,
+    method,
     one_line,
 )
 from seqdsl.backends.torch.streaming import Entry
@@ -173,9 +175,10 @@ def _collect(
         source: Expr = Atom(steps)
         if loop.direction == "backward":
             source = Item(source, "::-1")
-        like = inner.bases[carry.key] if carry is not None else "state"
-        kind = "torch.bool" if value.dtype == "bool" else None
-        keywords = {} if kind is None else {"dtype": kind}
-        code = call(m.helper("_stack"), source, like, *m.extents(rest), **keywords)
+        if carry is not None and carry.type.dtype == value.dtype:
+            like: Expr = Atom(inner.bases[carry.key])
+        else:
+            like = method(Atom('state["segment"]'), "to", dtype_code(m, value.dtype))
+        code = call(m.helper("_stack"), source, like, *m.extents(rest))
         m.write(f"{name} = ", code)
         m.env[key] = Value(Atom(name), (BATCH, TIME, *rest), value.dtype)

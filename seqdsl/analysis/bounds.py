@@ -157,7 +157,8 @@ class Bounds:
                 return None
 
     def _integral(self, name: str) -> bool:
-        return any(o.integral for o in self.model.options if o.name == name)
+        options = [o for o in self.model.options if o.name == name]
+        return any(o.integral and o.least >= 1 for o in options)
 
     def _extent(self, names: Iterable[str]) -> Interval:
         """How many entries there are over dims, axes and copies of time."""

@@ -39,7 +39,8 @@ class Poisoned(Exception):
 class Value:
     """An input, parameter, state or equation; `type` is None until it is known.
 
-    `disputed` when another line defines the name as well.
+    `disputed` when another line defines the name as well, `learned` for a state whose
+    initial value has parameters.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Value:
     status: str = "waiting"
     used: bool = False
     disputed: bool = False
+    learned: bool = False
 
 
 @dataclass
@@ -176,7 +178,8 @@ class Site:
     """The equation being elaborated: names what it creates, and where errors go.
 
     `parametric` is how many calls in it create parameters; `initial` is the type whose initial value
-    this is, when it is one.
+    this is, when it is one; `learned` when the value defined here has parameters of its
+    own: those of its initial value.
     """
 
     name: str
@@ -184,6 +187,7 @@ class Site:
     span: Span
     taken: dict[str, int] = field(default_factory=dict[str, int])
     initial: Type | None = None
+    learned: bool = False
 
 
 @dataclass(frozen=True)
@@ -258,6 +262,7 @@ class Context:
     taken_keys: dict[str, str] = field(default_factory=dict[str, str])
     settled: dict[str, Scalar] = field(default_factory=dict[str, Scalar])
     integral: set[str] = field(default_factory=set[str])
+    counts: set[str] = field(default_factory=set[str])
     whole: frozenset[str] = frozenset()
     shifts: dict[str, dict[str, set[int]]] = field(
         default_factory=dict[str, dict[str, set[int]]]

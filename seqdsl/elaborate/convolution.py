@@ -138,18 +138,15 @@ def _check_odd(ctx: Context, axis: str, width: Size, given: ast.Expr) -> None:
     if axis == TIME:
         return
     odd = apply("==", apply("%", width, Lit(2)), Lit(1))
-    known = ctx.value_of(odd)
-    if known is False:
+    if ctx.value_of(odd) is False:
         raise ctx.fail(
             "E0413",
             f"along the dim `{axis}` a width is odd",
             given.span,
             "so that the output has the size of the input",
         )
-    if known is None:
-        ctx.require_equal(
-            odd, Lit(True), given.span, f"along the dim `{axis}` a width is odd"
-        )
+    message = f"along the dim `{axis}` a width is odd"
+    ctx.require_equal(odd, Lit(True), given.span, message)
 
 
 OPERATORS: Mapping[str, Operator] = {"conv": _conv}

@@ -14,7 +14,12 @@ from seqdsl.elaborate.context import (
     Static,
     Value,
 )
-from seqdsl.elaborate.order import dependency_order, names_in, read_order
+from seqdsl.elaborate.order import (
+    dependency_order,
+    names_in,
+    parametric_calls,
+    read_order,
+)
 from seqdsl.elaborate.program import File
 from seqdsl.ir.sizes import Opt
 from seqdsl.ir.types import BATCH, TIME, Type
@@ -100,7 +105,9 @@ def _declare_one(ctx: Context, scope: Scope, statement: ast.Stmt) -> None:
         case ast.ParamStmt(name=name):
             _declare_param(ctx, scope, statement)
         case ast.StateStmt(name=name):
-            _enter(ctx, scope, name, "state", name_span(statement, name))
+            state = _enter(ctx, scope, name, "state", name_span(statement, name))
+            if statement.initial is not None:
+                state.learned = parametric_calls(scope, statement.initial) > 0
         case ast.Equation():
             _declare_equation(ctx, scope, statement, "")
         case ast.RepeatStmt():

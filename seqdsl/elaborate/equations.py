@@ -100,7 +100,8 @@ def _elaborate(ctx: Context, value: Value, statement: ast.Equation) -> None:
         made.used = value.used
         scope.names[plain] = made
         return
-    site = Site(value.name, parametric_calls(scope, statement.value), statement.span)
+    calls = parametric_calls(scope, statement.value)
+    site = Site(value.name, calls, statement.span, learned=value.learned)
     result = _result(ctx, scope, site, statement)
     if isinstance(result, dict):
         scope.names[plain] = CallValue(result, statement.span, value.used)
@@ -131,7 +132,9 @@ def _several(ctx: Context, scope: Scope, statement: ast.Equation) -> None:
     """`a, b = Layer(x)`: the outputs in declared order."""
     first = scope.names[statement.targets[0].id]
     name = first.name if isinstance(first, Value) else "out"
-    site = Site(name, parametric_calls(scope, statement.value), statement.span)
+    calls = parametric_calls(scope, statement.value)
+    learned = isinstance(first, Value) and first.learned
+    site = Site(name, calls, statement.span, learned=learned)
     results = expressions.call_results(ctx, scope, site, statement.value)
     if results is None or len(results) != len(statement.targets):
         count = 1 if results is None else len(results)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from seqdsl.elaborate import dims, expressions, links, statics
 from seqdsl.elaborate.context import Axis, Context, Poisoned, Scope, Site, Static, Value
@@ -154,7 +155,18 @@ def _at(
         return _step(ctx, scope, site, node, item, axis)
     dim = dims.dim_name(ctx, scope, ast.Name(id=axis, span=item.span))
     position = expressions.value(ctx, scope, site, item.expr)
+    entries = apply("-", ctx.dims[dim], Lit(1))
+    _check_inside(ctx, position, entries, "dim", item.span)
     return build.gather(node, dim, _whole(ctx, position, item.span))
+
+
+def _check_inside(
+    ctx: Context, position: ir.Node, last: Size, what: str, span: Span
+) -> None:
+    """Refuse (E0413), or note for when sizes are known, an index out of 0 … last."""
+    if isinstance(position, ir.Const):
+        message = f"this index does not lie inside the {what}"
+        _require_order(ctx, (Lit(0), position.value, last), message, span)
 
 
 def _whole(ctx: Context, node: ir.Node, span: Span) -> ir.Node:
@@ -182,6 +194,8 @@ def _step(
         last = position.value if isinstance(position, ir.Const) else position
         if last == count:
             return build.at(source, axis, None)
+        if not isinstance(count, ir.Base):
+            _check_inside(ctx, position, count, "repeat", item.span)
         step = expressions.integer(position)
         if axis in scope.axes and step in (0, 1):
             return links.carried(ctx, scope, source, axis, step)
@@ -237,13 +251,21 @@ def _check_slice(
 ) -> None:
     start, stop, step = bounds
     message = "this slice does not lie inside the dim"
-    for low, high in ((Lit(0), start), (start, stop), (stop, extent), (Lit(1), step)):
+    _require_order(ctx, (Lit(0), start, stop, extent), message, span)
+    _require_order(ctx, (Lit(1), step), message, span)
+
+
+def _require_order(
+    ctx: Context, sizes: tuple[Size, ...], message: str, span: Span
+) -> None:
+    """Refuse (E0413), or note for later, sizes of which one is less than the last."""
+    for low, high in pairwise(sizes):
+        if low == high:
+            continue
         inside = apply("<=", low, high)
-        known = ctx.value_of(inside)
-        if known is False:
+        if ctx.value_of(inside) is False:
             raise ctx.fail("E0413", message, span, "bounds count from 0 to the extent")
-        if known is None:
-            ctx.require_equal(inside, Lit(True), span, message)
+        ctx.require_equal(inside, Lit(True), span, message)
 
 
 def axis_or_dim(ctx: Context, scope: Scope, expr: ast.Expr) -> str:

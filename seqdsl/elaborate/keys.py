@@ -159,10 +159,12 @@ def local_name(site: Site, expr: ast.Expr, kind: str, key: str | None) -> str:
     """
     if key is not None:
         return key
-    name = site.name
-    if site.parametric > 1:
+    name = site.name if site.initial is None else f"{site.name}.initial"
+    primitive = kind in PRIMITIVES
+    # what `h.initial` stands beside cannot be the sub-layer `h`
+    if site.parametric > 1 or (site.learned and not primitive):
         # sub-layers go by their own name: what they are says more than what they read
-        argument = _argument_name(expr) if kind in PRIMITIVES else None
+        argument = _argument_name(expr) if primitive else None
         name = f"{name}_{argument or kind}"
     site.taken[name] = site.taken.get(name, 0) + 1
     n = site.taken[name]

@@ -246,9 +246,14 @@ def _output_name(expr: ast.Expr) -> str:
 def finish(ctx: Context, request: Request) -> ir.Model:
     """The model of a context without errors."""
     used = checks.dims_in_use(ctx)
+    sizes = ctx.integral | used | ctx.whole
     options = tuple(
-        replace(o, integral=o.name in ctx.integral | used | ctx.whole)
-        for o in ctx.options.values()
+        replace(
+            option,
+            integral=option.name in sizes | ctx.counts,
+            least=int(option.name in sizes or option.name not in ctx.counts),
+        )
+        for option in ctx.options.values()
     )
     return ir.Model(
         name=ctx.name,

@@ -151,14 +151,12 @@ def _top_count(
     if over[0] not in ctx.dims:
         return count
     fits = apply("<=", count, ctx.dims[over[0]])
-    known = ctx.value_of(fits)
-    if known is False:
+    if ctx.value_of(fits) is False:
         raise ctx.fail(
             "E0413", f"`{over[0]}` has fewer entries than that", expr.args[1].span
         )
-    if known is None:
-        message = "`top` keeps more entries than there are"
-        ctx.require_equal(fits, Lit(True), expr.span, message)
+    message = "`top` keeps more entries than there are"
+    ctx.require_equal(fits, Lit(True), expr.span, message)
     return count
 
 

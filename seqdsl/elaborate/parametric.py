@@ -174,8 +174,6 @@ def param_expression(
         )
     type_ = Type("float", shape)
     name = keys.local_name(site, expr, "param", expr.key)
-    if site.initial is not None and expr.key is None:
-        name = f"{name}.initial"
     init = initial(ctx, scope, name, type_, args[0] if args else None)
     unique = f"{name}.param" if name in ctx.names else name
     return add(ctx, scope, unique, name, type_, init, expr.span)

@@ -92,7 +92,7 @@ def _count(ctx: Context, scope: Scope, statement: ast.RepeatStmt) -> None:
                 f"the count of a repeat is a whole number, not {value}",
                 statement.count.span,
             )
-        ctx.integral.update(o for o in _options_of(size))
+        ctx.counts.update(_options_of(size))
         ctx.repeats[statement.axis] = replace(old, count=size)
         return
     # a run-time count; its type is checked once inputs have types

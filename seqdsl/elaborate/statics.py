@@ -81,9 +81,8 @@ def require_whole(ctx: Context, scope: Scope, expr: ast.Expr, what: str) -> Size
     known = isinstance(value, int) and not isinstance(value, bool)
     if value is not None and not known:
         raise ctx.fail("E0413", f"{what} is {value}, not a whole number", expr.span)
-    if not known:
-        message = f"{what} is a whole number"
-        ctx.require_equal(apply("%", size, Lit(1)), Lit(0), expr.span, message)
+    message = f"{what} is a whole number"
+    ctx.require_equal(apply("%", size, Lit(1)), Lit(0), expr.span, message)
     return size
 
 

@@ -125,11 +125,13 @@ def _accept(solver: Solver, option: ir.Option, value: object) -> Scalar:
         plain, fits = value, kind is None or kind is type(value)
     elif isinstance(value, Integral | Real):
         plain = int(value) if isinstance(value, Integral) else float(value)
-        fits = kind in (None, float) or (kind is int and plain >= 1)
+        fits = kind in (None, float) or (kind is int and plain >= option.least)
     else:
         plain, fits = 0, False
     if not fits:
-        message = f"option `{option.name}` is {_KINDS[kind or float]}, not {value!r}"
+        wanted = _KINDS[kind or float]
+        wanted = f"{wanted}, {option.least} or more" if kind is int else wanted
+        message = f"option `{option.name}` is {wanted}, not {value!r}"
         raise solver.refuse("E0505", message, option.span)
     if kind is not int:
         return plain
@@ -143,7 +145,7 @@ def _accept(solver: Solver, option: ir.Option, value: object) -> Scalar:
 _KINDS: Mapping[type, str] = {
     str: "a string",
     bool: "true or false",
-    int: "a whole number, 1 or more",
+    int: "a whole number",
     float: "a number",
 }
 

@@ -335,12 +335,14 @@ Node = (
 class Option:
     """A compile-time choice of a layer; required when `default` is None.
 
-    `integral` when it is (part of) a dim's extent and so must be a whole number ≥ 1.
+    `integral` when it is (part of) a dim's extent or counts the steps of a repeat, and so
+    must be a whole number, of at least `least`: a repeat may take no step.
     """
 
     name: str
     default: Size | None
     integral: bool
+    least: int = 1
     span: Span = field(default=NOWHERE, compare=False, repr=False)
 
 

@@ -89,7 +89,7 @@ class Solver:
             )
         name, size = option.name, option.default
         value = (
-            self.extent(name, size, option.span)
+            self.extent(name, size, option.span, option.least)
             if option.integral
             else self.value(name, size, option.span)
         )

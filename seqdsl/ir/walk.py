@@ -81,6 +81,20 @@ def subtree(node: ir.Node) -> Iterator[ir.Node]:
         stack.extend(reversed(children(current)))
 
 
+def roots(model: ir.Model) -> Iterator[ir.Node]:
+    """Every expression that a call evaluates, without those of sub-layers."""
+    yield from (e.expr for e in model.equations)
+    yield from (s.initial for s in model.states)
+    yield from (o.expr for o in model.outputs)
+    for call in model.calls:
+        yield from (arg for _, arg in call.args)
+    for repeat in model.repeats:
+        if isinstance(repeat.count, ir.Base):
+            yield repeat.count
+        if repeat.condition is not None:
+            yield repeat.condition
+
+
 def references(node: ir.Node) -> Iterator[ir.Ref | ir.Result]:
     """Every name that `node` reads, with repetition."""
     for sub in subtree(node):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit, Size, apply
 from seqdsl.ir.types import TIME
-from seqdsl.ir.walk import subtree
+from seqdsl.ir.walk import roots, subtree
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,8 @@ def reach_of_copies(model: ir.Model) -> Mapping[str, Reach]:
     result: dict[str, Reach] = {}
     for copy in model.copies:
         found: list[_Bounds] = []
-        for equation in model.equations:
-            found.extend(_sums(model, equation.expr, copy))
-        for output in model.outputs:
-            found.extend(_sums(model, output.expr, copy))
+        for root in roots(model):
+            found.extend(_sums(model, root, copy))
         bounds = found[0] if found else _Bounds()
         for other in found[1:]:
             bounds = bounds.either(other)
@@ -109,6 +107,8 @@ def _sums(model: ir.Model, expr: ir.Node, copy: str) -> list[_Bounds]:
                 if op == "sum":
                     bounds = bounds.both(_support(model, arg, copy))
                 found.append(bounds)
+            case ir.Along(op="cumsum", arg=arg, over=over) if copy in over:
+                found.append(_support(model, arg, copy))
             case ir.Along(over=over, where=where) if copy in over:
                 found.append(_Bounds() if where is None else holds(model, where, copy))
             case _:

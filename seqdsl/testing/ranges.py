@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.bind import Bound, bind_instance
-from seqdsl.ir.walk import references, subtree
-from seqdsl.testing.traits import own_roots
+from seqdsl.ir.walk import references, roots, subtree
 
 FREE = (0, 5)
 """Where an int that indexes nothing is drawn, half-open."""
@@ -28,7 +27,7 @@ def int_range(model: ir.Model, bound: Bound, name: str) -> tuple[int, int]:
 def _ends(model: ir.Model, bound: Bound, names: set[str]) -> list[int]:
     names = _readers(model, names)
     found: list[int] = []
-    for root in own_roots(model):
+    for root in roots(model):
         for node in subtree(root):
             match node:
                 case ir.Gather(dim=dim, index=index) if _reads(index, names):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import BATCH, TIME
-from seqdsl.ir.walk import subtree
+from seqdsl.ir.walk import roots, subtree
 from seqdsl.schedule.visibility import reach_of_copies
 
 
@@ -63,24 +63,10 @@ def traits(model: ir.Model) -> Traits:
 
 def all_nodes(model: ir.Model) -> Iterator[ir.Node]:
     """Every node that a call of the layer evaluates, sub-layers included."""
-    for root in own_roots(model):
+    for root in roots(model):
         yield from subtree(root)
     for instance in model.instances:
         yield from all_nodes(instance.model)
-
-
-def own_roots(model: ir.Model) -> Iterator[ir.Node]:
-    """Every expression that a call evaluates, without those of sub-layers."""
-    yield from (e.expr for e in model.equations)
-    yield from (s.initial for s in model.states)
-    yield from (o.expr for o in model.outputs)
-    for call in model.calls:
-        yield from (arg for _, arg in call.args)
-    for repeat in model.repeats:
-        if isinstance(repeat.count, ir.Base):
-            yield repeat.count
-        if repeat.condition is not None:
-            yield repeat.condition
 
 
 def _repeats(model: ir.Model) -> Iterator[ir.Repeat]:

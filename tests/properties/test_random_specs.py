@@ -14,20 +14,19 @@ from hypothesis import Phase, given, seed, settings
 from seqdsl.elaborate import elaborate_text
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.ops import ALONGS, MAPS, REDUCTIONS
-from seqdsl.ir.walk import subtree
+from seqdsl.ir.walk import roots, subtree
 from seqdsl.testing.check import UNHEALTHY
 from seqdsl.testing.fuzz import fuzz
 from seqdsl.testing.specs import Drawn, random_specs
-from seqdsl.testing.traits import own_roots
 
 NODES = frozenset(ir.Node.__args__) - {ir.ExternCall}
 """Every kind of node but the extern call, whose function no spec can give."""
 
 
 def _used(model: ir.Model) -> Iterator[object]:
-    roots = [*own_roots(model)]
-    roots += [p.init.expr for p in model.params if p.init.expr is not None]
-    for root in roots:
+    found = [*roots(model)]
+    found += [p.init.expr for p in model.params if p.init.expr is not None]
+    for root in found:
         for node in subtree(root):
             yield type(node)
             match node:

@@ -22,6 +22,7 @@ __all__ = [
     "_keep",
     "_last",
     "_later",
+    "_latest",
     "_next",
     "_over_time",
     "_positions",
@@ -32,8 +33,10 @@ __all__ = [
     "_stack",
     "_starts",
     "_step_of",
+    "_step_over_time",
     "_windows",
     "_windows_ahead",
+    "_with_blank",
     "_with_past",
 ]
 
@@ -98,6 +101,11 @@ def _with_past(past: Tensor, x: Tensor) -> Tensor:
     return torch.cat([past, x.expand(len(past), *x.shape[1:])], 1)
 
 
+def _with_blank(past: Tensor) -> Tensor:
+    """`past` and then a step of zeros, along time."""
+    return F.pad(past, (*[0, 0] * (past.dim() - 2), 0, 1))
+
+
 def _keep(past: Tensor, x: Tensor) -> Tensor:
     """The last steps of `past` and `x`, as many as `past` has."""
     return _with_past(past, x)[:, x.shape[1] :]
@@ -111,6 +119,11 @@ def _held(past: Tensor, x: Tensor, t: Tensor, initial: Tensor | float) -> Tensor
     ages = torch.arange(kept.shape[1], 0, -1, device=t.device)
     inside = t[:, -1:] + 1 >= ages
     return torch.where(inside.view(*inside.shape, *[1] * (x.dim() - 2)), kept, initial)
+
+
+def _latest(past: Tensor, x: Tensor) -> Tensor:
+    """The last step of `x`, or `past` where it has none."""
+    return x[:, -1] if x.shape[1] else past
 
 
 def _recent(past: Tensor, window: float) -> Tensor:
@@ -149,13 +162,11 @@ def _later(x: Tensor, steps: int, segments: Tensor | None, outside: Tensor) -> T
     )
 
 
-def _stack(
-    steps: Sequence[Tensor], like: Tensor, *dims: int, dtype: torch.dtype | None = None
-) -> Tensor:
+def _stack(steps: Sequence[Tensor], like: Tensor, *dims: int) -> Tensor:
     """Steps of a loop along time as `[batch, time, …]`."""
     if steps:
         return torch.stack(list(steps), 1)
-    return like.new_zeros(len(like), 0, *dims, dtype=dtype)
+    return like.new_zeros(len(like), 0, *dims)
 
 
 def _windows(x: Tensor, past: Tensor, width: int, dilation: int, t: Tensor) -> Tensor:
@@ -202,6 +213,21 @@ def _over_time(
     same = same.view(*same.shape, *[1] * (x.dim() - 2))
     where = same if where is None else same & where[:, None]
     return reducer(x[:, None], (2 - x.dim() - 1, *dims), where)
+
+
+def _step_over_time(
+    reducer: Callable[..., Tensor],
+    x: Tensor,
+    where: Tensor | None,
+    starts: Tensor | None,
+    t: Tensor,
+) -> Tensor:
+    """`_over_time` for what finds a step: its position `t` in the segment."""
+    found = _over_time(reducer, x, (), where, starts)
+    if starts is None or x.shape[1] == 0:
+        return found
+    steps = t.view(*t.shape, *[1] * (found.dim() - 2)).expand_as(found)
+    return steps.gather(1, found)
 
 
 def _at_step(

@@ -6,11 +6,14 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from seqdsl.backends.torch.carried.calling import CallError
+
 __all__ = [
     "_broadcast",
     "_concat",
     "_elements",
     "_entries",
+    "_entry",
     "_extern",
     "_gather",
     "_imag",
@@ -73,6 +76,13 @@ def _gather(
     return table[tuple(where)]
 
 
+def _entry(x: Tensor, dim: int, index: int, name: str) -> Tensor:
+    """One entry of `x` along `dim`."""
+    if not 0 <= index < x.shape[dim]:
+        raise CallError(f"`{name}` is {index}, which is outside [0, {x.shape[dim]})")
+    return x.select(dim, index)
+
+
 def _neighbors(x: Tensor, dim: int, width: int, dilation: int, pad: str) -> Tensor:
     """Along `dim` the `width` entries around each, as the dimension behind it."""
     extent = x.shape[dim]
@@ -101,15 +111,25 @@ def _elements(extents: Sequence[int], device: torch.device) -> Tensor:
     return torch.arange(math.prod(extents), device=device).view(*extents)
 
 
-def _extern(function: Callable[..., Tensor], lead: int, *args: Tensor) -> Tensor:
-    """`function` at every index of the first `lead` dimensions."""
-    if lead == 0:
-        return function(*args)
-    shape = _broadcast([a.shape[:lead] for a in args])
-    flat = [a.expand(*shape, *a.shape[lead:]).flatten(0, lead - 1) for a in args]
-    results = [function(*one) for one in zip(*flat, strict=True)]
-    stacked = torch.stack(results)
-    return stacked.reshape(*shape, *stacked.shape[1:])
+def _extern(
+    function: Callable[..., Tensor],
+    lead: int,
+    shape: Sequence[int],
+    *args: Tensor,
+    dtype: torch.dtype,
+) -> Tensor:
+    """`function` at every index of the first `lead` dimensions: a `shape` each time."""
+    around = _broadcast([a.shape[:lead] for a in args]) if lead else []
+    flat = [a.expand(*around, *a.shape[lead:]).flatten(0, lead - 1) for a in args]
+    results = [function(*one) for one in zip(*(flat if lead else [args]), strict=True)]
+    for result in results:
+        if list(result.shape) != list(shape):
+            raise CallError(
+                f"an extern op must return {list(shape)}; got {result.shape}"
+            )
+    if not results:
+        return args[0].new_zeros(*around, *shape, dtype=dtype)
+    return torch.stack(results).to(dtype).reshape(*around, *shape)
 
 
 def _scatter(

@@ -12,15 +12,21 @@ __all__ = [
     "_argmax",
     "_argmin",
     "_attend",
+    "_cummax",
+    "_cummin",
+    "_first",
     "_flat",
     "_kept",
     "_least",
     "_log_softmax",
+    "_logcumsumexp",
     "_logsumexp",
     "_masked",
     "_max",
     "_mean",
     "_min",
+    "_most",
+    "_position",
     "_prod",
     "_softmax",
     "_sum",
@@ -57,6 +63,10 @@ def _least(x: Tensor) -> float:
     return -math.inf if x.is_floating_point() else torch.iinfo(x.dtype).min
 
 
+def _most(x: Tensor) -> float:
+    return math.inf if x.is_floating_point() else torch.iinfo(x.dtype).max
+
+
 def _max(x: Tensor, dims: tuple[int, ...], where: Tensor | None) -> Tensor:
     x = _masked(x, where, _least(x))
     if x.numel() == 0:
@@ -65,20 +75,58 @@ def _max(x: Tensor, dims: tuple[int, ...], where: Tensor | None) -> Tensor:
 
 
 def _min(x: Tensor, dims: tuple[int, ...], where: Tensor | None) -> Tensor:
-    most = math.inf if x.is_floating_point() else torch.iinfo(x.dtype).max
-    x = _masked(x, where, most)
+    x = _masked(x, where, _most(x))
     if x.numel() == 0:
-        return torch.full_like(x.sum(dims), most)
+        return torch.full_like(x.sum(dims), _most(x))
     return x.amin(dims)
 
 
-def _argmax(x: Tensor, dim: int, where: Tensor | None) -> Tensor:
-    return _masked(x, where, _least(x)).argmax(dim)
+def _argmax(x: Tensor, dims: tuple[int, ...], where: Tensor | None) -> Tensor:
+    """The first place of the largest entry; 0 where nothing takes part."""
+    (dim,) = dims
+    hit = x == _max(x, dims, where).unsqueeze(dim)
+    return _first(hit if where is None else hit & where, dim)
 
 
-def _argmin(x: Tensor, dim: int, where: Tensor | None) -> Tensor:
-    most = math.inf if x.is_floating_point() else torch.iinfo(x.dtype).max
-    return _masked(x, where, most).argmin(dim)
+def _argmin(x: Tensor, dims: tuple[int, ...], where: Tensor | None) -> Tensor:
+    (dim,) = dims
+    hit = x == _min(x, dims, where).unsqueeze(dim)
+    return _first(hit if where is None else hit & where, dim)
+
+
+def _first(hit: Tensor, dim: int) -> Tensor:
+    return hit.int().argmax(dim) if hit.shape[dim] else hit.sum(dim)
+
+
+def _position(
+    place: Tensor, x: Tensor, dim: int, where: Tensor | None, steps: Tensor
+) -> Tensor:
+    """The position in its sequence of what is at `place` along `dim` of `x`.
+
+    `steps` are the positions of all entries; where nothing takes part, it is 0.
+    """
+    if x.shape[dim] == 0:
+        return place
+    wide = steps.expand_as(x if where is None else torch.where(where, x, x))
+    found = wide.gather(dim, place.unsqueeze(dim)).squeeze(dim)
+    return found if where is None else torch.where(where.any(dim), found, 0)
+
+
+def _cummax(x: Tensor, dim: int, where: Tensor | None) -> Tensor:
+    return _masked(x, where, _least(x)).cummax(dim).values
+
+
+def _cummin(x: Tensor, dim: int, where: Tensor | None) -> Tensor:
+    return _masked(x, where, _most(x)).cummin(dim).values
+
+
+def _logcumsumexp(x: Tensor, dim: int, where: Tensor | None) -> Tensor:
+    """Running log of sums; -inf is their identity, also for gradients."""
+    x = _masked(x, where, -math.inf)
+    low = torch.finfo(x.dtype).min / 4
+    begun = (x > -math.inf).cummax(dim).values
+    total = torch.where(x > -math.inf, x, low).logcumsumexp(dim)
+    return torch.where(begun, total, -math.inf)
 
 
 def _any(x: Tensor, dims: tuple[int, ...], where: Tensor | None) -> Tensor:

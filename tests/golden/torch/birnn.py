@@ -17,12 +17,12 @@ class UnsupportedError(NotImplementedError):
     """The layer cannot do what it is asked for."""
 
 
-def _whole(what: str, value: float) -> int:
-    """`value`, which `what` derives, as a whole number of at least 1."""
+def _whole(what: str, value: float, least: int = 1) -> int:
+    """`value`, which `what` derives, as a whole number: a size, or a count of steps."""
     if isinstance(value, bool) or value != int(value):
         raise CallError(f"{what} = {value:g} is not a whole number")
-    if value < 1:
-        raise CallError(f"{what} = {value:g}, but a size is at least 1")
+    if value < least:
+        raise CallError(f"{what} = {value:g}, but must be at least {least}")
     return int(value)
 
 
