@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from seqdsl.backends.torch.lines import layout
 from seqdsl.backends.torch.method import Method, where
@@ -12,7 +12,7 @@ from seqdsl.backends.torch.python import Atom, Expr, call, one_line, tuple_of
 from seqdsl.backends.torch.streaming import Entry, Streaming
 from seqdsl.backends.torch.values import Value
 from seqdsl.ir import nodes as ir
-from seqdsl.ir.sizes import Size
+from seqdsl.ir.sizes import Lit, Size
 from seqdsl.ir.types import BATCH, TIME
 
 OPTIONAL = (
@@ -142,21 +142,35 @@ def used_by(m: Method, memory: Streaming) -> set[str]:
 
 def anchor_of(model: ir.Model, m: Method) -> str | None:
     """A parameter that says in which dtype and where the module computes."""
-    del m
     key = _anchor(model)
-    return None if key is None else first_path(key)
+    if key is not None:
+        return first_path(key)
+    # those of repeats that may take no step are looked for when they are needed
+    return f"{m.helper('_any_parameter')}(self)" if _learns(model) else None
 
 
 def _anchor(model: ir.Model) -> str | None:
-    """The key of that parameter: an own one if there is one, else of a sub-layer."""
-    floats = [p for p in model.params if p.type.dtype == "float"]
-    for param in sorted(floats, key=lambda p: bool(p.type.axes)):
-        return param.key
+    """The key of one that is always there: an own one if possible, else a sub-layer's."""
+    for param in sorted(model.params, key=lambda p: bool(p.type.axes)):
+        if param.type.dtype == "float" and _runs(model, param.type.axes):
+            return param.key
     for instance in model.instances:
-        inner = _anchor(instance.model)
+        inner = _anchor(instance.model) if _runs(model, instance.scope) else None
         if inner is not None:
             return f"{instance.name}.{inner}"
     return None
+
+
+def _runs(model: ir.Model, axes: Iterable[str]) -> bool:
+    """Whether the repeats along `axes` take a step whatever the options are."""
+    counts = [model.repeat[a].count for a in axes]
+    return all(isinstance(c, Lit) and c != Lit(0) for c in counts)
+
+
+def _learns(model: ir.Model) -> bool:
+    return any(p.type.dtype == "float" for p in model.params) or any(
+        _learns(i.model) for i in model.instances
+    )
 
 
 def check_state(c: Method, m: Method, memory: Streaming) -> None:

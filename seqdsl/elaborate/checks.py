@@ -156,7 +156,8 @@ def _unused(
             ctx.report("W0101", "this is never used", entity.span, "remove the line")
         return
     name = entity.name
-    if entity.kind == "state" and not ctx.shifts.get(name):
+    elsewhere = ctx.shifts.get(name) or name in ctx.copied
+    if entity.kind == "state" and not elsewhere:
         ctx.report(
             "W0105",
             f"`{name}` is never read at another step, so it need not be a state",

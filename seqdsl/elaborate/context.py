@@ -267,6 +267,7 @@ class Context:
     shifts: dict[str, dict[str, set[int]]] = field(
         default_factory=dict[str, dict[str, set[int]]]
     )
+    copied: set[str] = field(default_factory=set[str])
     diagnostics: list[Diagnostic] = field(default_factory=list[Diagnostic])
     stack: list[Value] = field(default_factory=list[Value])
     scopes: dict[str, Scope] = field(default_factory=dict[str, Scope])

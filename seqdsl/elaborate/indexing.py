@@ -73,7 +73,10 @@ def _apply(
         case ast.Name(id=name) if _is_copy_name(scope, name):
             ctx.copies[name] = None
             _require_axis(ctx, node, TIME, item.span)
-            return build.copy(named(ctx, site, scope, node), name)
+            source = named(ctx, site, scope, node)
+            if isinstance(source, ir.Ref):
+                ctx.copied.add(source.name)
+            return build.copy(source, name)
         case ast.Name(id=name) if isinstance(scope.find(name), Axis):
             return node
         case ast.Binary(op="+" | "-" as op, left=ast.Name(id=axis), right=by) if (

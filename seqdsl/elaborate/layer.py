@@ -246,11 +246,11 @@ def _output_name(expr: ast.Expr) -> str:
 def finish(ctx: Context, request: Request) -> ir.Model:
     """The model of a context without errors."""
     used = checks.dims_in_use(ctx)
-    sizes = ctx.integral | used | ctx.whole
+    sizes = ctx.integral | used
     options = tuple(
         replace(
             option,
-            integral=option.name in sizes | ctx.counts,
+            integral=option.name in sizes | ctx.counts | ctx.whole,
             least=int(option.name in sizes or option.name not in ctx.counts),
         )
         for option in ctx.options.values()

@@ -114,7 +114,7 @@ def test_tracebacks_show_generated_lines() -> None:
     ("options", "message"),
     [
         ({"D": 10, "heads": 4}, r"K = D / heads = 10 / 4 = 2.5 is not a whole number"),
-        ({"D": 0, "heads": 1}, r"D = 0, but a size is at least 1"),
+        ({"D": 0, "heads": 1}, r"D = 0, but must be at least 1"),
     ],
 )
 def test_options_are_checked_with_their_numbers(

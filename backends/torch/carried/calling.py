@@ -10,6 +10,7 @@ __all__ = [
     "CallError",
     "UnsupportedError",
     "_agree",
+    "_any_parameter",
     "_check",
     "_check_externs",
     "_check_segments",
@@ -135,6 +136,12 @@ def _check_externs(given: dict[str, Any], names: Sequence[str]) -> None:
             raise CallError(
                 f"extern `{name}` is not bound: give externs={{{name!r}: …}}"
             )
+
+
+def _any_parameter(module: torch.nn.Module) -> Tensor:
+    """A parameter that is no whole number, or an empty tensor where there is none."""
+    floats = [p for p in module.parameters() if p.is_floating_point()]
+    return floats[0] if floats else torch.empty(0)
 
 
 def _inside(index: Tensor, extent: int, name: str) -> Tensor:

@@ -511,7 +511,7 @@ class DepthRecurrent(nn.Module):
         super().__init__()
         self.D = _whole("D", D)
         self.heads = _whole("heads", heads)
-        self.N = _whole("N", N)
+        self.N = _whole("N", N, 0)
         self.g = nn.Parameter(torch.empty(()))
         self.block = Block(D=self.D, heads=self.heads)
         self.reset_parameters()

@@ -86,6 +86,12 @@ def _fits(came: Sequence[int], shape: Sequence[int | str]) -> bool:
     )
 
 
+def _any_parameter(module: torch.nn.Module) -> Tensor:
+    """A parameter that is no whole number, or an empty tensor where there is none."""
+    floats = [p for p in module.parameters() if p.is_floating_point()]
+    return floats[0] if floats else torch.empty(0)
+
+
 class L(nn.Module):
     """The layer L.
 
@@ -102,7 +108,7 @@ class L(nn.Module):
     def __init__(self, D: int, N: int = 4):
         super().__init__()
         self.D = _whole("D", D)
-        self.N = _whole("N", N)
+        self.N = _whole("N", N, 0)
         self.n = nn.ModuleList()
         for _ in range(self.N):
             layer = nn.Module()
@@ -130,10 +136,10 @@ class L(nn.Module):
         return_state: bool = False,
     ):
         """Whole sequences at once: `[batch, time, …]` in and out."""
-        _check("x", x, ("batch", "time"), {"D": self.D}, like=self.n[0].h.weight)
+        _check("x", x, ("batch", "time"), {"D": self.D}, like=_any_parameter(self))
         batch, time = x.shape[:2]
         device = x.device
-        dtype = self.n[0].h.weight.dtype
+        dtype = _any_parameter(self).dtype
         h = x  # <text>:6
         q = torch.tensor(0, dtype=dtype, device=device).expand(batch, time)  # <text>:7
         e = torch.zeros(batch, time, self.D, dtype=dtype, device=device)
@@ -157,11 +163,11 @@ class L(nn.Module):
 
     def step(self, x_t: Tensor, state: dict[str, Any]):
         """One step of a stream: `(outputs, next state)`."""
-        _check("x", x_t, ("batch",), {"D": self.D}, like=self.n[0].h.weight)
+        _check("x", x_t, ("batch",), {"D": self.D}, like=_any_parameter(self))
         batch = len(x_t)
         _check_state(state, {})
         device = x_t.device
-        dtype = self.n[0].h.weight.dtype
+        dtype = _any_parameter(self).dtype
         h_t = x_t  # <text>:6
         q_t = torch.tensor(0, dtype=dtype, device=device).expand(batch)  # <text>:7
         e_t = torch.zeros(batch, self.D, dtype=dtype, device=device)

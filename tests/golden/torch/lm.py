@@ -715,7 +715,7 @@ class LM(nn.Module):
         super().__init__()
         self.vocab = _whole("vocab", vocab)
         self.D = _whole("D", D)
-        self.L = _whole("L", L)
+        self.L = _whole("L", L, 0)
         self.x0 = nn.Embedding(self.vocab, self.D)
         self.logits_linear = nn.Linear(self.D, self.vocab)
         self.l = nn.ModuleList()
