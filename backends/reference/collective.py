@@ -38,7 +38,7 @@ def contract(frame: Frame, node: ir.Contract, index: Index) -> Tensor:
     total = frame.zeros(node.type)
     for at in indices(frame, axes, index):
         operands: list[Tensor | list[int]] = []
-        for arg, value in factors(frame, node.args, at, later(frame, axes, at)):
+        for arg, value in factors(frame, node.args, at, unsettled(frame, axes, at)):
             operands.append(cast(value, node.type.dtype))
             operands.append([number[d] for d in arg.type.dims])
         if operands:
@@ -52,8 +52,8 @@ def factors(
 ) -> list[tuple[ir.Node, Tensor]]:
     """What a product is made of; nothing where a factor is 0, if it is `lazy`.
 
-    What is weighed with 0 is then not asked for: at a later step it may depend on this
-    one. Weights come first, values at other steps last.
+    What is weighed with 0 is then not asked for: it may be, or depend on, what is
+    wanted. Weights come first, values at other steps last.
     """
     found: list[tuple[ir.Node, Tensor]] = []
     for arg in sorted(args, key=_reads_copies) if lazy else args:
@@ -64,9 +64,9 @@ def factors(
     return found
 
 
-def later(frame: Frame, axes: Iterable[str], at: Index) -> bool:
-    """Whether a copy of time is at a later step than the one that is wanted."""
-    return any(a in frame.model.copies and at[a] > at.get(TIME, at[a]) for a in axes)
+def unsettled(frame: Frame, axes: Iterable[str], at: Index) -> bool:
+    """Whether a copy of time is at the step that is wanted, or at a later one."""
+    return any(a in frame.model.copies and at[a] >= at.get(TIME, at[a]) for a in axes)
 
 
 def _reads_copies(node: ir.Node) -> int:

@@ -123,7 +123,7 @@ def _operands(frame: Frame, node: ir.Map, index: Index) -> list[Tensor]:
                 for n, needed in zip((yes, no), taken, strict=True)
             ]
             return [chosen, *branches]
-        case ir.Map(op="mul", args=args) if collective.later(frame, copies, index):
+        case ir.Map(op="mul", args=args) if collective.unsettled(frame, copies, index):
             factors = collective.factors(frame, args, index, True)
             found = {id(a): v for a, v in factors}
             return [found.get(id(a), frame.zeros(a.type)) for a in args]
