@@ -86,13 +86,11 @@ def _ends(segments: Tensor) -> Tensor:
     return F.pad(inner, (0, min(1, segments.shape[1])), value=True)
 
 
-def _stack(
-    steps: Sequence[Tensor], like: Tensor, *dims: int, dtype: torch.dtype | None = None
-) -> Tensor:
+def _stack(steps: Sequence[Tensor], like: Tensor, *dims: int) -> Tensor:
     """Steps of a loop along time as `[batch, time, …]`."""
     if steps:
         return torch.stack(list(steps), 1)
-    return like.new_zeros(len(like), 0, *dims, dtype=dtype)
+    return like.new_zeros(len(like), 0, *dims)
 
 
 def _reset(starts: Tensor, x: Tensor, initial: Tensor | float) -> Tensor:

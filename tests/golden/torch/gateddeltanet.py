@@ -137,13 +137,11 @@ def _keep(past: Tensor, x: Tensor) -> Tensor:
     return _with_past(past, x)[:, x.shape[1] :]
 
 
-def _stack(
-    steps: Sequence[Tensor], like: Tensor, *dims: int, dtype: torch.dtype | None = None
-) -> Tensor:
+def _stack(steps: Sequence[Tensor], like: Tensor, *dims: int) -> Tensor:
     """Steps of a loop along time as `[batch, time, …]`."""
     if steps:
         return torch.stack(list(steps), 1)
-    return like.new_zeros(len(like), 0, *dims, dtype=dtype)
+    return like.new_zeros(len(like), 0, *dims)
 
 
 def _windows(x: Tensor, past: Tensor, width: int, dilation: int, t: Tensor) -> Tensor:
