@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types unit clean
+.PHONY: help demo test lint format types unit peers clean
 
 help: ## show what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -18,7 +18,7 @@ help: ## show what there is
 demo: $(VENV)/ready ## train a small language model on real text, sample from it (< 4 min)
 	$(BIN)/python -m examples.char_lm.train
 
-test: lint types unit ## everything that continuous integration checks (< 20 min)
+test: lint types unit peers ## everything that continuous integration checks (< 20 min)
 
 lint: $(VENV)/ready ## formatting and lint
 	$(BIN)/ruff format --check .
@@ -29,6 +29,9 @@ types: $(VENV)/ready ## pyright, strict
 
 unit: $(VENV)/ready ## the tests, warnings as errors
 	$(BIN)/python -m pytest -q -n $(JOBS)
+
+peers: $(VENV)/peers ## the library against published code (installs it)
+	$(BIN)/python -m pytest -q tests/peers
 
 format: $(VENV)/ready ## rewrite the sources in the project's format
 	$(BIN)/ruff format .
@@ -44,4 +47,9 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	@echo "installing the pinned packages into $(VENV) (torch takes a minute)"
 	$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
 	$(PIP) -e '.[test]'
+	@touch $@
+
+$(VENV)/peers: $(VENV)/ready
+	@echo "installing published models to compare with"
+	$(PIP) -e '.[peers]'
 	@touch $@

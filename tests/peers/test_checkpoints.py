@@ -8,6 +8,7 @@ no mistake. They compute in single precision, so the bound is 1e-5 of the logits
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 from hugging import config
-from peer import apart, noise, peer, shaken
+from peer import PARITY, apart, noise, peer, shaken
 from torch import Tensor
 
 import seqdsl
@@ -61,7 +62,7 @@ MODELS: Mapping[str, Mapping[str, Any]] = {
         "head_dim": 8,
         "linear_num_value_heads": 4,
         "linear_num_key_heads": 2,
-        "linear_key_head_dim": 4,
+        "linear_key_head_dim": 8,
         "linear_value_head_dim": 6,
         "num_experts": 5,
         "num_experts_per_tok": 2,
@@ -72,6 +73,14 @@ MODELS: Mapping[str, Mapping[str, Any]] = {
     },
 }
 
+LAYERS = {
+    "mamba": "std.mamba:Mamba",
+    "mamba2": "std.mamba2:Mamba2",
+    "recurrent_gemma": "std.rglru:RecurrentGemma",
+    "xlstm": "std.mlstm:MLSTM",
+    "qwen3_next": "std.qwen3_next:Qwen3Next",
+}
+
 # Its mode for generation writes in place, so that nothing flows back.
 TRAINING: Mapping[str, Mapping[str, Any]] = {
     "xlstm": {"mode": "train", "chunk_size": TIME}
@@ -80,9 +89,10 @@ TRAINING: Mapping[str, Mapping[str, Any]] = {
 
 def theirs(name: str, **more: Any) -> Any:
     library = peer("transformers", "transformers")
+    torch.set_rng_state(torch.Generator().manual_seed(0).get_state())
     made = config(name, vocab_size=VOCAB, **{**MODELS[name], **more})
     model = library.AutoModelForCausalLM.from_config(made).eval()
-    shaken(model)
+    shaken(model, scale=0.1)
     return model
 
 
@@ -113,11 +123,14 @@ def test_a_saved_model_does_the_same(name: str, tmp_path: Path) -> None:
     parameters = dict(ours.named_parameters())
     table = parameters["table" if "table" in parameters else "embed.weight"]
     embedding = model.get_input_embeddings().weight
-    mine, their = ours(x), model(x, use_cache=False).logits
+    mine: Tensor = ours(x)
+    their: Tensor = model(x, use_cache=False).logits
     assert apart(mine, their) < SINGLE
     for logits in (mine, their):
-        (logits * noise(*logits.shape)).sum().backward()
+        torch.autograd.backward((logits * noise(*logits.shape)).sum())
     assert apart(table.grad, embedding.grad) < 10 * SINGLE
+    PARITY.layer = LAYERS[name]
+    PARITY.note(apart(mine, their), apart(table.grad, embedding.grad))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -186,6 +199,7 @@ def authors(path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Their model of a file; what the package is to be is said by the environment."""
     for name, value in (("RWKV_V7_ON", "1"), ("RWKV_JIT_ON", "0")):
         monkeypatch.setitem(os.environ, name, value)
+    monkeypatch.delitem(sys.modules, "rwkv.model", raising=False)
     return peer("rwkv.model", "rwkv").RWKV(
         str(path.with_suffix("")), strategy="cpu fp32"
     )
