@@ -39,6 +39,8 @@ def reduce(m: Method, node: ir.Reduce, arg: Value, where: Value | None) -> Value
     arg = cast(m, tensor(m, arg), REDUCTIONS[node.op].least)
     if TIME in node.over and BATCH not in node.over:
         return _over_time(m, node, arg, where)
+    if BATCH in node.over and TIME not in node.over:
+        arg, where = _one(m, arg), None if where is None else _one(m, where)
     where = with_segments(m, node.over, where)
     values = [arg] if where is None else [arg, where]
     wide = _wide(m, node, values)
@@ -52,6 +54,15 @@ def reduce(m: Method, node: ir.Reduce, arg: Value, where: Value | None) -> Value
         code = _helped(m, node.op, arg, where, wide, node.over)
     even = arg.even and TIME in left
     return permute(Value(code, left, node.type.dtype, even=even), target)
+
+
+def _one(m: Method, value: Value) -> Value:
+    """Without time, where a value is the same at all steps."""
+    if not value.even:
+        return value
+    rest = tuple(n for n in value.layout if n != TIME)
+    name = Atom(f'"{m.current}"')
+    return Value(call(m.helper("_final"), value.code, name), rest, value.dtype)
 
 
 def _wide(

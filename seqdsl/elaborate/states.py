@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from seqdsl.elaborate import (
     calls,
@@ -18,10 +19,10 @@ from seqdsl.elaborate.context import (
     Value,
 )
 from seqdsl.elaborate.order import names_in, nodes_in, parametric_calls
-from seqdsl.elaborate.program import Binding
-from seqdsl.elaborate.varying import Axes, Reads
+from seqdsl.elaborate.program import Binding, File
+from seqdsl.elaborate.varying import Axes, Reads, axes_of_outputs
 from seqdsl.ir import nodes as ir
-from seqdsl.ir.types import DTYPES
+from seqdsl.ir.types import BATCH, DTYPES, TIME
 from seqdsl.syntax import ast
 
 
@@ -61,15 +62,24 @@ def _reads(ctx: Context, pairs: Sequence[tuple[Scope, ast.Stmt]]) -> Reads:
     for name, value in ctx.inputs.items():
         axes[name] = value.type.axes
 
-    def is_pure(name: str) -> bool:
-        bound = ctx.file.lookup(name)
-        if bound is None:
-            return name in calls.BUILTINS
-        return isinstance(bound, Binding) and not isinstance(bound.decl, ast.LayerDecl)
-
-    reads = Reads(found, axes, frozenset(ctx.repeats), is_pure)
+    reads = Reads(found, axes, frozenset(ctx.repeats), partial(_own_axes, ctx.file))
     reads.settle()
     return reads
+
+
+def _own_axes(file: File, name: str, calling: frozenset[str] = frozenset()) -> Axes:
+    """What `name`, called in `file`, varies along whatever it is given."""
+    bound = file.lookup(name)
+    if bound is None:
+        return Axes() if name in calls.BUILTINS else Axes({BATCH, TIME})
+    if not isinstance(bound, Binding):
+        return Axes({BATCH, TIME})
+    if not isinstance(bound.decl, ast.LayerDecl):
+        return Axes()
+    if bound.decl.name in calling:
+        return Axes({BATCH, TIME})
+    own = partial(_own_axes, bound.file, calling=calling | {bound.decl.name})
+    return axes_of_outputs(bound.decl, own)
 
 
 def _copies(place: Scope, initial: ast.Expr) -> Axes:

@@ -32,12 +32,15 @@ _REDUCING = (
 
 @dataclass
 class Reads:
-    """What each name of a layer is made of, and its axes as far as they are known."""
+    """What each name of a layer is made of, and its axes as far as they are known.
+
+    `own` gives the axes along which what a function gives back varies by itself.
+    """
 
     expressions: Mapping[str, tuple[ast.Expr, ...]]
     axes: dict[str, Axes] = field(default_factory=dict[str, Axes])
     repeats: Axes = frozenset()
-    is_pure: Callable[[str], bool] = bool
+    own: Callable[[str], Axes] = lambda _: _BOTH
 
     def settle(self) -> None:
         """Grow the axes of all names until nothing changes."""
@@ -89,16 +92,23 @@ class Reads:
                     axes |= _BOTH if left.id == TIME else {left.id}
         return axes
 
+    def _given_back(self, name: str) -> Axes:
+        """What `name` adds where it is called; it may be an instance of a layer."""
+        match self.expressions.get(name):
+            case (ast.Call(func=ast.Name(id=layer)),):
+                return self.own(layer)
+            case None:
+                return self.own(name)
+            case _:
+                return _BOTH
+
     def _call(self, expr: ast.Call) -> Axes:
         name = expr.func.id if isinstance(expr.func, ast.Name) else ""
         args = self._union((expr.args, tuple(k.value for k in expr.keywords)))
         if name in _RANDOM or (name == "conv" and expr.brackets is None):
             return args | _BOTH
-        if not self.is_pure(name):
-            # what a layer gives back varies as its own outputs do
-            return args | _BOTH
         if name not in _REDUCING:
-            return args
+            return args | self._given_back(name)
         if expr.brackets is None:
             return args - _BOTH if len(expr.args) == 1 else args
         over = {i.expr.id for i in expr.brackets if isinstance(i.expr, ast.Name)}
@@ -106,3 +116,35 @@ class Reads:
             i.expr for i in expr.brackets if not isinstance(i.expr, ast.Name)
         )
         return (args | where) - over
+
+
+_PER: Mapping[str, Axes] = {"batch": Axes({BATCH}), "call": Axes()}
+
+
+def axes_of_outputs(decl: ast.LayerDecl, own: Callable[[str], Axes]) -> Axes:
+    """Axes of the batch and of time along which a layer's outputs vary by themselves."""
+    found: dict[str, tuple[ast.Expr, ...]] = {}
+    axes: dict[str, Axes] = {}
+    outputs: list[ast.Expr] = []
+    repeats: set[str] = set()
+    rest = list(decl.body)
+    while rest:
+        match rest.pop():
+            case ast.InputStmt(name=name, per=per):
+                axes[name] = _PER.get(per, _BOTH)
+            case ast.Equation(targets=targets, value=value):
+                for target in targets:
+                    found[target.id] = (*found.get(target.id, ()), value)
+            case ast.StateStmt(name=name, initial=initial) if initial is not None:
+                found[name] = (*found.get(name, ()), initial)
+            case ast.OutputStmt(value=value):
+                outputs.append(value)
+            case ast.RepeatStmt(axis=axis, condition=condition, body=inner):
+                repeats.add(axis)
+                rest += inner
+                outputs += [condition] if condition is not None else []
+            case _:
+                pass
+    reads = Reads(found, axes, Axes(repeats), own)
+    reads.settle()
+    return reads.of(tuple(outputs)) & _BOTH

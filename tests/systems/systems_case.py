@@ -120,7 +120,8 @@ def strategies(
 
 def stepped(module: Any, *inputs: Tensor) -> tuple[Any, dict[str, Any]]:
     """The first output of every step, fed one at a time, and the last state."""
-    state = module.initial_state(batch=len(inputs[0]))
+    (dtype,) = {x.dtype for x in inputs if x.is_floating_point()} or {torch.float64}
+    state = module.initial_state(batch=len(inputs[0]), dtype=dtype)
     outputs: list[Tensor] = []
     for t in range(inputs[0].shape[1]):
         y, state = module.step(*(x[:, t] for x in inputs), state=state)
