@@ -235,7 +235,7 @@ def test_emissions_are_hard_with_soft_gradients(time: int) -> None:
     names = ["logits.h_x.weight", "logits.logits.weight"]
     weights: Any = [dict(module.named_parameters())[n] for n in names]
     weigh = noise(3, time, 3)
-    gradients = torch.autograd.grad((symbols * weigh).sum(), weights)
+    gradients: Any = torch.autograd.grad((symbols * weigh).sum(), weights)
     assert all(g.abs().max() > 0 for g in gradients)
 
 
