@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from seqdsl.analysis.declared import declared_verdict
 from seqdsl.analysis.graph import Edge, circles, edges_of
-from seqdsl.analysis.impossible import impossible, names_of, span_of
+from seqdsl.analysis.impossible import impossible, is_plain, names_of, span_of
 from seqdsl.analysis.lags import lags
 from seqdsl.analysis.loops import through_repeat
 from seqdsl.analysis.modes import forced, held_states, per_chunk, wavefront
 from seqdsl.analysis.normal import Normal
 from seqdsl.analysis.offset import offset
-from seqdsl.analysis.reasons import explain
-from seqdsl.analysis.remedies import Attempts, remedies
+from seqdsl.analysis.refuse import nonlinear, sequential
 from seqdsl.analysis.semiring import semiring_verdict
 from seqdsl.analysis.sides import known_rank
 from seqdsl.analysis.structure import Found, affine_of, structure_of
@@ -162,20 +161,25 @@ def _verdict_of(
     except (RecursionError, TooLong):
         text = "the update is too long a chain of definitions to be taken apart"
         problem = Diagnostic("E0314", text, span_of(model, recurrence.states))
-        return _sequential(recurrence, (problem,), ())
+        return sequential(recurrence, (problem,), ())
 
 
 def _verdict(
     model: ir.Model, recurrence: Recurrence, inside: tuple[Edge, ...]
 ) -> Verdict:
     states = recurrence.states
-    if problem := impossible(model, recurrence, inside):
-        return _sequential(recurrence, (problem,), ())
+    problem = impossible(model, recurrence, inside)
+    if problem is None or problem.code == "E0308":
+        found = _opened(model, recurrence)
+        if found is not None:
+            return found
+    if problem is not None:
+        return sequential(recurrence, (problem,), ())
     held = held_states(model, recurrence, inside)
     # What is not linear in a held state is not linear in what it was made of.
     atoms = _normal(model, recurrence, inside, held)
     if held and _has_bad(atoms, states):
-        return _nonlinear(recurrence, inside, atoms)
+        return nonlinear(recurrence, inside, atoms)
     normal = _normal(model, recurrence, inside)
     bools = any(model.equation[s].expr.type.dtype == "bool" for s in states)
     if not bools and not _has_bad(normal, states):
@@ -183,7 +187,30 @@ def _verdict(
     found = semiring_verdict(normal, recurrence)
     if found is None:
         found = through_repeat(model, recurrence, inside)
-    return found if found is not None else _nonlinear(recurrence, inside, normal)
+    return found if found is not None else nonlinear(recurrence, inside, normal)
+
+
+def _opened(model: ir.Model, recurrence: Recurrence) -> Verdict | None:
+    """The verdict if all layers that a recurrence over depth goes through are affine."""
+    calls = {m for m in recurrence.members if m in model.call}
+    if not calls or not all(
+        is_plain(model.instance[model.call[c].instance].model) for c in calls
+    ):
+        return None
+    opened = model
+    while calls:
+        opened = inline_calls(opened, calls)
+        found = list(circles(opened, edges_of(opened), recurrence.axis))
+        calls = {n for r, _ in found for n in r.members if n in opened.call}
+    for inner, inside in circles(opened, edges_of(opened), recurrence.axis):
+        if inner.states == recurrence.states:
+            verdict = _verdict_of(opened, inner, inside)
+            if verdict.verdict == "scannable":
+                # Its normal form speaks of values that are inside the layers.
+                ways: tuple[Strategy, ...] = ("loop",)
+                short = replace(verdict, recurrence=recurrence, strategies=ways)
+                return replace(short, updates=(), leaf=(), dims={})
+    return None
 
 
 def _normal(
@@ -236,53 +263,3 @@ def _strategies(recurrence: Recurrence, found: Found) -> tuple[Strategy, ...]:
     if found.invariant:
         return ("loop", "scan", "chunk", "convolve")
     return ("loop", "scan", "chunk")
-
-
-def _nonlinear(
-    recurrence: Recurrence, inside: tuple[Edge, ...], normal: Normal
-) -> Verdict:
-    model, states = normal.model, recurrence.states
-
-    def frozen(nodes: Iterable[ir.Node]) -> Normal:
-        members, current = recurrence.members, normal.current
-        return Normal(model, normal.axis, members, inside, nodes, current=current)
-
-    def without(drop: Callable[[Edge], bool]) -> list[tuple[Recurrence, Normal]]:
-        edges = tuple(e for e in inside if not drop(e))
-        left = circles(model, edges, recurrence.axis)
-        return [
-            (r, Normal(model, r.axis, r.members, e, current=normal.current))
-            for r, e in left
-        ]
-
-    found = remedies(Attempts(frozen, without), normal, states)
-    reasons, shown = explain(normal, states, found)
-    smooth = all(model.equation[s].expr.type.dtype == "float" for s in states)
-    codes = {r.code for r in reasons}
-    newton = smooth and recurrence.axis == TIME and codes <= _SMOOTH
-    if newton and shown:
-        first = replace(shown[0], help=(*shown[0].help, _NEWTON))
-        shown = (first, *shown[1:])
-    verdict = _sequential(recurrence, reasons, ("newton",) if newton else ())
-    return replace(verdict, reasons=shown)
-
-
-_NEWTON = "ask for `newton`, which finds all steps at once by iteration"
-_SMOOTH = {"E0301", "E0302", "E0303", "E0304", "E0305"}
-
-
-def _sequential(
-    recurrence: Recurrence,
-    reasons: tuple[Diagnostic, ...],
-    more: tuple[Strategy, ...],
-) -> Verdict:
-    codes = {r.code for r in reasons}
-    if "E0310" in codes:
-        return Verdict(recurrence, "opaque", reasons=reasons)
-    opaque = bool(codes) and codes <= {"E0307"}
-    return Verdict(
-        recurrence,
-        "opaque" if opaque else "sequential",
-        strategies=("loop", *more),
-        reasons=reasons,
-    )

@@ -193,7 +193,10 @@ class _Derivation:
         elif self.verdict.monoid is not None:
             yield from self._declared(self.verdict.monoid)
         else:
-            yield Step("so", "every step of the repeat is affine, so is their product")
+            through = set(self.verdict.recurrence.members) & set(self.model.call)
+            layers = "the layers on the way are affine in the state"
+            steps = "every step of the repeat is affine, so is their product"
+            yield Step("so", layers if through else steps)
 
     def _declared(self, monoid: ir.Monoid) -> Iterator[Step]:
         pairs = zip(monoid.fields, self.verdict.leaf, strict=True)

@@ -41,6 +41,17 @@ def _scope(model: ir.Model, name: str) -> tuple[str, ...]:
     return found.scope if found is not None else ()
 
 
+MOST = 40
+"""Layers of more equations are not opened to see whether they are affine."""
+
+
+def is_plain(model: ir.Model) -> bool:
+    """Whether a layer is a few equations of one step, and so are those that it calls."""
+    own = not (model.states or model.repeats or model.copies or model.externs)
+    inner = (is_plain(i.model) for i in model.instances)
+    return own and len(model.equations) <= MOST and all(inner)
+
+
 def span_of(model: ir.Model, states: tuple[str, ...]) -> Span | None:
     """Where the first of some states is updated."""
     return model.equation[states[0]].span if states[0] in model.equation else None

@@ -182,3 +182,46 @@ def test_a_very_long_chain_is_given_up() -> None:
     )
     (found,) = by_name(text).values()
     assert {r.code for r in found.reasons} == {"E0314"}
+
+
+LAYERS = """
+layer Lin(D):
+    input x: [D]
+    output linear(x, D)
+
+layer Gate(D):
+    input x: [D]
+    input h: [D]
+    output sigmoid(linear(x, D)) * h + x
+
+layer Twice(D):
+    input x: [D]
+    output Lin(Lin(x))
+"""
+
+
+@pytest.mark.parametrize(
+    ("update", "structure"),
+    [
+        ("Lin(h[n-1]) + x", "dense"),
+        ("Gate(x, h[n-1])", "diagonal"),
+        ("Twice(h[n-1])", "dense"),
+        ("h[n-1] + SwiGLU(h[n-1])", None),
+        ("rmsnorm[D](h[n-1]) + x", None),
+    ],
+)
+def test_layers_that_are_affine_in_the_state_of_a_repeat(
+    update: str, structure: str | None
+) -> None:
+    text = f"""{LAYERS}
+layer L(D, N):
+    input x: [D]
+    repeat n in N:
+        state h: [D] = x
+        h = {update}
+    output h[n = N]
+"""
+    (found,) = (v for v in by_name(text).values() if not v.recurrence.layer)
+    assert found.structure == structure
+    assert found.verdict == ("scannable" if structure else "sequential")
+    assert structure or found.reasons[0].code == "E0308"
