@@ -56,18 +56,25 @@ def check_normal_forms(
         if not verdict.updates and not verdict.leaf:
             continue
         model = _with_normal_forms(analyzed, verdict)
-        params = initial_params(model, options=options, seed=0)
-        sizes = bind_sizes(model, options).dims
-        values = interpret(
-            model,
-            options=options,
-            params={n: _noise(p.shape, p.dtype, make) for n, p in params.items()},
-            inputs={i.name: random_value(i, sizes, make) for i in model.inputs},
-        )
+        values = run_on_noise(model, options, make)
         for state in recurrence.states:
             compared += 1
             _compare(model, state, values)
     return compared
+
+
+def run_on_noise(
+    model: ir.Model, options: Mapping[str, Scalar], make: torch.Generator
+) -> Mapping[str, torch.Tensor]:
+    """The outputs for random parameters and inputs, of two sequences of three steps."""
+    params = initial_params(model, options=options, seed=0)
+    sizes = bind_sizes(model, options).dims
+    return interpret(
+        model,
+        options=options,
+        params={n: _noise(p.shape, p.dtype, make) for n, p in params.items()},
+        inputs={i.name: random_value(i, sizes, make) for i in model.inputs},
+    )
 
 
 def _compare(model: ir.Model, state: str, values: Mapping[str, torch.Tensor]) -> None:

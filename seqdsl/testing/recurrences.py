@@ -3,7 +3,7 @@
 An update is grown from templates with typed holes: `{F}` a float along D, `{B}` a bool,
 `{I}` an int, `{Z}` a complex number, `{M}` a matrix [K, V], `{k}` and `{v}` its columns
 and rows, `{L}` what maxima, minima and sums of exponentials are made of, `{A}` an
-automaton. The atoms of a kind are what a fully grown hole becomes.
+automaton, `{P}` something positive. The atoms of a kind are what a fully grown hole becomes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,27 @@ from collections.abc import Mapping, Sequence
 from random import Random
 
 HEADER = """
+monoid fraction(h: [], a: [] = 1, b: [] = 0, c: [] = 0, d: [] = 1):
+    a = second.a * first.a + second.b * first.c
+    b = second.a * first.b + second.b * first.d
+    c = second.c * first.a + second.d * first.c
+    d = second.c * first.b + second.d * first.d
+    (a * h + b) / (c * h + d)
+
+monoid scaled(h: [], rate: [] = 1, m: [] = -inf):
+    rate = first.rate * second.rate
+    m = max(second.rate * first.m, second.m)
+    max(rate * h, m)
+
+monoid largest(top: [] = -inf, at: [] = 0):
+    top = max(first.top, second.top)
+    at = where(second.top >= first.top, second.at, first.at)
+
+monoid averaged(h: [], n: [] = 0, mean: [] = 0) commutes:
+    n = first.n + second.n
+    mean = (first.mean + second.mean) / 2
+    h + n * mean
+
 layer L(D, heads, N, K, V):
     input x: [D]
     input f: [D]
@@ -146,6 +167,7 @@ _FORMS: Mapping[str, tuple[str, ...]] = {
     "k": ("k", "k2", "gk", "dot[V]({M}, v)", "sum[V]({M})", "k"),
     "v": ("v", "dot[K](k, {M})", "dot[K](k2, {M})", "dot[K](gk, {M})", "mean[K]({M})"),
     "L": tuple(_LATTICE.split("|")),
+    "P": ("exp(0.3 * {F})", "softplus({F})", "sigmoid({F})", "({P} + {P})"),
     "A": (
         "table[Q = {A}]",
         "rules[Q = {A}]",
@@ -165,7 +187,17 @@ _ATOMS: Mapping[str, tuple[str, ...]] = {
     "v": ("v", "dot[K](k, {S})", "dot[K](gk, {S})"),
     "L": ("{h}", "{h}", "x", "f", "a", "0"),
     "A": ("{s}", "{s}", "1"),
+    "P": ("1", "square(x)", "exp(a)", "0.5"),
 }
+_DECLARED = (
+    ("fraction({h}, {P}, {P}, {P}, {P})",),
+    ("fraction({h}, {F}, {F}, {P}, {P})",),
+    ("scaled({h}, {P}, {F})",),
+    ("scaled({h}, {F}, {F})",),
+    ("averaged({h}, {P}, {F})",),
+    ("largest({h}, p{number}[t-1], {F}, {F})", "p{number}"),
+)
+"""Steps of declared monoids, some of which break a law, with a second state or without."""
 _STATES: Mapping[str, tuple[str, str, str]] = {
     "F": ("h", "[D] = start", " + x * 0"),
     "L": ("h", "[D] = start", " + x * 0"),
@@ -175,7 +207,7 @@ _STATES: Mapping[str, tuple[str, str, str]] = {
     "Z": ("z", "complex [D] = start", " + x * 0"),
     "M": ("S", "[K, V] = fresh", " + 0 * k * v"),
 }
-_KINDS = "FFFFFFMMMMMLLLLLBBIAZ"
+_KINDS = "FFFFFFMMMMMLLLLLBBIAZD"
 _HOLE = re.compile(r"\{(\w+)\}")
 
 
@@ -184,6 +216,8 @@ def recurrence(
 ) -> tuple[str, tuple[str, ...]]:
     """The name of a state and the lines that define it; names end in `number`."""
     kind = random.choice(kinds)
+    if kind == "D":
+        return _declared(random, number)
     name, declared, whole = _STATES[kind]
     own = {kind: [f"u{number}"]}
 
@@ -208,6 +242,26 @@ def recurrence(
         grown[1] = f"({grown[1]}) + {random.choice([pair, f'{pair}[t-1]'])}"
     lines.append(f"{name}{number} = {grown[1]}{whole}")
     return f"{name}{number}", tuple(lines)
+
+
+def _declared(random: Random, number: int) -> tuple[str, tuple[str, ...]]:
+    """States that move by a declared monoid; its step seldom reads the state."""
+    form, *more = random.choice(_DECLARED)
+    state = f"h{number}"
+    names = [state, *(m.replace("{number}", str(number)) for m in more)]
+
+    def filled(match: re.Match[str]) -> str:
+        hole = match.group(1)
+        if hole == "h":
+            return f"{state}[t-1]"
+        reads = random.random() < 0.05
+        return _grown(
+            random, hole, random.randint(0, 1), number, "h" if reads else "", {}
+        )
+
+    call = _HOLE.sub(filled, form.replace("{number}", str(number)))
+    lines = [f"state {name}: [D] = start" for name in names]
+    return state, (*lines, f"{', '.join(names)} = {call}")
 
 
 def _grown(
