@@ -40,20 +40,19 @@ class Layer:
         """A `torch.nn.Module` with `forward`, `step`, `initial_state` and `verdicts`.
 
         An option that is a layer takes one of the standard library (`seqdsl.std.gla.GLA`)
-        or its text (`"std.gla:GLA(heads = 8)"`). `strategy` is `auto` or a way to run recurrences such as `loop`; `dtype` is that
-        of the parameters. Raises `SpecError` where the spec or an option is wrong,
+        or its text (`"std.gla:GLA(heads = 8)"`). `target` is `auto`, `torch` or `mlir`:
+        kernels for CPU tensors, which `auto` takes where it can. `strategy` is `auto` or a
+        way to run recurrences such as `loop`; `dtype` is that of the parameters. Raises `SpecError` where the spec or an option is wrong,
         `UnsupportedError` where the target cannot host the layer.
         """
         given = {name: _scalar(value) for name, value in options.items()}
         elaborated = self.elaborate(**given)
         bind_sizes(elaborated.model, given)
-        artifact = driver.artifact(elaborated, target, strategy)
-        from seqdsl.backends.torch.load import load as load_class
-
+        made = driver.module_class(elaborated, target, strategy)
         names = _externs_of(elaborated.model)
         externs = {k: f for k, f in self._externs.items() if k in names}
         bound = {"externs": externs} if names else {}
-        module: Any = load_class(artifact)(**given, **bound)
+        module: Any = made(**given, **bound)
         module.verdicts = driver.analyze(elaborated.model).verdicts
         return module if dtype is None else module.to(dtype)
 

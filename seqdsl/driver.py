@@ -23,6 +23,8 @@ from seqdsl.ir.sizes import Scalar
 from seqdsl.locate import locate
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from seqdsl.backends.torch import Artifact
 
 
@@ -62,8 +64,9 @@ def check(program: Program, given: Mapping[str, Scalar] | None = None) -> Checke
 
 def require_target(target: str) -> None:
     """Raise `UnsupportedError` for a target that nothing is built for."""
-    if target not in ("auto", "torch"):
-        raise UnsupportedError(f"there is no target `{target}`; there is `torch`")
+    if target not in ("auto", "torch", "mlir"):
+        names = "there are `torch` and `mlir`"
+        raise UnsupportedError(f"there is no target `{target}`; {names}")
 
 
 def artifact(elaborated: Elaborated, target: str, strategy: str) -> Artifact:
@@ -72,6 +75,19 @@ def artifact(elaborated: Elaborated, target: str, strategy: str) -> Artifact:
     Raises `UnsupportedError` where the target cannot host the layer.
     """
     require_target(target)
+    if target == "mlir":
+        raise UnsupportedError("there are no files of the target `mlir`, only modules")
     from seqdsl.backends.torch import compile_model
 
     return compile_model(elaborated.model, strategy=strategy)
+
+
+def module_class(elaborated: Elaborated, target: str, strategy: str) -> type[nn.Module]:
+    """The class of a layer for `target`; its instances are torch modules.
+
+    Raises `UnsupportedError` where the target cannot host the layer.
+    """
+    require_target(target)
+    from seqdsl.native.choose import module_class as choose
+
+    return choose(elaborated.model, target, strategy)

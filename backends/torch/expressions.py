@@ -133,6 +133,9 @@ def _elsewhere(m: Method, node: ir.Shift | ir.At | ir.Stack | ir.Copy) -> Value:
             outside = initial(m, arg)
             return earlier_or_later(m, key_of(arg), expression(m, arg), offset, outside)
         case ir.At(arg=arg, axis=axis) if axis == TIME:
+            end = m.env.get(("end", *key_of(arg), _end(node)))
+            if end is not None:
+                return end
             return _at_step(m, node, expression(m, arg))
         case ir.At() | ir.Stack():
             return _at_depth(m, node)
@@ -141,6 +144,14 @@ def _elsewhere(m: Method, node: ir.Shift | ir.At | ir.Stack | ir.Copy) -> Value:
             if m.in_time and m.find("history", *key) and m.find(*key) is None:
                 return copied_before(m, key, copy)
             return copied(m, key, expression(m, arg), copy)
+
+
+def _end(node: ir.At) -> str:
+    """Which end of time a read is at: "last", "first" or neither."""
+    if node.index is None:
+        return "last"
+    first = isinstance(node.index, ir.Const) and node.index.value == Lit(0)
+    return "first" if first else ""
 
 
 def initial(m: Method, arg: ir.Ref | ir.Result) -> Value | None:

@@ -102,6 +102,46 @@ def step(layer: Layer, plan: Plan, memory: Streaming, result: str | None) -> lis
     return [*head, *doc, *guard.lines, *m.lines, *lines]
 
 
+def step_through(layer: Layer, memory: Streaming, result: str | None) -> list[str]:
+    """`step(self, x_t, state)` by way of `forward` over one step."""
+    m = Method(layer, Names(), in_time=True)
+    args = inputs(m)
+    model = layer.model
+    typed = [f"{a}: Tensor" for a in args]
+    lines = signature("step", ["self", *typed, "state: dict[str, Any]"])
+    lines += [f'{" " * 8}"""One step of a stream: `(outputs, next state)`."""']
+    guard = Method(layer, m.names, in_time=True)
+    checks(guard, args, timed=False)
+    given = [
+        f"{a}[:, None]"
+        if {BATCH, TIME} <= i.type.axes
+        else f"{a}[None]"
+        if TIME in i.type.axes
+        else a
+        for a, i in zip(args, model.inputs, strict=True)
+    ]
+    extents = [k.split(":")[0] for k in extent_keywords(model)]
+    if "batch" in extents:
+        key = memory.entries[0].key
+        given.append(f'batch=len(state["{key}"])')
+    if "time" in extents:
+        given.append("time=1")
+    given += ["state=state", "return_state=True"]
+    lines += [
+        *guard.lines,
+        *layout("outputs, state = ", call("self.forward", *map(Atom, given)), "", 8),
+    ]
+    varies = [TIME in o.expr.type.axes for o in model.outputs]
+    if result is None:
+        code = "outputs[:, 0]" if varies[0] else "outputs"
+    else:
+        parts = [
+            f"outputs[{i}]" + ("[:, 0]" if v else "") for i, v in enumerate(varies)
+        ]
+        code = f"{result}({', '.join(parts)})"
+    return [*lines, f"{' ' * 8}return {code}, state"]
+
+
 def _unparenthesized(line: str, i: int, lines: list[str]) -> str:
     """`return a, b` on one line needs no parentheses."""
     if len(lines) == 1 and line.strip().startswith("return ("):

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from seqdsl.backends.torch.attention import fused
 from seqdsl.backends.torch.construct import constructor
 from seqdsl.backends.torch.dispatch import fused_experts
-from seqdsl.backends.torch.forward import forward, step
+from seqdsl.backends.torch.forward import forward, step, step_through
 from seqdsl.backends.torch.fresh import initial_state
 from seqdsl.backends.torch.helpers import helper_texts
+from seqdsl.backends.torch.kernels import Kernels
 from seqdsl.backends.torch.method import Layer, where
 from seqdsl.backends.torch.module import TorchClass, TorchModule, TorchResult
 from seqdsl.backends.torch.names import RESERVED, Names, identifier
@@ -26,6 +27,7 @@ from seqdsl.rewrite.expand_grad import expand_grad
 from seqdsl.rewrite.fold_conditions import fold_conditions
 from seqdsl.rewrite.inline import inline_calls
 from seqdsl.schedule.choose import LOOP, Wish
+from seqdsl.schedule.fuse import fuse
 from seqdsl.schedule.make import plan, plan_step
 from seqdsl.schedule.plan import Plan
 
@@ -34,20 +36,25 @@ _METHODS = frozenset(
 )
 
 
-def lower(model: ir.Model, wish: Wish = LOOP) -> TorchModule:
+def lower(
+    model: ir.Model, wish: Wish = LOOP, kernels: Kernels | None = None
+) -> TorchModule:
     """The file that computes `model`: its class and those of its sub-layers.
 
-    `wish` says how recurrences run.
+    `wish` says how recurrences run. Loops that `kernels` take in are calls of
+    `_KERNELS["NAME"]`, which the loader sets.
 
     Raises `SpecError` where no order of steps computes the layer (E0310) and
     `UnsupportedError` for what this backend has no form of.
     """
-    writer = _Writer(wish)
+    writer = _Writer(wish, kernels)
     main = writer.add(model)
     classes = tuple(writer.classes)
     body = "\n".join(line for c in classes for m in c.methods for line in m)
     used = {h for h in writer.helpers if re.search(rf"\b{h}\b", body)}
     helpers = helper_texts({*used, "CallError"} | _raised(classes))
+    if kernels is not None and kernels.regions:
+        helpers = (*helpers, "_KERNELS: dict[str, Any] = {}")
     text = "\n".join([*helpers, *("\n".join(m) for c in classes for m in c.methods)])
     return TorchModule(
         title=_title(model),
@@ -145,6 +152,7 @@ class _Writer:
     """Classes written so far; equal layers share one."""
 
     wish: Wish
+    kernels: Kernels | None = None
     classes: list[TorchClass] = field(default_factory=list[TorchClass])
     results: list[TorchResult] = field(default_factory=list[TorchResult])
     helpers: set[str] = field(default_factory=set[str])
@@ -161,6 +169,8 @@ class _Writer:
                 self.done[id(model)] = (model, name)
                 return name
         prepared = prepare(model, self.wish, self.prepared)
+        if self.kernels is not None:
+            prepared = fuse(prepared, self.kernels.fusion)
         inner = {id(i.model): self.add(i.model) for i in prepared.model.instances}
         name = self.names.new(model.name)
         self.done[id(model)] = (model, name)
@@ -171,6 +181,7 @@ class _Writer:
         self, model: ir.Model, prepared: Plan, name: str, inner: dict[int, str]
     ) -> None:
         layer = make_layer(prepared.model)
+        layer.kernels = self.kernels
         memory = streaming(prepared.model)
         result = None
         if len(model.outputs) > 1:
@@ -187,7 +198,9 @@ class _Writer:
             constructor(layer, inner),
             resetter(layer),
             whole,
-            step(layer, steps, memory, result),
+            step_through(layer, memory, result)
+            if any("_KERNELS[" in line for line in whole) and not memory.reasons
+            else step(layer, steps, memory, result),
             initial_state(layer, memory),
         ]
         doc = _doc(model, memory)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from seqdsl.backends.torch.lines import WIDTH, layout
 from seqdsl.backends.torch.names import Names
@@ -15,6 +16,9 @@ from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Apply, Lit, Opt, Size
 from seqdsl.ir.types import TIME
 from seqdsl.source import NOWHERE, Span
+
+if TYPE_CHECKING:
+    from seqdsl.backends.torch.kernels import Kernels
 
 Key = tuple[str | int, ...]
 """What a value is: ("ref", name), ("shift", name, axis, offset), ("position", axis)."""
@@ -34,6 +38,7 @@ class Layer:
     linears: set[str]
     helpers: set[str] = field(default_factory=set[str])
     fused: frozenset[str] = frozenset()
+    kernels: Kernels | None = None
 
     def option(self, name: str) -> Expr:
         """An option or dim, inside a method."""

@@ -85,13 +85,13 @@ def time_loop(body: Body, loop: TimeLoop, run: Run) -> None:
     m.lines += inner.lines
     _collect(m, exports, entries, inner, loop)
     for name in names:
-        _hand_on(m, name)
+        hand_on(m, name)
     for entry in entries:
         if loop.direction == "forward":
             m.next[entry.key] = carried_on(m, entry, inner.bases[entry.key])
 
 
-def _hand_on(m: Method, name: str) -> None:
+def hand_on(m: Method, name: str) -> None:
     """A loop along depth around this one carries `name`, all its steps of time at once."""
     local, whole = m.env.get(("local", name)), m.env.get(("ref", name))
     if local is None or whole is None or whole.code == local.code:

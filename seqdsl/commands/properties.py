@@ -38,7 +38,7 @@ def test(
     rows, only = _rows(names), _case(case)
     program, named = driver.load(request.file)
     layer = choose_layer(program.layers, request.layer or named, request.file)
-    build = partial(compiled, strategy=request.strategy)
+    build = partial(compiled, strategy=request.strategy, target=target)
     found = subjects(
         program, layer, given=request.given, build=build, file=request.file
     )

@@ -37,13 +37,17 @@ class TimeLoop:
 
     `carried` are the values that the body reads at earlier (later, when `direction` is
     backward) steps. `hoisted` are state-free parts of the body's equations under names
-    of their own, computed for the whole sequence before the loop.
+    of their own, computed for the whole sequence before the loop. `replay` is a body that
+    runs the other way: what it computes is not stored for all steps but run again from
+    borders of chunks, for the steps at which `body` reads it; `replayed` it carries.
     """
 
     direction: Direction
     carried: tuple[str, ...]
     hoisted: tuple[ir.Equation, ...]
     body: tuple[Step, ...]
+    replay: tuple[Step, ...] = ()
+    replayed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,6 +46,9 @@ def _steps(steps: tuple[Step, ...], depth: int) -> Iterator[str]:
             case TimeLoop(direction=direction, carried=carried, hoisted=hoisted):
                 for equation in hoisted:
                     yield f"{margin}{_equation(equation)}  # hoisted"
+                if step.replay:
+                    yield f"{margin}again by chunks, carrying {', '.join(step.replayed)}:"
+                    yield from _steps(step.replay, depth + 1)
                 yield f"{margin}for t {direction}, carrying {', '.join(carried)}:"
                 yield from _steps(step.body, depth + 1)
             case Parallel(loop=loop, form=form):

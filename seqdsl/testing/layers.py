@@ -15,6 +15,7 @@ from seqdsl.backends.torch.load import load
 from seqdsl.elaborate import Program, elaborate
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Scalar
+from seqdsl.native.choose import module_class
 from seqdsl.testing.corpus import Directives, read_directives
 from seqdsl.testing.replay import ReplayModule
 from seqdsl.testing.sizes import option_sets
@@ -29,9 +30,14 @@ def compiled(
     options: Mapping[str, Scalar],
     externs: Externs,
     strategy: str = "auto",
+    target: str = "torch",
 ) -> nn.Module:
-    """The module of the torch backend."""
-    return built(compile_model(model, strategy=strategy), options, externs)
+    """The module that a target makes."""
+    if target == "torch":
+        return built(compile_model(model, strategy=strategy), options, externs)
+    make = cast(Callable[..., nn.Module], module_class(model, target, strategy))
+    more = {"externs": dict(externs)} if externs else {}
+    return make(**options, **more).double()
 
 
 def built(

@@ -24,6 +24,7 @@ RANKS = (
     ("schedule",),
     ("runtime",),
     ("backends",),
+    ("native",),
     ("codes", "locate"),
     ("driver",),
     ("api", "checkpoints", "testing", "viz", "viz_layout"),
@@ -32,7 +33,7 @@ RANKS = (
 )
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 HEAVY = ("torch", "triton", "torch_mlir")
-MAY_BE_HEAVY = ("backends", "runtime", "testing")
+MAY_BE_HEAVY = ("backends", "native", "runtime", "testing")
 
 
 def sources() -> list[Path]:

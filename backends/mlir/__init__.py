@@ -1,0 +1,1 @@
+"""Kernels for recurrences as MLIR: text, and run in this process where torch-mlir is."""

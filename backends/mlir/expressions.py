@@ -1,0 +1,129 @@
+"""Pointwise expressions of a statement at one place of its loops."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from seqdsl.backends.mlir.errors import KernelError
+from seqdsl.backends.mlir.kernel import Kernel
+from seqdsl.backends.mlir.memory import BEFORE, NOW, ROW, Env, Memory
+from seqdsl.backends.mlir.pointwise import Pointwise
+from seqdsl.backends.mlir.writer import Index, Val, Writer
+from seqdsl.ir import nodes as ir
+from seqdsl.ir.sizes import Size, evaluate
+from seqdsl.ir.types import BATCH, TIME
+
+
+@dataclass
+class Expressions:
+    """Evaluates nodes; `now` are values that the innermost nest has just computed.
+
+    Values of this step are read back from their buffers not before block `floor`.
+    """
+
+    kernel: Kernel
+    w: Writer
+    memory: Memory
+    p: Pointwise
+    floor: int = 0
+    now: dict[tuple[object, ...], Val] = field(
+        default_factory=dict[tuple[object, ...], Val]
+    )
+
+    def place(self, env: Env, dims: tuple[str, ...]) -> tuple[object, ...]:
+        """What distinguishes one place of the loops from another."""
+        names = [d for d in (ROW, BATCH, TIME, NOW, BEFORE, *sorted(dims)) if d in env]
+        return tuple((d, env[d].name, env[d].lanes) for d in names)
+
+    def value(self, node: ir.Node, env: Env) -> Val:
+        """The value of `node` at `env`."""
+        key = (node, self.place(env, node.type.dims))
+        found = self.w.find(key)
+        if found is not None:
+            return found
+        made = self._make(node, env)
+        if isinstance(node, ir.Ref) and self._fresh(node.name, env, node.type.dims):
+            return made
+        return self.w.keep(key, made)
+
+    def _fresh(self, name: str, env: Env, dims: tuple[str, ...]) -> bool:
+        return (name, self.place(env, dims)) in self.now
+
+    def _make(self, node: ir.Node, env: Env) -> Val:
+        match node:
+            case ir.Const(value=value):
+                return self.p.number(self._number(value), node.type.dtype)
+            case ir.Position(along=along):
+                return self._position(env[along])
+            case ir.Ref(name=name):
+                return self._read(name, env, node.type.dims)
+            case ir.Shift(arg=ir.Ref(name=name)):
+                return self._earlier(name, env)
+            case ir.Map(op=op, args=args):
+                values = [self.value(a, env) for a in args]
+                return self.p.apply(op, values, node.type.dtype)
+            case ir.Rename(arg=arg, pairs=pairs):
+                return self.value(arg, {**env, **{old: env[new] for old, new in pairs}})
+            case ir.Split(arg=arg, dim=dim, into=into):
+                return self.value(arg, {**env, dim: self._joined(env, into)})
+            case _:
+                raise KernelError(f"a kernel has no form of {type(node).__name__}")
+
+    def _number(self, size: Size) -> float:
+        value = evaluate(size, self.kernel.extents)
+        assert not isinstance(value, str)
+        return value
+
+    def _read(self, name: str, env: Env, dims: tuple[str, ...]) -> Val:
+        made = self.now.get((name, self.place(env, dims)))
+        if made is not None:
+            return made
+        if f"{name}.new" in {b.name for b in self.kernel.locals}:
+            name = f"{name}.new"
+        buffer = self.kernel.buffer(name)
+        floor = 0 if buffer.role == "input" else self.floor
+        return self.memory.load(buffer, env, floor)
+
+    def _earlier(self, name: str, env: Env) -> Val:
+        """A state of the step before, or an input there (at the first step: itself)."""
+        buffer = self.kernel.buffer(name)
+        if buffer.role != "input":
+            before = {**env, NOW: env[BEFORE]} if BEFORE in env else env
+            return self.memory.load(buffer, before, self.floor)
+        w, at = self.w, env[TIME]
+        name = w.once(f"arith.subi {at.name}, {w.constant(1)} : index", at.level)
+        name = w.once(f"arith.maxsi {name}, {w.constant(0)} : index", at.level)
+        return self.memory.load(buffer, {**env, TIME: Index(name, at.level)}, 0)
+
+    def _position(self, index: Index) -> Val:
+        w = self.w
+        base = w.once(f"arith.index_cast {index.name} : index to i64", index.level)
+        value = Val(base, "int", 0, index.level)
+        if not index.lanes:
+            return value
+        places = range(0, index.lanes * index.stride, index.stride)
+        steps = ", ".join(map(str, places))
+        text = f"arith.constant dense<[{steps}]> : vector<{index.lanes}xi64>"
+        lanes = Val(w.once(text), "int", index.lanes, 0)
+        return self.p.arithmetic("add", value, lanes)
+
+    def _joined(self, env: Env, into: tuple[str, ...]) -> Index:
+        """The index along a dim that `into` split, row-major."""
+        w, extents = self.w, self.kernel.extents
+        whole = env[into[0]]
+        for dim in into[1:]:
+            part = env[dim]
+            level = max(whole.level, part.level)
+            size = w.constant(extents[dim])
+            name = w.once(f"arith.muli {whole.name}, {size} : index", level)
+            name = w.once(f"arith.addi {name}, {part.name} : index", level)
+            lane = part if part.lanes else whole
+            stride = part.stride if part.lanes else whole.stride * extents[dim]
+            whole = Index(name, level, lane.lanes, lane.mask, stride=stride)
+        return whole
+
+
+def with_index(env: Env, dim: str, index: Index) -> Mapping[str, Index]:
+    """`env` with `dim` at `index`."""
+    return {**env, dim: index}

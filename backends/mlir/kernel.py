@@ -1,0 +1,100 @@
+"""A kernel as data: the nests of loops of one region, nothing left to decide."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from seqdsl.backends.mlir.statements import Statement
+from seqdsl.ir.types import BATCH, TIME, DType
+from seqdsl.schedule.plan import Direction
+
+Role = Literal["input", "output", "local", "history", "border"]
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Where a value lives: `dims` are its dims in memory order.
+
+    What comes from outside varies along `axes`, batch before time; a local one has a
+    row for each of the sequences that a kernel runs side by side. A history has the steps
+    of one chunk (and the one before), borders the first of each chunk.
+    """
+
+    name: str
+    role: Role
+    dims: tuple[str, ...]
+    dtype: DType
+    axes: tuple[str, ...] = ()
+
+    @property
+    def varies(self) -> bool:
+        """Whether it differs from step to step."""
+        return TIME in self.axes
+
+    @property
+    def batched(self) -> bool:
+        """Whether it differs from sequence to sequence."""
+        return BATCH in self.axes
+
+
+@dataclass(frozen=True)
+class Write:
+    """A statement, and the buffers that its value goes to (reductions: one local)."""
+
+    statement: Statement
+    into: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Nest:
+    """Statements whose loops run over the same dims: `lane` by vectors, if there is one.
+
+    `order` are the other dims, outermost first; `unroll` vectors are computed side by side,
+    and `repeat` turns of the innermost loop. `dense`: so are the sequences of a task.
+    """
+
+    writes: tuple[Write, ...]
+    lane: str | None
+    width: int
+    order: tuple[str, ...]
+    lane_inside: bool
+    unroll: int
+    repeat: int
+    dense: bool
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One task is `rows` sequences at one index of `tasks` (and a tile of `lane`).
+
+    `before` runs once, `step` at every step of time, `after` at the end. `grain` is how
+    many entries of the lane dim `tiled` a task has at least, or multiples of it. `replay`
+    runs again by chunks of `chunk` steps what `step` then reads, `save` and `restore` at
+    their borders.
+    """
+
+    name: str
+    extents: Mapping[str, int]
+    direction: Direction
+    arguments: tuple[Buffer, ...]
+    locals: tuple[Buffer, ...]
+    tasks: tuple[str, ...]
+    tiled: str | None
+    grain: int
+    rows: int
+    before: tuple[Nest, ...]
+    step: tuple[Nest, ...]
+    after: tuple[Nest, ...]
+    bits: int
+    storage: str
+    states: tuple[str, ...]
+    chunk: int = 0
+    replay: tuple[Nest, ...] = ()
+    save: tuple[Nest, ...] = ()
+    restore: tuple[Nest, ...] = ()
+
+    def buffer(self, name: str) -> Buffer:
+        """The argument or local of that name."""
+        return next(b for b in (*self.arguments, *self.locals) if b.name == name)

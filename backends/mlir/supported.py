@@ -1,0 +1,94 @@
+"""What a kernel has a form of, as a table."""
+
+from __future__ import annotations
+
+from seqdsl.ir import nodes as ir
+from seqdsl.ir.types import BATCH, TIME
+
+MAPS = frozenset(
+    [
+        "add",
+        "sub",
+        "mul",
+        "div",
+        "floordiv",
+        "mod",
+        "pow",
+        "neg",
+        "lt",
+        "le",
+        "gt",
+        "ge",
+        "eq",
+        "ne",
+        "and",
+        "or",
+        "not",
+        "where",
+        "exp",
+        "log",
+        "log1p",
+        "expm1",
+        "sqrt",
+        "rsqrt",
+        "square",
+        "sin",
+        "cos",
+        "tan",
+        "atan",
+        "sinh",
+        "cosh",
+        "tanh",
+        "atanh",
+        "sigmoid",
+        "logsigmoid",
+        "softplus",
+        "silu",
+        "gelu",
+        "relu",
+        "erf",
+        "sign",
+        "floor",
+        "ceil",
+        "round",
+        "abs",
+        "min",
+        "max",
+        "logaddexp",
+        "atan2",
+        "float",
+        "int",
+        "bool",
+        "stopgrad",
+    ]
+)
+"""Pointwise operators that kernels compute."""
+
+REDUCTIONS = frozenset(["sum", "mean", "prod", "max", "min", "logsumexp", "any", "all"])
+ALONGS = frozenset(["softmax", "log_softmax"])
+
+
+def allowed(node: ir.Node) -> bool:
+    """Whether a kernel has a form of `node`, its operands aside."""
+    if node.type.dtype == "complex":
+        return False
+    match node:
+        case ir.Const() | ir.Ref():
+            return True
+        case ir.Position(along=along):
+            return along in node.type.dims
+        case ir.Map(op=op):
+            return op in MAPS
+        case ir.Reduce(op=op, over=over, where=where):
+            dims = not {TIME, BATCH} & set(over)
+            return op in REDUCTIONS and where is None and dims
+        case ir.Along(op=op, where=where):
+            return op in ALONGS and where is None
+        case ir.Contract(over=over):
+            return not {TIME, BATCH} & set(over)
+        case ir.Rename() | ir.Split():
+            return True
+        case ir.Shift(arg=arg, axis=axis, offset=offset):
+            return isinstance(arg, ir.Ref) and axis == TIME and abs(offset) == 1
+        case _:
+            return False

@@ -1,0 +1,241 @@
+"""Loops along time that a kernel of another target runs, called from the torch module."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from seqdsl.backends.torch.expressions import expression
+from seqdsl.backends.torch.loop_state import begun, carried_entries, whole_initial
+from seqdsl.backends.torch.memory import Body
+from seqdsl.backends.torch.method import Method
+from seqdsl.backends.torch.pointwise import cast, tensor
+from seqdsl.backends.torch.python import (
+    Atom,
+    Expr,
+    Item,
+    call,
+    one_line,
+    tuple_of,
+)
+from seqdsl.backends.torch.reindex import canonical
+from seqdsl.backends.torch.streaming import Entry, expressions
+from seqdsl.backends.torch.time_loop import hand_on
+from seqdsl.backends.torch.values import Value, align
+from seqdsl.ir import nodes as ir
+from seqdsl.ir.sizes import Lit, options_of
+from seqdsl.ir.types import BATCH, TIME
+from seqdsl.ir.walk import children, subtree
+from seqdsl.schedule.cut import Fusion
+from seqdsl.schedule.fuse import kernel_loop
+from seqdsl.schedule.plan import TimeLoop, defined
+from seqdsl.schedule.region import Region, outline
+
+
+@dataclass
+class Kernels:
+    """The loops of a file that kernels run; `fusion` says what they can do.
+
+    `refused` names the loops that stay in torch.
+    """
+
+    fusion: Fusion
+    regions: dict[str, Region] = field(default_factory=dict[str, Region])
+    refused: list[str] = field(default_factory=list[str])
+
+    def add(self, region: Region) -> str:
+        """The name under which the file finds the kernel of `region`."""
+        digest = hashlib.sha256(repr(region).encode()).hexdigest()[:12]
+        name = f"{region.name}_{digest}"
+        self.regions[name] = region
+        return name
+
+
+def takes(m: Method, loop: TimeLoop) -> bool:
+    """Whether a kernel runs `loop`."""
+    kernels = m.layer.kernels
+    if kernels is None or m.in_time:
+        return False
+    halts = any(m.model.repeat[axis].condition is not None for axis in m.steps)
+    deep = any(
+        set(m.model.equation[n].scope) - set(m.steps) for n in defined(loop.body)
+    )
+    if halts or deep or not kernel_loop(loop, kernels.fusion):
+        kernels.refused.append(f"{m.model.name}: {', '.join(loop.carried)}")
+        return False
+    return True
+
+
+def call_kernel(body: Body, loop: TimeLoop) -> None:
+    """The call that stands for `loop`, and what it leaves behind."""
+    m, kernels = body.m, body.m.layer.kernels
+    assert kernels is not None
+    names = frozenset(defined(loop.body))
+    entries = {
+        e.owner: e
+        for e in carried_entries(body, loop, names)
+        if e.owner in loop.carried
+    }
+    wanted, ends = _wanted(body, loop, names)
+    made = outline(m.model, loop, wanted, lambda node: _axes(m, node))
+    name = kernels.add(made)
+    first = [_first(body, entries[n], loop) for n in loop.carried]
+    first += [_initial(m, n) for n in loop.replayed]
+    reads = [
+        _read(m, node, i.type.dims)
+        for node, i in zip(made.reads, made.model.inputs, strict=False)
+    ]
+    starts, again = _again(m, loop)
+    locals_ = [
+        m.local(n, varies=False) if ("local", n) not in m.env else _held(m, n)
+        for n in wanted
+    ]
+    lasts = [m.names.new(f"{n}_t") for n in loop.carried]
+    code = call(
+        f'_KERNELS["{name}"]',
+        _sizes(m, made),
+        tuple_of(reads),
+        tuple_of(first),
+        starts,
+        tuple_of(again),
+        m.need("batch"),
+        m.need("time"),
+    )
+    targets = ", ".join([*locals_, *lasts])
+    m.write(f"{targets}{',' if len(locals_) + len(lasts) == 1 else ''} = ", code)
+    types = {o.name: o.expr.type for o in made.model.outputs}
+    for name, local in zip(wanted, locals_, strict=True):
+        type_ = types[name]
+        m.env["ref", name] = Value(Atom(local), (BATCH, TIME, *type_.dims), type_.dtype)
+    for name, local in zip(loop.carried, lasts, strict=True):
+        if name in ends:
+            type_ = m.model.state[name].type
+            code = Item(Atom(local), ":, None")
+            layout = (BATCH, TIME, *type_.dims)
+            end = "last" if loop.direction == "forward" else "first"
+            m.env["end", "ref", name, end] = Value(code, layout, type_.dtype, even=True)
+    for entry in body.memory.entries:
+        if entry.owner in loop.replayed:
+            m.next[entry.key] = body.access(entry)
+    for name in names:
+        hand_on(m, name)
+    if loop.direction == "forward":
+        for name, local in zip(loop.carried, lasts, strict=True):
+            if entries[name].kind == "carry":
+                m.next[entries[name].key] = Atom(local)
+
+
+def _held(m: Method, name: str) -> str:
+    return m.names.new(name)
+
+
+def _wanted(
+    body: Body, loop: TimeLoop, names: frozenset[str]
+) -> tuple[list[str], set[str]]:
+    """Values read outside of the loop at every step, and states read after its last."""
+    m = body.m
+    keys = {n for n in names if ("local", n) in m.env}
+    keys |= {e.owner for e in body.memory.entries if e.kind == "lag"}
+    ends: set[str] = set()
+    for expr, _ in expressions(m.model):
+        if any(expr is m.model.equation[n].expr for n in names):
+            continue
+        _note(expr, loop, keys, ends)
+    return [n for n in defined(loop.body) if n in keys], ends
+
+
+def _note(node: ir.Node, loop: TimeLoop, keys: set[str], ends: set[str]) -> None:
+    """Notes what `node` reads: whole sequences, or the last step that a loop runs."""
+    match node:
+        case ir.At(arg=ir.Ref(name=name), axis=axis) if (
+            axis == TIME and name in loop.carried and _is_end(node, loop)
+        ):
+            ends.add(name)
+        case ir.Ref(name=name):
+            keys.add(name)
+        case _:
+            for child in children(node):
+                _note(child, loop, keys, ends)
+
+
+def _is_end(node: ir.At, loop: TimeLoop) -> bool:
+    """Whether `node` reads the step at which the loop arrives."""
+    if loop.direction == "forward":
+        return node.index is None
+    return isinstance(node.index, ir.Const) and node.index.value == Lit(0)
+
+
+def _axes(m: Method, node: ir.Node) -> frozenset[str]:
+    return frozenset(expression(m, node).layout) & {BATCH, TIME}
+
+
+def _read(m: Method, node: ir.Node, dims: tuple[str, ...]) -> Expr:
+    """A value as the kernel takes it: batch and time where it has them, then its dims."""
+    value = canonical(m, cast(m, tensor(m, expression(m, node)), node.type.dtype), dims)
+    lead = [a for a in (BATCH, TIME) if a in value.layout]
+    return align(value, (*lead, *dims))
+
+
+def _first(body: Body, entry: Entry, loop: TimeLoop) -> Expr:
+    """A state before the first step of the loop."""
+    if loop.direction == "backward":
+        code = whole_initial(body, entry)
+    else:
+        code = begun(body, entry)
+    side = "-1" if loop.direction == "forward" else "0"
+    return Item(code, f":, {side}") if entry.kind == "lag" else code
+
+
+def _initial(m: Method, name: str) -> Expr:
+    """The initial value of a state, with a row for each sequence or one for all."""
+    state = m.model.state[name]
+    value = tensor(m, cast(m, expression(m, state.initial), state.type.dtype))
+    return align(canonical(m, value, state.type.dims), (BATCH, *state.type.dims))
+
+
+def _again(m: Method, loop: TimeLoop) -> tuple[Expr, list[Expr]]:
+    """Where segments begin, and what the states are there."""
+    starts = "starts" if loop.direction == "forward" else "ends"
+    m.needed[starts] = None
+    again: list[Expr] = []
+    for name in loop.carried:
+        state = m.model.state[name]
+        value = cast(m, expression(m, state.initial), state.type.dtype)
+        if value.scalar:
+            again.append(value.code)
+            continue
+        dims = state.type.dims
+        value = canonical(m, value, dims) if value.layout else value
+        again.append(
+            align(value, (BATCH, TIME, *dims)) if _leads(value) else value.code
+        )
+    return Atom(starts), again
+
+
+def _leads(value: Value) -> bool:
+    return BATCH in value.layout or TIME in value.layout
+
+
+def _sizes(m: Method, region: Region) -> Expr:
+    """Extents and options that the kernel bakes in."""
+    names = dict.fromkeys(_named(region))
+    items = ", ".join(f'"{n}": {one_line(_size(m, n))}' for n in names)
+    return Atom(f"{{{items}}}")
+
+
+def _size(m: Method, name: str) -> Expr:
+    return m.layer.extent(name) if name in m.model.dims else m.layer.option(name)
+
+
+def _named(region: Region) -> Iterator[str]:
+    model = region.model
+    for value in (*model.inputs, *model.states):
+        yield from value.type.dims
+    for equation in model.equations:
+        for node in subtree(equation.expr):
+            yield from node.type.dims
+            if isinstance(node, ir.Const):
+                yield from options_of(node.value)
+            if isinstance(node, ir.Contract | ir.Reduce | ir.Along):
+                yield from (d for d in node.over)

@@ -1,0 +1,1 @@
+"""Torch modules whose loops along time are kernels, differentiable like any other."""

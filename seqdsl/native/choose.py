@@ -1,0 +1,41 @@
+"""The class of a layer for a target: with kernels where they can be had."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from seqdsl.ir import nodes as ir
+
+if TYPE_CHECKING:
+    from torch import nn
+
+TARGETS = ("auto", "torch", "mlir")
+"""Targets for which modules are made."""
+
+
+def module_class(model: ir.Model, target: str, strategy: str) -> type[nn.Module]:
+    """The class of `model` for `target`, which is `auto`, `torch` or `mlir`.
+
+    With `auto`, loops along time are kernels for CPU tensors and run in torch for what
+    kernels cannot serve. Raises `UnsupportedError` where the target cannot host the layer.
+    """
+    from seqdsl.backends.torch import compile_model
+    from seqdsl.backends.torch.load import load
+
+    looped = strategy in ("auto", "loop")
+    if target == "torch" or not looped:
+        return load(compile_model(model, strategy=strategy))
+    from seqdsl.native import load as native
+    from seqdsl.native.artifact import native_artifact
+
+    made = native_artifact(model)
+    if target == "mlir":
+        native.check_strict(made)
+        return native.load_native(made, None)
+    plain = compile_model(model, strategy=strategy)
+    if not made.regions:
+        return load(plain)
+    if not native.available():
+        native.warn_without()
+        return load(plain)
+    return native.load_native(made, plain)

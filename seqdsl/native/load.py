@@ -1,0 +1,165 @@
+"""NativeArtifact → `torch.nn.Module` class."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+from functools import wraps
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from seqdsl.backends.mlir.errors import KernelError
+from seqdsl.backends.torch import Artifact
+from seqdsl.backends.torch.load import load
+from seqdsl.diagnostics import CallError, UnsupportedError
+from seqdsl.native.artifact import NativeArtifact
+from seqdsl.native.loop import NativeLoop
+
+_FLOATS = (torch.float32, torch.float64, torch.bfloat16)
+
+
+def available() -> bool:
+    """Whether kernels can be compiled here."""
+    return find_spec("torch_mlir") is not None
+
+
+def warn_without() -> None:
+    """Say, once in a process, that loops along time run in torch."""
+    if not _warned:
+        _warned.append(True)
+        warnings.warn(
+            "torch-mlir is not installed (pip install 'seqdsl[mlir]'), so recurrences "
+            "run step by step in torch",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+
+
+_warned: list[bool] = []
+
+
+def load_kernels(artifact: NativeArtifact) -> type[nn.Module]:
+    """The class of the layer for CPU tensors, its kernels made when first called."""
+    cls = load(artifact.host)
+    module: Any = sys.modules[cls.__module__]
+    for name, region in artifact.regions.items():
+        if name not in module._KERNELS:
+            module._KERNELS[name] = NativeLoop(region)
+    return cls
+
+
+def load_native(artifact: NativeArtifact, other: Artifact | None) -> type[nn.Module]:
+    """The class of the layer; calls that kernels cannot serve go to the file `other`.
+
+    Without one they raise `CallError`. Instances are pickled together with both files.
+    """
+    cls = load_kernels(artifact)
+    module: Any = sys.modules[cls.__module__]
+    plain: Any = None if other is None else sys.modules[load(other).__module__]
+    if not hasattr(module, "_DISPATCHED"):
+        module._DISPATCHED = True
+        names: list[str] = [*vars(module)]
+        for name in names:
+            found: Any = getattr(module, name)
+            if isinstance(found, type) and issubclass(found, nn.Module):
+                _dispatch(found, getattr(plain, name, None))
+                _picklable(found, artifact, other)
+    return cls
+
+
+def _dispatch(cls: type[nn.Module], fallback: type[nn.Module] | None) -> None:
+    """`forward` and `step` of `cls` for CPU tensors, of `fallback` for others."""
+    for method in ("forward", "step"):
+        own: Callable[..., Any] = getattr(cls, method)
+        other: Callable[..., Any] | None = getattr(fallback, method, None)
+        setattr(cls, method, _either(own, other))
+
+
+def _either(
+    own: Callable[..., Any], other: Callable[..., Any] | None
+) -> Callable[..., Any]:
+    @wraps(own)
+    def call(self: nn.Module, *args: Any, **keywords: Any) -> Any:
+        why = refusal(args, keywords)
+        if why is None and (other is None or type(self) not in _broken):
+            try:
+                return own(self, *args, **keywords)
+            except KernelError as error:
+                if other is None:
+                    raise
+                _note_broken(type(self), error)
+        if other is None:
+            raise CallError(f"the target `mlir` {why}; `auto` falls back to torch")
+        return other(self, *args, **keywords)
+
+    return call
+
+
+_broken: set[type[nn.Module]] = set()
+
+
+def _note_broken(cls: type[nn.Module], error: KernelError) -> None:
+    """Say once that a layer runs in torch after all."""
+    _broken.add(cls)
+    warnings.warn(
+        f"{cls.__name__} runs in torch: {error}", RuntimeWarning, stacklevel=4
+    )
+
+
+def refusal(args: tuple[Any, ...], keywords: dict[str, Any]) -> str | None:
+    """Why kernels cannot serve a call; None where they can."""
+    if torch.compiler.is_compiling():
+        return "is not traced by torch.compile"
+    if _interpreted():
+        return "does not run under torch.func or a dispatch mode"
+    for leaf in pytree.tree_leaves((args, keywords)):
+        if isinstance(leaf, Tensor):
+            if leaf.device.type != "cpu":
+                return f"runs on CPU tensors, not on {leaf.device.type}"
+            if leaf.is_floating_point() and leaf.dtype not in _FLOATS:
+                return f"has no {str(leaf.dtype).removeprefix('torch.')}"
+    return None
+
+
+def _interpreted() -> bool:
+    """Whether torch.func or a dispatch mode sees operations before they run."""
+    internals: Any = vars(torch)["_C"]
+    stack = internals._functorch.peek_interpreter_stack()
+    return stack is not None or internals._len_torch_dispatch_stack() > 0
+
+
+def _picklable(
+    cls: type[nn.Module], artifact: NativeArtifact, other: Artifact | None
+) -> None:
+    """Instances carry the files of their class."""
+
+    def reduce(self: nn.Module, protocol: Any) -> tuple[Any, ...]:
+        state = self.__getstate__() if hasattr(self, "__getstate__") else self.__dict__
+        return _restore, (artifact, other, cls.__name__), state
+
+    cls.__reduce_ex__ = reduce
+
+
+def _restore(artifact: NativeArtifact, other: Artifact | None, name: str) -> nn.Module:
+    """An empty instance, to be filled with what was pickled."""
+    module = sys.modules[load_native(artifact, other).__module__]
+    cls = getattr(module, name)
+    return cls.__new__(cls)
+
+
+def check_strict(artifact: NativeArtifact) -> None:
+    """Raise `UnsupportedError` where the target `mlir` was asked for and cannot do it."""
+    if not available():
+        raise UnsupportedError(
+            "the target `mlir` needs torch-mlir: pip install 'seqdsl[mlir]'"
+        )
+    if artifact.refused:
+        raise UnsupportedError(
+            f"the target `mlir` has no kernel for a loop along time of "
+            f"{'; '.join(artifact.refused)}"
+        )

@@ -1,0 +1,353 @@
+"""Loops along time that take in the pointwise work around them.
+
+For a target whose loops are kernels: what a loop reads is computed in it, and what
+reads its values is too, so that streams go through memory once. Loops that run the same
+way over values of each other become one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from seqdsl.ir import nodes as ir
+from seqdsl.ir.names import names_of
+from seqdsl.ir.types import TIME
+from seqdsl.ir.walk import subtree
+from seqdsl.rewrite.drop_unused import drop_unused
+from seqdsl.schedule.cut import Fusion, cut, fits
+from seqdsl.schedule.dependence import dependences, names_in
+from seqdsl.schedule.hoist import hoist
+from seqdsl.schedule.loops import order
+from seqdsl.schedule.plan import (
+    Assign,
+    Call,
+    DepthLoop,
+    Plan,
+    Step,
+    TimeLoop,
+    defined,
+    walk,
+)
+
+
+def fuse(plan: Plan, fusion: Fusion) -> Plan:
+    """`plan` for kernels; loops that they cannot run stay as they were."""
+    model = plan.model
+    loops = [s for s in walk(plan.steps) if isinstance(s, TimeLoop)]
+    inside = frozenset(n for loop in loops for n in defined(loop.body))
+    model = drop_unused(cut(model, inside, fusion))
+    steps = order(model, dependences(model))
+    steps = _Fuser(model, fusion).steps(steps)
+    return Plan(model=model, steps=_rest_hoisted(model, steps, fusion))
+
+
+def _rest_hoisted(
+    model: ir.Model, steps: tuple[Step, ...], fusion: Fusion
+) -> tuple[Step, ...]:
+    """Loops that no kernel runs without their state-free work."""
+    taken = names_of(model)
+    found: list[Step] = []
+    for step in steps:
+        if not (isinstance(step, TimeLoop) and kernel_loop(step, fusion)):
+            (step,) = hoist((step,), frozenset(taken))
+            taken |= {e.name for s in walk((step,)) for e in _hoisted(s)}
+        found.append(step)
+    return tuple(found)
+
+
+def _hoisted(step: Step) -> tuple[ir.Equation, ...]:
+    return step.hoisted if isinstance(step, TimeLoop) else ()
+
+
+def exprs_of(step: Step) -> tuple[ir.Node, ...]:
+    """All that a step evaluates, inner steps included."""
+    found: list[ir.Node] = []
+    for inner in walk((step,)):
+        match inner:
+            case Assign(equation=equation):
+                found.append(equation.expr)
+            case Call(call=call):
+                found.extend(arg for _, arg in call.args)
+            case TimeLoop(hoisted=hoisted):
+                found.extend(e.expr for e in hoisted)
+            case DepthLoop(repeat=repeat):
+                if repeat.condition is not None:
+                    found.append(repeat.condition)
+                if isinstance(repeat.count, ir.Base):
+                    found.append(repeat.count)
+    return tuple(found)
+
+
+def reads_of(*steps: Step) -> frozenset[str]:
+    """Names that steps read and do not compute."""
+    exprs = (e for step in steps for e in exprs_of(step))
+    read = frozenset[str]().union(*map(names_in, exprs))
+    return read - frozenset(defined(steps))
+
+
+def kernel_loop(loop: TimeLoop, fusion: Fusion, more: tuple[str, ...] = ()) -> bool:
+    """Whether a kernel computes everything in `loop`, beside which `more` is carried."""
+    known = {*loop.carried, *loop.replayed, *more}
+    inside = frozenset(defined((*loop.body, *loop.replay)))
+    return all(
+        isinstance(step, Assign)
+        and all(
+            (fusion.allowed(n) or isinstance(n, ir.Ref | ir.Result | ir.Const))
+            and _shift_fits(n, known, inside, fusion)
+            for n in subtree(step.equation.expr)
+        )
+        for step in (*loop.body, *loop.replay)
+    )
+
+
+def _shift_fits(
+    node: ir.Node, known: set[str], inside: frozenset[str], fusion: Fusion
+) -> bool:
+    """Whether a loop that carries `known` and computes `inside` can read `node`."""
+    match node:
+        case ir.Shift(arg=ir.Ref(name=name), axis=axis, offset=offset) if axis == TIME:
+            outside = fusion.whole and name not in inside and offset == -1
+            return name in known or outside
+        case ir.Shift():
+            return False
+        case _:
+            return True
+
+
+def _shifted(steps: Iterable[Step]) -> frozenset[str]:
+    """Names that are read at another step."""
+    return frozenset(
+        n.arg.name
+        for step in steps
+        for expr in exprs_of(step)
+        for n in subtree(expr)
+        if isinstance(n, ir.Shift) and isinstance(n.arg, ir.Ref)
+    )
+
+
+@dataclass(frozen=True)
+class _Fuser:
+    model: ir.Model
+    fusion: Fusion
+
+    def steps(self, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+        """`steps` with every loop that a kernel can run grown as far as it goes."""
+        replay = self._replay(steps)
+        if replay is not None:
+            kept = [s for s in steps if s is not replay]
+            grown = self._all(kept, replay)
+            if grown is not None:
+                return grown
+        grown = self._all(list(steps), None)
+        assert grown is not None
+        return grown
+
+    def _replay(self, steps: tuple[Step, ...]) -> TimeLoop | None:
+        """The loop whose values are run again where they are read."""
+        found = [
+            s
+            for s in steps
+            if isinstance(s, TimeLoop)
+            and s.direction == "forward"
+            and set(s.carried) & self.fusion.again
+            and kernel_loop(s, self.fusion)
+        ]
+        return found[0] if len(found) == 1 else None
+
+    def _all(
+        self, todo: list[Step], replay: TimeLoop | None
+    ) -> tuple[Step, ...] | None:
+        """Every loop grown; None where what `replay` computes is read elsewhere."""
+        place, asked = 0, replay
+        while place < len(todo):
+            match todo[place]:
+                case TimeLoop() as loop if kernel_loop(loop, self.fusion):
+                    own = replay if loop.direction == "backward" else None
+                    place = self._grow(todo, place, loop, own)
+                    replay = None if own is not None else replay
+                case DepthLoop(body=body) as loop:
+                    todo[place] = replace(loop, body=self.steps(body))
+                case _:
+                    pass
+            place += 1
+        if asked is not None and (replay is not None or self._unknown(todo)):
+            return None
+        return tuple(todo)
+
+    def _unknown(self, steps: list[Step]) -> bool:
+        """Whether a step reads what no step computes for all of time."""
+        names = set(self.model.equation)
+        return any(
+            (reads_of(s) - _replayed(s)) & names - set(defined(tuple(steps)))
+            for s in steps
+        )
+
+    def _grow(
+        self, todo: list[Step], place: int, loop: TimeLoop, replay: TimeLoop | None
+    ) -> int:
+        """Puts the grown loop into `todo`; the place where it then stands."""
+        again = () if replay is None else replay.body
+        if replay is not None:
+            loop = replace(loop, replay=again, replayed=replay.carried)
+        taken, before, rest = self._after(loop, todo[place + 1 :])
+        front = [*todo[:place], *before]
+        group = _merged(loop, taken)
+        group = replace(group, body=(*_beside_states(group), *group.body))
+        front, early = self._before(group, front, rest)
+        group = replace(
+            group,
+            body=(*early, *group.body),
+            replay=(*_needed_by(again, early), *again),
+        )
+        todo[:] = [*front, group, *rest]
+        return len(front)
+
+    def _after(
+        self, loop: TimeLoop, steps: list[Step]
+    ) -> tuple[list[Step], list[Step], list[Step]]:
+        """Of the steps after `loop`: those taken in, those that go before it, the rest."""
+        mine, blocked = set(defined((loop, *loop.replay))), set[str]()
+        taken: list[Step] = []
+        free: list[Step] = []
+        rest: list[Step] = []
+        for step in steps:
+            reads = reads_of(step)
+            if not reads & (mine | blocked) and not self._beside(
+                step, loop, mine, steps
+            ):
+                free.append(step)
+            elif not reads & blocked and self._joins(step, loop, frozenset(mine)):
+                taken.append(step)
+                mine |= set(defined((step,)))
+            else:
+                rest.append(step)
+                blocked |= set(defined((step,)))
+        needed = _needed((*taken, *loop.replay, loop), free)
+        before = [s for s in free if id(s) in needed]
+        kept = [s for s in steps if any(s is x for x in rest) or _in(s, free, needed)]
+        return taken, before, kept
+
+    def _joins(self, step: Step, loop: TimeLoop, mine: frozenset[str]) -> bool:
+        """Whether a step that reads `mine` can run in the loop."""
+        match step:
+            case Assign(equation=equation):
+                return all(
+                    fits(n, mine, self.fusion, False) and self._reads_now(n, loop, mine)
+                    for n in subtree(equation.expr)
+                    if not isinstance(n, ir.Ref | ir.Result)
+                )
+            case TimeLoop(direction=direction):
+                same = direction == loop.direction
+                known = (*loop.carried, *loop.replayed)
+                return same and kernel_loop(step, self.fusion, known)
+            case _:
+                return False
+
+    def _beside(
+        self, step: Step, loop: TimeLoop, mine: set[str], steps: list[Step]
+    ) -> bool:
+        """Whether `step` is another such loop, and something reads both."""
+        if not isinstance(step, TimeLoop):
+            return False
+        own = set(defined((step,)))
+        both = any(reads_of(s) & mine and reads_of(s) & own for s in steps)
+        return both and self._joins(step, loop, frozenset(mine))
+
+    def _reads_now(self, node: ir.Node, loop: TimeLoop, mine: frozenset[str]) -> bool:
+        """Whether the loop has what `node` reads of another step."""
+        match node:
+            case ir.Shift(arg=ir.Ref(name=name), axis=axis, offset=offset) if (
+                axis == TIME
+            ):
+                if name in loop.replayed or name not in mine:
+                    replayed = name in loop.replayed and offset == -1
+                    return replayed or _shift_fits(node, set(), mine, self.fusion)
+                state = self.model.state.get(name)
+                one = -1 if loop.direction == "forward" else 1
+                return state is not None and TIME in state.carried and offset == one
+            case ir.Shift():
+                return False
+            case _:
+                return True
+
+    def _before(
+        self, loop: TimeLoop, steps: list[Step], rest: list[Step]
+    ) -> tuple[list[Step], list[Step]]:
+        """Of the steps before `loop`: those that stay, those that only it reads."""
+        read = set(reads_of(loop, *loop.replay))
+        others = {n for o in self.model.outputs for n in names_in(o.expr)}
+        others |= reads_of(*rest) if rest else frozenset[str]()
+        others |= {n for s in self.model.states for n in names_in(s.initial)}
+        others |= _shifted((loop, *loop.replay))
+        front: list[Step] = []
+        early: list[Step] = []
+        for step in reversed(steps):
+            if self._sinks(step) and set(defined((step,))) <= read - others:
+                early.insert(0, step)
+                read |= reads_of(step)
+            else:
+                front.insert(0, step)
+                others |= reads_of(step)
+        return front, early
+
+    def _sinks(self, step: Step) -> bool:
+        """Whether a step is pointwise work along time."""
+        if not isinstance(step, Assign) or step.equation.name in self.model.state:
+            return False
+        expr = step.equation.expr
+        nothing = frozenset[str]()
+        return expr.type.varies and all(
+            isinstance(n, ir.Ref | ir.Result)
+            or (not isinstance(n, ir.Shift) and fits(n, nothing, self.fusion, False))
+            for n in subtree(expr)
+        )
+
+
+def _replayed(step: Step) -> frozenset[str]:
+    """What a loop runs again for itself."""
+    if not isinstance(step, TimeLoop):
+        return frozenset()
+    return frozenset(defined(step.replay))
+
+
+def _merged(loop: TimeLoop, taken: list[Step]) -> TimeLoop:
+    carried, body = list(loop.carried), list(loop.body)
+    for step in taken:
+        if isinstance(step, TimeLoop):
+            carried += [n for n in step.carried if n not in carried]
+            body += step.body
+        else:
+            body.append(step)
+    return replace(loop, carried=tuple(carried), body=tuple(body))
+
+
+def _beside_states(loop: TimeLoop) -> list[Step]:
+    """What the body reads of a step run again, its states aside: computed once more."""
+    rest = [
+        s
+        for s in loop.replay
+        if isinstance(s, Assign) and s.equation.name not in loop.replayed
+    ]
+    return _needed_by(loop.body, rest)
+
+
+def _needed_by(steps: tuple[Step, ...], early: Sequence[Step]) -> list[Step]:
+    """Which of `early` the others need, in order."""
+    needed = _needed(steps, early)
+    return [s for s in early if id(s) in needed]
+
+
+def _needed(taken: Iterable[Step], free: Sequence[Step]) -> set[int]:
+    """Which of `free` must have run before `taken` can."""
+    wanted = reads_of(*taken)
+    found: set[int] = set()
+    for step in reversed(free):
+        if set(defined((step,))) & wanted:
+            found.add(id(step))
+            wanted |= reads_of(step)
+    return found
+
+
+def _in(step: Step, free: list[Step], needed: set[int]) -> bool:
+    return any(step is s for s in free) and id(step) not in needed

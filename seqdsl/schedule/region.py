@@ -1,0 +1,204 @@
+"""A fused loop along time as a layer of its own, which a kernel computes.
+
+A region has no parameters, no sub-layers and no loops along depth: whatever it reads is
+an input, also the values of its states before the first step. What it means is what the
+layer means, so that it can be interpreted, differentiated and planned like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from seqdsl.ir import build
+from seqdsl.ir import nodes as ir
+from seqdsl.ir.sizes import Lit, Scalar, evaluate
+from seqdsl.ir.types import BATCH, TIME, Type
+from seqdsl.ir.walk import children, transform, with_children
+from seqdsl.schedule.plan import Assign, Direction, TimeLoop
+
+_KEPT = frozenset((BATCH, TIME))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Region:
+    """`model` computes every step; its equations stand in the order in which they run.
+
+    `steps` are the equations of a step, `replay` those of a step that is run again the
+    other way by chunks (states among them: `replayed`, the rest in `states`).
+
+    `reads` are the nodes of the surrounding layer that the first inputs stand for, one
+    for each; the input `NAME_0` of every state in `states` comes behind them, and with
+    `segmented` the bool input `starts` and `NAME_again`, what a state is where a segment
+    begins.
+    """
+
+    name: str
+    model: ir.Model
+    direction: Direction
+    states: tuple[str, ...]
+    steps: tuple[str, ...]
+    replay: tuple[str, ...] = ()
+    replayed: tuple[str, ...] = ()
+    reads: tuple[ir.Node, ...] = field(default=(), compare=False, repr=False)
+
+
+def outline(
+    model: ir.Model,
+    loop: TimeLoop,
+    outputs: Iterable[str],
+    axes: Callable[[ir.Node], frozenset[str]],
+) -> Region:
+    """The region of `loop`, all of whose steps are equations.
+
+    `outputs` are names that others read at every step; `axes` says along which of batch
+    and time the value of a node really varies.
+    """
+    steps = tuple(s.equation for s in loop.body if isinstance(s, Assign))
+    replay = tuple(s.equation for s in loop.replay if isinstance(s, Assign))
+    every = {e.name: e for e in (*replay, *steps)}
+    outliner = _Outliner(model, set(every), axes)
+    equations = tuple(map(outliner.equation, every.values()))
+    inputs = outliner.inputs()
+    made = tuple(_state(model.state[n]) for n in (*loop.carried, *loop.replayed))
+    first = tuple(
+        ir.Input(name=f"{s.name}_0", type=replace(s.type, axes=frozenset([BATCH])))
+        for s in made
+    )
+    types = {e.name: e.expr.type for e in equations}
+    types |= {s.name: s.type for s in made}
+    body = ir.Model(
+        name=f"{model.name}_{loop.carried[0]}",
+        options=model.options,
+        dims=model.dims,
+        inputs=(*inputs, *first),
+        params=(),
+        states=made,
+        equations=equations,
+        outputs=tuple(ir.Output(name=n, expr=build.ref(n, types[n])) for n in outputs),
+    )
+    return Region(
+        name=body.name,
+        model=body,
+        direction=loop.direction,
+        states=loop.carried,
+        steps=tuple(e.name for e in steps),
+        replay=tuple(e.name for e in replay),
+        replayed=loop.replayed,
+        reads=tuple(outliner.found),
+    )
+
+
+def segmented(region: Region) -> Region:
+    """The region for rows of several segments: states begin again where `starts` says."""
+    model = region.model
+    starts = ir.Input(name="starts", type=Type("bool", (), _KEPT))
+    again = {
+        s.name: ir.Input(name=f"{s.name}_again", type=replace(s.type, axes=_KEPT))
+        for s in model.states
+    }
+    flag = build.ref("starts", starts.type)
+
+    def fresh(node: ir.Node) -> ir.Node:
+        if (
+            isinstance(node, ir.Shift)
+            and isinstance(node.arg, ir.Ref)
+            and node.arg.name in again
+        ):
+            name = node.arg.name
+            return build.map_(
+                "where", flag, build.ref(f"{name}_again", again[name].type), node
+            )
+        old = children(node)
+        new = tuple(map(fresh, old))
+        return node if new == old else with_children(node, new)
+
+    equations = tuple(replace(e, expr=fresh(e.expr)) for e in model.equations)
+    inputs = (*model.inputs, starts, *again.values())
+    return replace(
+        region,
+        name=f"{region.name}_segmented",
+        model=replace(model, inputs=inputs, equations=equations),
+    )
+
+
+def _state(state: ir.State) -> ir.State:
+    type_ = replace(state.type, axes=_KEPT)
+    first = build.ref(f"{state.name}_0", replace(state.type, axes=frozenset([BATCH])))
+    return replace(state, type=type_, initial=first, carried=frozenset([TIME]))
+
+
+@dataclass
+class _Outliner:
+    """Replaces what stands outside by inputs."""
+
+    model: ir.Model
+    names: set[str]
+    axes: Callable[[ir.Node], frozenset[str]]
+    found: dict[ir.Node, ir.Input] = field(default_factory=dict[ir.Node, ir.Input])
+
+    def inputs(self) -> tuple[ir.Input, ...]:
+        return tuple(self.found.values())
+
+    def equation(self, equation: ir.Equation) -> ir.Equation:
+        return replace(equation, expr=self.take(equation.expr), scope=())
+
+    def take(self, node: ir.Node) -> ir.Node:
+        match node:
+            case ir.Ref(name=name) if name not in self.names:
+                return self._input(node, name)
+            case ir.Result(call=call, output=output):
+                return self._input(node, f"{call}_{output}")
+            case ir.Shift(axis=axis) if axis != TIME:
+                return self._input(node, "before")
+            case ir.Shift(arg=ir.Ref(name=name)) if name not in self.names:
+                return self._earlier(node, name)
+            case _:
+                new = tuple(map(self.take, children(node)))
+                node = with_children(node, new) if new else node
+                type_ = replace(node.type, axes=node.type.axes & _KEPT)
+                return replace(node, type=type_)
+
+    def _earlier(self, node: ir.Shift, name: str) -> ir.Node:
+        """A step earlier of what stands outside; before the first, its initial value."""
+        state = self.model.state.get(name)
+        stream = self._input(node.arg, name)
+        assert isinstance(stream, ir.Ref)
+        outside: ir.Node = build.const(0.0)
+        if state is not None:
+            outside = self.take(state.initial)
+        first = build.map_("eq", build.position(TIME, axis=True), build.const(0))
+        shifted = build.shift(stream, TIME, node.offset)
+        return build.map_("where", first, outside, shifted)
+
+    def _input(self, node: ir.Node, base: str) -> ir.Node:
+        if node not in self.found:
+            taken = {i.name for i in self.found.values()} | self.names
+            taken |= {*self.model.dims, *(o.name for o in self.model.options), "starts"}
+            name, number = base, 1
+            while name in taken or f"{name}_0" in taken:
+                number += 1
+                name = f"{base}_{number}"
+            type_ = replace(node.type, axes=self.axes(node) & _KEPT)
+            self.found[node] = ir.Input(name=name, type=type_)
+        known = self.found[node]
+        return build.ref(known.name, known.type)
+
+
+def bound(region: Region, sizes: Mapping[str, Scalar]) -> Region:
+    """The region for known extents and options, which it then no longer has."""
+    model = region.model
+    dims = {d: Lit(sizes[d]) for d in model.dims if d in sizes}
+
+    def known(node: ir.Node) -> ir.Node:
+        if not isinstance(node, ir.Const):
+            return node
+        return replace(node, value=Lit(evaluate(node.value, sizes)))
+
+    equations = tuple(
+        replace(e, expr=transform(e.expr, known)) for e in model.equations
+    )
+    return replace(
+        region,
+        model=replace(model, options=(), dims=dims, equations=equations),
+    )

@@ -1,0 +1,71 @@
+"""Layers whose loops along time are MLIR kernels have every property."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from seqdsl.diagnostics import UnsupportedError
+from seqdsl.elaborate import elaborate, load_file
+from seqdsl.native.artifact import native_artifact
+from seqdsl.native.load import available
+from seqdsl.testing.check import check_subject
+from seqdsl.testing.corpus import passing_specs
+from seqdsl.testing.layers import compiled, subjects
+from seqdsl.testing.subject import Subject
+
+pytestmark = pytest.mark.skipif(not available(), reason="torch-mlir is not installed")
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = (ROOT / "tests" / "language" / "ok", ROOT / "stdlib")
+
+PLACES = tuple(
+    (path, layer)
+    for folder in FOLDERS
+    for path in passing_specs(folder)
+    for layer in load_file(path).layers
+)
+
+
+def _name(place: tuple[Path, str]) -> str:
+    return f"{place[0].stem}:{place[1]}"
+
+
+def _has_kernels(subject: Subject) -> bool:
+    """Whether anything of the layer runs in kernels: what is left was tested in torch."""
+    try:
+        return bool(native_artifact(subject.model).regions)
+    except UnsupportedError:
+        return False
+
+
+def _check(place: tuple[Path, str], examples: int, options: int) -> None:
+    path, layer = place
+    failures: list[str] = []
+    build = partial(compiled, target="auto")
+    for subject in subjects(load_file(path), layer, count=options, build=build):
+        if not _has_kernels(subject):
+            continue
+        for outcome in check_subject(subject, examples=examples):
+            if outcome.failure is not None:
+                failures.append(str(outcome.failure))
+    assert not failures, "\n\n".join(failures)
+
+
+@pytest.mark.parametrize("place", PLACES, ids=_name)
+def test_properties(place: tuple[Path, str]) -> None:
+    _check(place, examples=1, options=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", PLACES, ids=_name)
+def test_properties_at_length(place: tuple[Path, str]) -> None:
+    _check(place, examples=60, options=3)
+
+
+def test_a_refused_loop_is_known_without_running() -> None:
+    path = ROOT / "stdlib" / "gated_deltaproduct.seq"
+    model = elaborate(load_file(path), "GatedDeltaProduct", {}).model
+    assert native_artifact(model).refused
