@@ -136,7 +136,10 @@ def _wanted(
     """Values read outside of the loop at every step, and states read after its last."""
     m = body.m
     keys = {n for n in names if ("local", n) in m.env}
-    keys |= {e.owner for e in body.memory.entries if e.kind == "lag"}
+    for entry in body.memory.entries:
+        left = loop.direction == "forward" and entry.owner in loop.carried
+        if entry.kind == "lag" or (entry.kind == "carry" and not left):
+            keys.add(entry.owner)
     ends: set[str] = set()
     for expr, _ in expressions(m.model):
         if any(expr is m.model.equation[n].expr for n in names):

@@ -23,6 +23,7 @@ from seqdsl.schedule.plan import (
     Assign,
     Call,
     DepthLoop,
+    Parallel,
     Plan,
     Step,
     TimeLoop,
@@ -71,6 +72,8 @@ def exprs_of(step: Step) -> tuple[ir.Node, ...]:
                 found.extend(arg for _, arg in call.args)
             case TimeLoop(hoisted=hoisted):
                 found.extend(e.expr for e in hoisted)
+            case Parallel(loop=loop):
+                found.extend(exprs_of(loop))
             case DepthLoop(repeat=repeat):
                 if repeat.condition is not None:
                     found.append(repeat.condition)
