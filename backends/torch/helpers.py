@@ -10,7 +10,18 @@ from pathlib import Path
 import seqdsl.runtime
 
 _FOLDER = Path(__file__).with_name("carried")
-_FILES = ("calling", "along_time", "masked", "dims", "scan", "monoids", "matrices")
+_FILES = (
+    "calling",
+    "along_time",
+    "masked",
+    "dims",
+    "scan",
+    "monoids",
+    "matrices",
+    "chunks",
+    "stretches",
+    "chunkwise",
+)
 
 
 @cache

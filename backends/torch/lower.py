@@ -87,7 +87,7 @@ def _imports(text: str, named: bool) -> tuple[str, ...]:
     if abc:
         lines.append(f"from collections.abc import {', '.join(abc)}")
     typing = [n for n in ("Any",) if re.search(rf"\b{n}\b", text)]
-    if named:
+    if named or re.search(r"\bNamedTuple\b", text):
         typing.append("NamedTuple")
     if typing:
         lines.append(f"from typing import {', '.join(typing)}")

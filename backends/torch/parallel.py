@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from seqdsl.backends.torch.chunks import products
 from seqdsl.backends.torch.joint import matrices, monoid
 from seqdsl.backends.torch.memory import Body
 from seqdsl.backends.torch.python import Atom, Expr, call
@@ -26,7 +27,9 @@ def parallel(body: Body, step: Parallel) -> None:
             matrices(body, step, step.form)
         case MonoidScan():
             monoid(body, step, step.form)
-        case Products() | Newton():
+        case Products():
+            products(body, step, step.form)
+        case Newton():
             raise UnsupportedError(f"no torch code for {step.form}")
 
 

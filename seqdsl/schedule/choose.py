@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from seqdsl.analysis.analyze import own_verdicts
@@ -13,6 +13,7 @@ from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit, Opt, Size
 from seqdsl.ir.types import TIME
 from seqdsl.ir.walk import references
+from seqdsl.schedule.chunked import in_order, rewritten, with_reads
 from seqdsl.schedule.forms import Form, MatrixScan, Newton, dims_of
 from seqdsl.schedule.plan import (
     Assign,
@@ -25,6 +26,7 @@ from seqdsl.schedule.plan import (
     defined,
     walk,
 )
+from seqdsl.schedule.products import Chunked, products
 from seqdsl.schedule.scans import scan_of
 
 STRATEGIES: tuple[Strategy, ...] = ("loop", "scan", "chunk", "convolve", "newton")
@@ -75,10 +77,13 @@ def in_parallel(plan: Plan, wish: Wish) -> Plan:
     }
     chooser = _Chooser(plan.model, verdicts, wish)
     steps = chooser.steps(plan.steps)
+    if chooser.replaced:
+        steps = rewritten(steps, chooser.replaced, chooser.dropped)
+        steps = in_order(chooser.model, steps)
     return replace(plan, model=chooser.model, steps=steps)
 
 
-def form_of(model: ir.Model, verdict: Verdict, wish: Wish) -> Form | None:
+def form_of(model: ir.Model, verdict: Verdict, wish: Wish) -> Form | Chunked | None:
     """The form in which `wish` has a recurrence over time run; None is a loop.
 
     What the recurrence cannot do it runs as `auto` would.
@@ -91,7 +96,7 @@ def form_of(model: ir.Model, verdict: Verdict, wish: Wish) -> Form | None:
         case "scan":
             return scan_of(model, verdict)
         case "chunk":
-            return scan_of(model, verdict)
+            return products(model, verdict, wish.chunk) or scan_of(model, verdict)
         case "convolve":
             return scan_of(model, verdict, filtered=True) or scan_of(model, verdict)
         case "newton":
@@ -105,7 +110,11 @@ def form_of(model: ir.Model, verdict: Verdict, wish: Wish) -> Form | None:
             return _cheapest(model, verdict)
 
 
-def _cheapest(model: ir.Model, verdict: Verdict) -> Form | None:
+def _cheapest(model: ir.Model, verdict: Verdict) -> Form | Chunked | None:
+    if "chunk" in verdict.strategies:
+        found = products(model, verdict, CHUNK)
+        if found is not None:
+            return found
     if "scan" not in verdict.strategies:
         return None
     found = scan_of(model, verdict)
@@ -144,6 +153,8 @@ class _Chooser:
     model: ir.Model
     verdicts: Mapping[frozenset[str], Verdict]
     wish: Wish
+    replaced: dict[ir.Node, ir.Node] = field(default_factory=dict[ir.Node, ir.Node])
+    dropped: frozenset[str] = frozenset()
 
     def steps(self, steps: tuple[Step, ...]) -> tuple[Step, ...]:
         """`steps` with every loop along time in the form wished for."""
@@ -167,10 +178,24 @@ class _Chooser:
         if form is None or verdict is None:
             yield loop
             return
+        if isinstance(form, Chunked):
+            yield from self._chunks(loop, verdict, form)
+            return
         if more := dims_of(form):
             self.model = replace(self.model, dims={**self.model.dims, **more})
         yield Parallel(loop=loop, form=form)
         yield from self._others(loop, verdict.recurrence.states)
+
+    def _chunks(
+        self, loop: TimeLoop, verdict: Verdict, found: Chunked
+    ) -> Iterator[Step]:
+        """Only reads are known of the states, and others are computed from them."""
+        self.model = with_reads(self.model, verdict, found)
+        self.replaced |= found.replaced
+        self.dropped |= frozenset(found.dropped)
+        yield Parallel(loop=loop, form=found.form)
+        for name in found.after:
+            yield Assign(equation=self.model.equation[name])
 
     def _others(self, loop: TimeLoop, states: tuple[str, ...]) -> Iterator[Step]:
         """What else the loop computes, where somebody outside of it reads that."""

@@ -60,6 +60,11 @@ def dependences(model: ir.Model) -> Graph:
     return Graph(scope, tuple(dict.fromkeys(known)))
 
 
+def edges_to(model: ir.Model, reader: str, expr: ir.Node) -> tuple[Edge, ...]:
+    """What `expr` reads, as edges to `reader`."""
+    return tuple(_reads(model, reader, expr, reach_of_copies(model)))
+
+
 def _halting(model: ir.Model, reaches: Mapping[str, Reach]) -> Iterator[Edge]:
     """A condition is read by every state that it can stop, and so is a count."""
     for repeat in model.repeats:

@@ -15,8 +15,8 @@ from seqdsl.ir import nodes as ir
 from seqdsl.ir.bind import bind_sizes
 from seqdsl.ir.sizes import Scalar
 from seqdsl.ir.types import TIME
-from seqdsl.ir.walk import children, with_children
-from seqdsl.schedule.forms import Products, Read
+from seqdsl.schedule.chunked import with_reads
+from seqdsl.schedule.forms import Products
 from seqdsl.schedule.products import Chunked, products
 from seqdsl.testing.normal_forms import random_value
 
@@ -24,39 +24,17 @@ from seqdsl.testing.normal_forms import random_value
 def restored(model: ir.Model, verdict: Verdict, chunked: Chunked) -> ir.Model:
     """`model` with the recurrence as its form says it, and readers over its reads."""
     form = chunked.form
+    made = with_reads(model, verdict, chunked)
     members = set(verdict.recurrence.members)
-    gone = members - set(form.states) - set(chunked.after) | set(chunked.dropped)
-    equations: list[ir.Equation] = []
-    for equation in model.equations:
-        if equation.name in form.states:
-            expr = _update(model, verdict, form, equation.name)
-            equations.append(replace(equation, expr=expr))
-        elif equation.name not in gone:
-            expr = substituted(equation.expr, chunked.replaced)
-            equations.append(replace(equation, expr=expr))
-    scope = model.equation[form.states[0]].scope
-    for read in form.reads:
-        expr = _read(model, verdict, form, read)
-        equations.append(ir.Equation(name=read.name, expr=expr, scope=scope))
-    outputs = [
-        replace(o, expr=substituted(o.expr, chunked.replaced)) for o in model.outputs
+    gone = members - set(form.states) - set(chunked.after)
+    equations = [
+        replace(e, expr=_update(model, verdict, form, e.name))
+        if e.name in form.states
+        else e
+        for e in made.equations
+        if e.name not in gone
     ]
-    return replace(
-        model,
-        equations=tuple(equations),
-        outputs=tuple(outputs),
-        dims={**model.dims, **form.dims},
-    )
-
-
-def substituted(node: ir.Node, table: Mapping[ir.Node, ir.Node]) -> ir.Node:
-    """`node` with what `table` names replaced, larger expressions first."""
-    if node in table:
-        return table[node]
-    old = children(node)
-    new = tuple(substituted(c, table) for c in old)
-    same = all(a is b for a, b in zip(old, new, strict=True))
-    return node if same else with_children(node, new)
+    return replace(made, equations=tuple(equations))
 
 
 def _before(model: ir.Model, verdict: Verdict, state: str) -> ir.Node:
@@ -84,16 +62,6 @@ def _update(model: ir.Model, verdict: Verdict, form: Products, state: str) -> ir
             product = build.reduce("sum", spread(product, written.inner), written.inner)
         result = add(result, product)
     return shaped(result, model.equation[state].expr.type.dims)
-
-
-def _read(model: ir.Model, verdict: Verdict, form: Products, read: Read) -> ir.Node:
-    type_ = model.equation[read.source].expr.type
-    state: ir.Node = build.ref(read.source, type_)
-    if read.lag:
-        state = _before(model, verdict, read.source)
-    kept = [d for d in type_.dims if d not in form.rows]
-    query = spread(read.query, (*form.rows, *read.extra))
-    return shaped(build.contract([query, state], form.rows), (*read.extra, *kept))
 
 
 def check_products(
