@@ -74,7 +74,9 @@ class Numeric:
                 return self._contraction(node, args, over)
             case ir.Reduce():
                 return self._reduction(node)
-            case ir.Rename(arg=arg):
+            case ir.Rename(arg=arg, pairs=pairs) if all(
+                self.extents(a) == self.extents(b) for a, b in pairs
+            ):
                 return self.array(arg)
             case ir.Gather(arg=arg, dim=dim, index=index):
                 return self._looked_up(node, arg, dim, index)

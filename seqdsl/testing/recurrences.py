@@ -107,7 +107,7 @@ _MATRIX = (
     "|({M} - b * grad(sum[V](square(dot[K](k, {S}) - v)), {S}))"
 )
 _LATTICE = (
-    "max({L}, {L})|min({L}, {L})|logaddexp({L}, {L})|({L} + {L})|({L} - {L})"
+    "max({L}, {L})|min({L}, {L})|max(min({h}, x), {L})|logaddexp({L}, {L})|({L} + {L})|({L} - {L})"
     "|max({L}, x)|min({L}, f)|logaddexp({L}, f)|({L} + a)"
     "|relu({L} - {L})|where(on, {L}, {L})|where({L} > x, {L}, x)|softplus({L})"
     "|where({h} < {L}, {h}, {L})|log(exp({L}) + exp({L}))|abs({L})|0.5 * {L}"

@@ -12,7 +12,7 @@ from seqdsl.testing.soundness import check
 
 
 def test_no_verdict_is_wrong_and_everything_is_reached() -> None:
-    report = check(1800, seed=2)
+    report = check(1800, seed=4)
     assert report.wrong == []
     assert report.refused < report.examples / 20
     assert "never met:  nothing" in report.text()
