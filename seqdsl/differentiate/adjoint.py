@@ -28,13 +28,13 @@ affine, so that the analysis gives it a scan and the schedule runs it as any oth
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from seqdsl.differentiate.draft import Draft
 from seqdsl.differentiate.keep import Kept, keep
 from seqdsl.differentiate.normal import normal_form
-from seqdsl.differentiate.reverse import Reverse, smooth
+from seqdsl.differentiate.reverse import Reverse, differentiable
 from seqdsl.differentiate.states import open_states, per_segment
 from seqdsl.differentiate.untied import by_steps
 from seqdsl.ir import build
@@ -43,7 +43,7 @@ from seqdsl.ir.names import fresh, names_of
 from seqdsl.ir.values import type_of
 from seqdsl.ir.walk import references
 from seqdsl.rewrite.drop_aliases import drop_aliases
-from seqdsl.rewrite.drop_unused import drop_unused
+from seqdsl.rewrite.drop_unused import drop_unread, drop_unused
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def adjoint(
     if opened is not None:
         model = opened.model
     forward = normal_form(per_segment(model) if segments else model)
-    found = Reverse(Draft(forward), _differentiable(forward) if wrt is None else wrt)
+    found = Reverse(Draft(forward), differentiable(forward) if wrt is None else wrt)
     found.run()
     gradients = _gradients(found)
     backward = _backward(found.draft, found.upstream.values(), gradients.values())
@@ -120,12 +120,6 @@ def adjoint(
         gradients={name: output.name for name, output in gradients.items()},
         kept=kept,
     )
-
-
-def _differentiable(model: ir.Model) -> list[str]:
-    """Inputs and learned parameters that have gradients."""
-    names = [i.name for i in model.inputs if smooth(i.type)]
-    return names + [p.name for p in model.params if smooth(p.type) and not p.frozen]
 
 
 def _gradients(found: Reverse) -> dict[str, ir.Output]:
@@ -157,17 +151,6 @@ def _backward(
     )
     plain = draft.equations.keys() - draft.states.keys()
     return drop_unused(drop_aliases(whole, plain))
-
-
-def _roots(model: ir.Model) -> Iterator[ir.Node]:
-    """All expressions but initial values of parameters."""
-    yield from (e.expr for e in model.equations)
-    yield from (o.expr for o in model.outputs)
-    yield from (s.initial for s in model.states)
-    for repeat in model.repeats:
-        yield from (
-            e for e in (repeat.condition, repeat.count) if isinstance(e, ir.Base)
-        )
 
 
 def _read_by(backward: ir.Model, draft: Draft) -> list[str]:
@@ -218,19 +201,5 @@ def _from_saved(
     kept = replace(
         backward, inputs=(*backward.inputs, *inputs), equations=tuple(equations)
     )
-    return _read_only(drop_unused(kept)), saved
-
-
-def _read_only(model: ir.Model) -> ir.Model:
-    """`model` without inputs and parameters that nothing reads."""
-    reads = {
-        r.name
-        for root in _roots(model)
-        for r in references(root)
-        if isinstance(r, ir.Ref)
-    }
-    return replace(
-        model,
-        inputs=tuple(i for i in model.inputs if i.name in reads),
-        params=tuple(p for p in model.params if p.name in reads),
-    )
+    read = drop_unused(kept)
+    return drop_unread(read, {*read.input, *read.param}), saved

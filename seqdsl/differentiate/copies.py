@@ -7,12 +7,59 @@ over `s` as a quotient: with its log-sum-exp, which has a value per step, as a n
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 
 from seqdsl.diagnostics import UnsupportedError
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
-from seqdsl.ir.walk import children, map_roots, transform
+from seqdsl.ir.types import TIME
+from seqdsl.ir.walk import children, map_roots, subtree, transform
+
+
+def require_known_copies(model: ir.Model) -> None:
+    """Raise `UnsupportedError` where a copy of time runs over what it is read for.
+
+    Only the weights then say that later steps take no part, and derivatives of products
+    with weights of 0 read those steps.
+    """
+    for equation in model.equations:
+        for node in subtree(equation.expr):
+            if not isinstance(node, ir.Copy) or not isinstance(node.arg, ir.Ref):
+                continue
+            if equation.name in _upstream(model, node.arg.name):
+                raise UnsupportedError(
+                    f"`{equation.name}` reads a copy of `{node.arg.name}`, which it is "
+                    "itself read for: that has no derivative as a model"
+                )
+
+
+def _upstream(model: ir.Model, name: str) -> set[str]:
+    """What `name` is computed from at any step of time, earlier steps of repeats left out."""
+    seen: set[str] = set()
+    todo = [name]
+    while todo:
+        current = todo.pop()
+        if current in seen or current not in model.equation:
+            continue
+        seen.add(current)
+        exprs = [model.equation[current].expr]
+        if current in model.state:
+            exprs.append(model.state[current].initial)
+        todo.extend(r for e in exprs for r in _beside(e))
+    return seen
+
+
+def _beside(node: ir.Node) -> Iterator[str]:
+    """Names that `node` reads at its own step of every repeat."""
+    match node:
+        case ir.Ref(name=name):
+            yield name
+        case ir.Shift(axis=axis) if axis != TIME:
+            return
+        case _:
+            for child in children(node):
+                yield from _beside(child)
 
 
 def flatten_copies(model: ir.Model) -> ir.Model:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from seqdsl.differentiate.copies import flatten_copies
+from seqdsl.differentiate.copies import flatten_copies, require_known_copies
 from seqdsl.differentiate.halting import unconditional
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
@@ -64,12 +64,25 @@ def normal_form(model: ir.Model) -> ir.Model:
     Raises `SpecError` (E0315) where a `grad` cannot be written out, `UnsupportedError`
     for a state with a copy of time.
     """
-    model = expand_grad(model)
+    return named(flatten_copies(unconditional(inlined(model))))
+
+
+def inlined(model: ir.Model) -> ir.Model:
+    """`model` without `grad`s and calls, and only what its outputs need.
+
+    Raises `UnsupportedError` for a recurrence through a copy of time.
+    """
     while model.calls:
         model = inline_calls(model, [c.name for c in model.calls])
-    model = flatten_copies(unconditional(widen_axes(drop_unused(model))))
+    model = drop_unused(expand_grad(model))
+    require_known_copies(model)
     # Claims about monoids are of the equations as they were written.
-    return _Naming(replace(model, monoids=()), names_of(model)).run()
+    return replace(widen_axes(model), monoids=())
+
+
+def named(model: ir.Model) -> ir.Model:
+    """`model` in which outputs are names, and so is all that costs."""
+    return _Naming(model, names_of(model)).run()
 
 
 def costly(node: ir.Node) -> bool:

@@ -34,6 +34,12 @@ def smooth(type_: Type) -> bool:
     return type_.dtype in ("float", "complex")
 
 
+def differentiable(model: ir.Model) -> list[str]:
+    """Inputs and learned parameters that have gradients."""
+    names = [i.name for i in model.inputs if smooth(i.type)]
+    return names + [p.name for p in model.params if smooth(p.type) and not p.frozen]
+
+
 @dataclass
 class Reverse:
     """The gradients of the inputs and parameters `wanted` of a draft's model.

@@ -20,7 +20,7 @@ def by_steps(draft: Draft, gradient: ir.Ref, name: str) -> ir.Ref:
     return value
 
 
-def _dim(draft: Draft, axis: str) -> str:
+def dim_of(draft: Draft, axis: str) -> str:
     """A dim with an entry for each step of `axis`."""
     count = draft.model.repeat[axis].count
     assert isinstance(count, Lit | Opt | Apply), "untied along a loop of unknown length"
@@ -39,7 +39,7 @@ def _stacked(draft: Draft, value: ir.Ref, axis: str) -> ir.Ref:
     name = draft.name(f"{value.name}_{axis}")
     scope = draft.scope_of(step.type.axes)
     ref = draft.define(name, step, step.type, scope, value.span)
-    steps = build.stack(ref, axis, _dim(draft, axis))
+    steps = build.stack(ref, axis, dim_of(draft, axis))
     name = draft.name(f"{value.name}_steps")
     scope = draft.scope_of(steps.type.axes)
     return draft.define(name, steps, steps.type, scope, value.span)

@@ -89,12 +89,13 @@ def _pull(
         case ir.Conv():
             return pull_conv(node, index, ct, dims, steps)
         case ir.ExternCall() | ir.Grad():
-            raise _refusal(node)
+            raise refusal(node)
         case _:
             return None
 
 
-def _refusal(node: ir.ExternCall | ir.Grad) -> build.Issue:
+def refusal(node: ir.ExternCall | ir.Grad) -> build.Issue:
+    """Why a node has no derivative."""
     if isinstance(node, ir.Grad):
         return build.Issue("E0315", "this `grad` must be expanded first")
     return build.Issue(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from seqdsl.ir import nodes as ir
-from seqdsl.ir.walk import references
+from seqdsl.ir.walk import map_roots, references
 
 
 def drop_unused(model: ir.Model) -> ir.Model:
@@ -36,6 +36,23 @@ def drop_unused(model: ir.Model) -> ir.Model:
         r if r.axis in inside else replace(r, condition=None) for r in model.repeats
     )
     return replace(kept, repeats=tuple(repeats))
+
+
+def drop_unread(model: ir.Model, among: Collection[str]) -> ir.Model:
+    """`model` without those of its inputs and parameters `among` that nothing reads."""
+    read: set[str] = set()
+
+    def note(root: ir.Node) -> ir.Node:
+        read.update(_reads(root))
+        return root
+
+    map_roots(model, note)
+    unread = set(among) - read
+    return replace(
+        model,
+        inputs=tuple(i for i in model.inputs if i.name not in unread),
+        params=tuple(p for p in model.params if p.name not in unread),
+    )
 
 
 def _reads(expr: ir.Node) -> Iterator[str]:
