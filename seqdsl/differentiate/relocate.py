@@ -28,12 +28,17 @@ def mirrors(draft: Draft) -> Axes:
 
 def swapped(draft: Draft, copy: str) -> Axes:
     """Time takes the place of a copy, and another copy that of time."""
-    key = "copy", copy
+    return {copy: TIME, **from_elsewhere(draft, copy)}
+
+
+def from_elsewhere(draft: Draft, name: str) -> Axes:
+    """A copy, called after `name`, in the place of time: every step, seen from one."""
+    key = "copy", name
     if key not in draft.shared:
-        name = draft.name(f"{copy}_back")
-        draft.copies.append(name)
-        draft.shared[key] = build.ref(name, Type("int"))
-    return {copy: TIME, TIME: draft.shared[key].name}
+        copy = draft.name(f"{name}_back")
+        draft.copies.append(copy)
+        draft.shared[key] = build.ref(copy, Type("int"))
+    return {TIME: draft.shared[key].name}
 
 
 @dataclass(frozen=True)

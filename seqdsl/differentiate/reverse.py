@@ -17,13 +17,13 @@ from seqdsl.differentiate.draft import Draft
 from seqdsl.differentiate.ends import at_last_step, outside, within
 from seqdsl.differentiate.gather import Share, gather
 from seqdsl.differentiate.readings import Leaf, readings
-from seqdsl.differentiate.relocate import Relocation, mirrors, swapped
+from seqdsl.differentiate.relocate import Relocation, from_elsewhere, mirrors, swapped
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import TIME, Type
 from seqdsl.ir.values import type_of
 from seqdsl.ir.walk import references
-from seqdsl.source import Span
+from seqdsl.source import NOWHERE, Span
 
 Place = tuple[str, str, int]
 """A value read at another step: its name, the axis, and how many steps away."""
@@ -132,9 +132,9 @@ class Reverse:
                 self.away.setdefault(place, []).append(self._seen(share, self.moved))
                 self._carry(place)
             case ir.At(axis=axis, index=index):
-                self._at(name, axis, index, self._seen(share, self.moved))
+                self._at(name, axis, index, share)
             case ir.Stack(axis=axis, dim=dim):
-                seen = self._seen(share, self.moved)
+                seen = self._summed(share, axis)
                 step = build.map_("sub", self.draft.back(axis), build.const(1))
                 one = build.gather(spread(seen.ct, (dim,)), dim, step)
                 dims = tuple(d for d in share.dims if d != dim)
@@ -163,6 +163,10 @@ class Reverse:
 
     def _at(self, name: str, axis: str, index: ir.Node | None, share: Share) -> None:
         """A read at one step of an axis; step 0 of a repeat is the initial value."""
+        if index is not None and axis in index.type.axes:
+            self._at_varying(name, axis, index, share)
+            return
+        share = self._summed(share, axis)
         if index is None:
             self.ends.setdefault((name, axis, -1), []).append(share)
         else:
@@ -177,6 +181,29 @@ class Reverse:
         none = build.map_("eq", index, build.const(0))
         ct = select(none, share.ct, ZERO)
         self._hand_down(state.initial, ct, share.around)
+
+    def _at_varying(self, name: str, axis: str, index: ir.Node, share: Share) -> None:
+        """A read at a step that changes along its own axis."""
+        if axis != TIME:
+            raise UnsupportedError(
+                f"a read of `{name}` at a step of `{axis}` that changes along `{axis}` "
+                "has no adjoint yet"
+            )
+        axes = {**self.moved.axes, **from_elsewhere(self.draft, TIME)}
+        moved = Relocation(self.draft, axes)
+        condition = within(self.draft, axis, moved.node(index))
+        self._only(name, condition, self._seen(share, moved))
+
+    def _summed(self, share: Share, axis: str) -> Share:
+        """A share from where it is wanted, summed over its reader's steps of `axis`."""
+        seen, axis = self._seen(share, self.moved), self._back(axis)
+        if axis not in seen.around:
+            return seen
+        around, ct = seen.around - {axis}, seen.ct
+        type_ = Type(ct.type.dtype, ct.type.dims, around)
+        whole = gather(self.draft, [replace(seen, dims=())], type_, "read", NOWHERE)
+        assert whole is not None
+        return replace(seen, ct=whole, around=around)
 
     def _only(self, name: str, condition: ir.Node, share: Share) -> None:
         ct = select(condition, share.ct, ZERO)
