@@ -62,13 +62,14 @@ def explain(
     layer: LayerName = None,
     sets: Sets = None,
     json: Json = False,
+    out: Out = None,
 ) -> None:
-    """Why a verdict is what it is; or a diagnostic's page."""
+    """Why a verdict is what it is; or a diagnostic's page. With -o, as Markdown."""
     from seqdsl.commands.inspect import explain
 
     style = outcome.style(json)
     request = outcome.Request(what, layer, tuple(sets or ()))
-    raise typer.Exit(outcome.guard(lambda: explain(request, json), style))
+    raise typer.Exit(outcome.guard(lambda: explain(request, json, out), style))
 
 
 @app.command()

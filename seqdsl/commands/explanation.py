@@ -122,9 +122,9 @@ def explain_verdict(
     yield [(visible(f"  {one_line(verdict)}"), verdict.verdict)]
     yield []
     for step in derivation(model, verdict):
-        yield from _step(step)
+        yield from step_lines(step)
     yield []
-    yield [(visible(f"    {_streaming(verdict, found)}"), "")]
+    yield [(visible(f"    {streaming(verdict, found)}"), "")]
     if found.rows:
         yield []
         yield from _table(verdict, found)
@@ -136,7 +136,8 @@ def explain_verdict(
         yield from _note(note)
 
 
-def _step(step: Step) -> Iterator[Line]:
+def step_lines(step: Step) -> Iterator[Line]:
+    """A line of the derivation, wrapped."""
     line = "" if step.line is None else str(step.line)
     lead = [(f"    {step.lead:<8}", "word"), (f"{line:>4} | ", "margin")]
     yield from _wrapped(lead, step.text)
@@ -162,7 +163,8 @@ def _wrapped(lead: Line, text: str) -> Iterator[Line]:
         yield [*(rest if i else lead), (part, "")]
 
 
-def _streaming(verdict: Verdict, found: Costs) -> str:
+def streaming(verdict: Verdict, found: Costs) -> str:
+    """Whether it streams, and what it keeps."""
     axis = verdict.recurrence.axis
     if axis != "t":
         return f"runs along {axis} within a step; it keeps {found.state} numbers there"
@@ -171,6 +173,13 @@ def _streaming(verdict: Verdict, found: Costs) -> str:
     if not found.state.terms:
         return "streams, with no state"
     return f"streams; state: {found.state} numbers per sequence"
+
+
+def ways_of(verdict: Verdict, found: Costs) -> Iterator[str]:
+    """What each strategy does, in the order of the costs."""
+    ways = _FIR_WAYS if verdict.verdict == "fir" else WAYS
+    for cost in found.rows:
+        yield ways.get(cost.strategy, WAYS[cost.strategy])
 
 
 def _table(verdict: Verdict, found: Costs) -> Iterator[Line]:
@@ -182,8 +191,6 @@ def _table(verdict: Verdict, found: Costs) -> Iterator[Line]:
         cells = (f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True))
         text = f"    {'  '.join(cells)}".rstrip()
         yield [(visible(text), "title" if row is head else "")]
-    ways = _FIR_WAYS if verdict.verdict == "fir" else WAYS
-    for cost in found.rows:
-        way = ways.get(cost.strategy, WAYS[cost.strategy])
+    for cost, way in zip(found.rows, ways_of(verdict, found), strict=True):
         lead = [(f"    {cost.strategy:<{widths[0]}}  ", "word")]
         yield from _wrapped(lead, f"{cost.work.order()}: {way}")

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
+from pathlib import Path
 
 from seqdsl import driver, report
 from seqdsl.analysis import Analyzed
@@ -25,7 +26,9 @@ from seqdsl.commands.outcome import (
     choose_layer,
     elaborate_request,
     print_json,
+    write_atomically,
 )
+from seqdsl.commands.page import page
 from seqdsl.diagnostics import CallError, SpecError
 from seqdsl.report import Style
 from seqdsl.terminal import visible
@@ -125,8 +128,11 @@ def _verdict_lines(analyzed: Analyzed) -> Iterator[tuple[str, Kind]]:
 # ---- explain
 
 
-def explain(request: Request, json: bool) -> int:
-    """The page of a code, or the verdicts of a layer and their reasons."""
+def explain(request: Request, json: bool, out: Path | None = None) -> int:
+    """The page of a code, or the verdicts of a layer and their reasons.
+
+    With `out` they are written there as a page of Markdown.
+    """
     if re.fullmatch(r"[EeWw]\d+", request.file):
         return _explain_code(request.file.upper(), json)
     elaborated = elaborate_request(request)
@@ -136,6 +142,10 @@ def explain(request: Request, json: bool) -> int:
         print_json(full_layer_json(elaborated.model.name, analyzed, known))
         return OK
     report.show(elaborated.warnings)
+    if out is not None:
+        write_atomically(out, page(elaborated.model, analyzed, known))
+        print(f"wrote {out}")
+        return OK
     print(visible(f"layer {elaborated.model.name}"))
     if not analyzed.verdicts:
         print("  no recurrence: every step is computed at once")

@@ -19,7 +19,8 @@ from seqdsl.commands.explanation import (
     full_json,
     known_sizes,
 )
-from seqdsl.elaborate import elaborate, elaborate_text, load_std
+from seqdsl.commands.page import page
+from seqdsl.elaborate import elaborate, elaborate_text, load_std, load_text
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import evaluate
 
@@ -280,3 +281,29 @@ def test_analysis_grows_linearly_with_the_number_of_recurrences() -> None:
     fast = min(_seconds(few) for _ in range(3))
     slow = min(_seconds(many) for _ in range(3))
     assert slow < 12 * fast and slow < 2
+
+
+def test_the_page_of_a_layer() -> None:
+    text = """
+# What is kept decays.
+layer Kept(D):
+    input x: [D]
+    state h: [D] = 0
+    h = sigmoid(x) * h[t-1] + x
+    output h
+
+layer Other(D):
+    input x: [D]
+    state h: [D] = 0
+    h = tanh(h[t-1] + x)
+    output Kept(h)
+"""
+    program = load_text(text)
+    model = elaborate(program, "Other").model
+    made = page(model, analyze(model), {})
+    assert made.startswith("# Other\n") and "# What is kept" not in made
+    assert "layer Other(D):" in made and "layer Kept" not in made
+    assert "## h over t\n" in made and "## out: h over t\n" in made
+    assert "| `scan` | `2*log2(T)` |" in made
+    assert "E0301" in made and "lies in (0, 1)" in made
+    assert made.count("```") % 2 == 0
