@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from seqdsl.backends.torch.equations import assign
 from seqdsl.backends.torch.expressions import expression
 from seqdsl.backends.torch.loop_state import begun, carried_entries, whole_initial
 from seqdsl.backends.torch.memory import Body
@@ -71,6 +72,8 @@ def call_kernel(body: Body, loop: TimeLoop) -> None:
     """The call that stands for `loop`, and what it leaves behind."""
     m, kernels = body.m, body.m.layer.kernels
     assert kernels is not None
+    for equation in loop.hoisted:
+        assign(m, equation, ())
     names = frozenset(defined(loop.body))
     entries = {
         e.owner: e

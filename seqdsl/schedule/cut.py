@@ -61,8 +61,8 @@ def fits(node: ir.Node, inside: frozenset[str], fusion: Fusion, member: bool) ->
             return own and member
         case ir.Split():
             return own
-        case ir.Shift():
-            return own or fusion.whole
+        case ir.Shift(offset=offset):
+            return own or (fusion.whole and offset == -1)
         case _:
             return own or TIME in node.type.axes or not any(references(node))
 
