@@ -424,6 +424,11 @@ def _read_later(
     )
 
 
+def has_products(region: Region) -> bool:
+    """Whether a step multiplies with a matrix that all sequences share."""
+    return any(_dense(s, region) for s in statements(region, region.steps))
+
+
 def _dense(statement: Statement, region: Region) -> bool:
     """Whether a sum reads a weight at every index of its loops: a product with a matrix."""
     if not statement.op or not statement.dims:

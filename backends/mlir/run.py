@@ -17,7 +17,7 @@ from seqdsl.backends.mlir.engine import Code, compile_text
 from seqdsl.backends.mlir.kernel import Buffer, Kernel
 from seqdsl.backends.mlir.lower import lower
 from seqdsl.backends.mlir.machine import machine
-from seqdsl.backends.mlir.nests import make_kernel
+from seqdsl.backends.mlir.nests import has_products, make_kernel
 from seqdsl.ir.types import DType
 from seqdsl.schedule.region import Region
 
@@ -42,6 +42,7 @@ class Native:
 
     def __init__(self, region: Region) -> None:
         self.region = region
+        self._dense = has_products(region)
         self._made: dict[object, tuple[Kernel, Code]] = {}
         model = region.model
         self._dims = {i.name: i.type.dims for i in model.inputs}
@@ -57,11 +58,18 @@ class Native:
             self._made[key] = kernel, compile_text(lower(kernel), kernel.name)
         return self._made[key]
 
+    def _rows(self, batch: int) -> int:
+        """How many sequences share what is read of a matrix."""
+        if not self._dense:
+            return 1
+        share = batch // torch.get_num_threads()
+        return 4 if share >= 4 else 2 if share >= 2 else 1
+
     def __call__(
         self, inputs: Sequence[Tensor], batch: int, time: int, floats: torch.dtype
     ) -> list[Tensor]:
         """Outputs of every step, then the states after the last."""
-        kernel, code = self.kernel(floats, 1)
+        kernel, code = self.kernel(floats, self._rows(batch))
         given = zip((i.name for i in self.region.model.inputs), inputs, strict=True)
         tensors = dict(given)
         results: list[Tensor] = []

@@ -110,13 +110,14 @@ class Body:
     """The statements of one function; every method adds one and returns its name."""
 
     shape: Shape
+    prefix: str = ""
     lines: list[str] = field(default_factory=list[str])
     known: dict[str, str] = field(default_factory=dict[str, str])
 
     def put(self, text: str) -> str:
         """A statement, or the one that says the same already."""
         if text not in self.known:
-            name = f"%{len(self.lines)}"
+            name = f"%{self.prefix or 'v'}{len(self.lines)}"
             self.lines.append(f"    {name} = {text}")
             self.known[text] = name
         return self.known[text]
@@ -369,11 +370,31 @@ def _trigonometric(b: Body, x: str, quarter: int) -> str:
 
 
 def _sin(b: Body, x: str) -> str:
-    return _trigonometric(b, x, 0)
+    return _unless_large(b, "sin", x, 0)
 
 
 def _cos(b: Body, x: str) -> str:
-    return _trigonometric(b, x, 1)
+    return _unless_large(b, "cos", x, 1)
+
+
+def _unless_large(b: Body, name: str, x: str, quarter: int) -> str:
+    """Sine of `x` plus `quarter` right angles; where a lane is large, by the library."""
+    near = _trigonometric(b, x, quarter)
+    large = b.compare("ugt", b.call("absf", x), b.number(1e5))
+    if b.shape.lanes:
+        large = b.put(f"vector.reduction <or>, {large} : {b.shape.flag} into i1")
+    inner = Body(b.shape, prefix=f"{b.prefix}far")
+    far = _library(inner, name, (x,))
+    result = f"%{b.prefix or 'v'}{len(b.lines)}"
+    b.lines += [
+        f"    {result} = scf.if {large} -> ({b.shape.real}) {{",
+        *inner.lines,
+        f"      scf.yield {far} : {b.shape.real}",
+        "    } else {",
+        f"      scf.yield {near} : {b.shape.real}",
+        "    }",
+    ]
+    return result
 
 
 _SINGLE: Mapping[str, Callable[..., str]] = {
@@ -405,6 +426,9 @@ _LIBRARY: Mapping[str, str] = {
 }
 """What the mathematical library has, by the name of its operation in MLIR."""
 
+_LANE_BY_LANE = frozenset(("expm1", "log1p"))
+"""What MLIR would make of others and lose digits."""
+
 FUNCTIONS = frozenset((*_SINGLE, *_MADE, *_LIBRARY))
 ARITY: Mapping[str, int] = {"logaddexp": 2, "pow": 2, "atan2": 2}
 
@@ -422,10 +446,40 @@ def _library(b: Body, name: str, args: tuple[str, ...]) -> str:
     wide = b.shape.of("f64")
     if b.shape.bits == 32:
         args = tuple(b.put(f"arith.extf {a} : {b.shape.real} to {wide}") for a in args)
-    value = b.put(f"math.{_LIBRARY[name]} {', '.join(args)} : {wide}")
+    if name in _LANE_BY_LANE:
+        value = _each_lane(b, name, args[0])
+    elif name == "atanh":
+        value = _atanh(b, args[0])
+    else:
+        value = b.put(f"math.{_LIBRARY[name]} {', '.join(args)} : {wide}")
     if b.shape.bits == 64:
         return value
     return b.put(f"arith.truncf {value} : {wide} to {b.shape.real}")
+
+
+def _each_lane(b: Body, name: str, x: str) -> str:
+    """The library's function on one number after another."""
+    if not b.shape.lanes:
+        return b.put(f"func.call @{name}({x}) : (f64) -> f64")
+    wide, result = b.shape.of("f64"), x
+    for i in range(b.shape.lanes):
+        entry = b.put(f"vector.extract {x}[{i}] : f64 from {wide}")
+        entry = b.put(f"func.call @{name}({entry}) : (f64) -> f64")
+        result = b.put(f"vector.insert {entry}, {result} [{i}] : f64 into {wide}")
+    return result
+
+
+def _atanh(b: Body, x: str) -> str:
+    wide = Body(Shape(b.shape.lanes, 64), b.prefix, b.lines, b.known)
+    size = wide.call("absf", x)
+    ratio = wide.div(wide.add(size, size), wide.sub(wide.number(1.0), size))
+    half = wide.mul(wide.number(0.5), _each_lane(b, "log1p", ratio))
+    return wide.put(f"math.copysign {half}, {x} : {wide.shape.real}")
+
+
+def declarations() -> list[str]:
+    """What functions may call of the mathematical library."""
+    return [f"  func.func private @{n}(f64) -> f64" for n in sorted(_LANE_BY_LANE)]
 
 
 def function(name: str, shape: Shape) -> str:
