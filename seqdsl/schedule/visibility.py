@@ -109,6 +109,10 @@ def _sums(model: ir.Model, expr: ir.Node, copy: str) -> list[_Bounds]:
                 found.append(bounds)
             case ir.Along(op="cumsum", arg=arg, over=over) if copy in over:
                 found.append(_support(model, arg, copy))
+            case ir.Along(op="top", arg=arg, over=over) if copy in over:
+                # zeros of later steps change nothing where nothing is below them
+                known = _not_negative(model, arg)
+                found.append(_support(model, arg, copy) if known else _Bounds())
             case ir.Along(over=over, where=where) if copy in over:
                 found.append(_Bounds() if where is None else holds(model, where, copy))
             case _:
@@ -141,10 +145,24 @@ def _support(model: ir.Model, node: ir.Node, copy: str) -> _Bounds:
             return bounds.both(_support(model, value, copy))
         case ir.Map(op=op, args=args) if op in _KEEPS_ZERO:
             return _support(model, args[0], copy)
-        case ir.Rename() | ir.Split() | ir.Merge() | ir.SliceDim():
-            return _support(model, node.arg, copy)
+        case ir.Along(op="top", arg=arg) | ir.Rename(arg=arg) | ir.Split(arg=arg):
+            return _support(model, arg, copy)
+        case ir.Merge(arg=arg) | ir.SliceDim(arg=arg):
+            return _support(model, arg, copy)
         case _:
             return _Bounds()
+
+
+def _not_negative(model: ir.Model, node: ir.Node) -> bool:
+    match node:
+        case ir.Ref(name=name) if name in model.equation and name not in model.state:
+            return _not_negative(model, model.equation[name].expr)
+        case ir.Along(op="softmax"):
+            return True
+        case ir.Map(op=op):
+            return op in ("exp", "sigmoid", "softplus", "relu", "square", "abs")
+        case _:
+            return False
 
 
 def holds(model: ir.Model, node: ir.Node, copy: str) -> _Bounds:
