@@ -21,6 +21,7 @@ _FILES = (
     "chunks",
     "stretches",
     "chunkwise",
+    "newton",
 )
 
 

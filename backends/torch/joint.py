@@ -40,7 +40,7 @@ from seqdsl.schedule.plan import Parallel
 
 
 @dataclass(frozen=True)
-class _Part:
+class Part:
     """Rows of the joint vector: a state as it was `lag` steps before."""
 
     state: str
@@ -55,20 +55,32 @@ class _Part:
         order = tuple_of(list(self.order))
         return call(m.helper("_rows"), value, lead, order, self.copies, len(self.mixed))
 
+    def unpacked(self, m: Method, rows: Expr, lead: int) -> Expr:
+        """The value whose rows these are."""
+        shape, order = tuple_of(m.extents(self.dims)), tuple_of(list(self.order))
+        return call(m.helper("_unrows"), rows, lead, order, shape)
+
     def height(self, m: Method) -> Expr:
         """How many rows it has."""
         sizes = [one_line(e, 7) for e in m.extents(self.mixed)]
         return Atom(" * ".join(sizes) or "1")
 
 
-def _parts(m: Method, form: MatrixScan) -> list[_Part]:
-    found: list[_Part] = []
-    for state in form.states:
-        dims, mixed = full_type(m.model, state).dims, form.mixed[state]
-        rest = [d for d in dims if d not in form.copies and d not in mixed]
-        order = tuple(dims.index(d) for d in (*form.copies, *mixed, *rest))
-        for lag in range(1, form.lags[state] + 1):
-            found.append(_Part(state, lag, dims, order, len(form.copies), mixed))
+def parts_of(
+    m: Method,
+    copies: tuple[str, ...],
+    mixed: Mapping[str, tuple[str, ...] | None],
+    lags: Mapping[str, int],
+) -> list[Part]:
+    """Rows of the joint vector, the latest first; `mixed` None means all but `copies`."""
+    found: list[Part] = []
+    for state, named in mixed.items():
+        dims = full_type(m.model, state).dims
+        rows = tuple(d for d in dims if d not in copies) if named is None else named
+        rest = [d for d in dims if d not in copies and d not in rows]
+        order = tuple(dims.index(d) for d in (*copies, *rows, *rest))
+        for lag in range(1, lags[state] + 1):
+            found.append(Part(state, lag, dims, order, len(copies), rows))
     return found
 
 
@@ -77,33 +89,35 @@ def matrices(body: Body, step: Parallel, form: MatrixScan) -> None:
     m = body.m
     m.current = form.states[0]
     ends = {s: ends_of(body, step, s) for s in form.states}
-    parts = _parts(m, form)
+    parts = parts_of(m, form.copies, form.mixed, form.lags)
     matrix = m.names.new("steps")
     m.write(f"{matrix} = ", _matrix(m, form, parts))
     offset = m.names.new("offset")
-    m.write(f"{offset} = ", _stacked([_offset(m, form, p) for p in parts]))
-    first = _stacked([p.packed(m, _lagged(ends[p.state], p.lag), 1) for p in parts])
+    m.write(f"{offset} = ", stacked([_offset(m, form, p) for p in parts]))
+    first = stacked([p.packed(m, _lagged(ends[p.state], p.lag), 1) for p in parts])
     starts = [at_starts(m, ends[p.state], p.state) for p in parts]
-    begun = _stacked([p.packed(m, s, 2) for p, s in zip(parts, starts, strict=True)])
+    begun = stacked([p.packed(m, s, 2) for p, s in zip(parts, starts, strict=True)])
     made, last = m.names.new("rows"), m.names.new("rows_t")
     done = call(
         m.helper("_scan_matrices"), f'"{form.semiring}"', matrix, offset, first,
-        ends[form.states[0]].starts, begun, **_reverse(step),
+        ends[form.states[0]].starts, begun, **reversed_(step),
     )  # fmt: skip
     span = m.model.equation[form.states[0]].span
     m.write(f"{made}, {last} = ", done, "", span)
-    _unpack(body, step, parts, ends, (made, last))
+    unpack(body, step, parts, ends, (made, last))
 
 
-def _reverse(step: Parallel) -> dict[str, str]:
+def reversed_(step: Parallel) -> dict[str, str]:
+    """The keyword of a scan that runs from the last step to the first."""
     return {"reverse": "True"} if step.loop.direction == "backward" else {}
 
 
-def _stacked(values: Sequence[Expr]) -> Expr:
+def stacked(values: Sequence[Expr]) -> Expr:
+    """Rows one below another."""
     return values[0] if len(values) == 1 else call("torch.cat", list_of(values), -2)
 
 
-def _matrix(m: Method, form: MatrixScan, parts: Sequence[_Part]) -> Expr:
+def _matrix(m: Method, form: MatrixScan, parts: Sequence[Part]) -> Expr:
     """The joint matrix; of a longer memory each step moves up by one lag."""
     place = {(p.state, p.lag): i for i, p in enumerate(parts)}
     blocks: list[str] = []
@@ -128,7 +142,7 @@ def _matrix(m: Method, form: MatrixScan, parts: Sequence[_Part]) -> Expr:
 _ZEROS = {"real": 0.0, "boolean": False, "min_plus": float("inf")}
 
 
-def _offset(m: Method, form: MatrixScan, part: _Part) -> Expr:
+def _offset(m: Method, form: MatrixScan, part: Part) -> Expr:
     zero = _ZEROS.get(form.semiring, float("-inf"))
     node = form.offsets.get(part.state) if part.lag == 1 else None
     value = whole(m, node, whole_type(m, part.state), zero)
@@ -140,27 +154,25 @@ def _lagged(ends: Ends, lag: int) -> Expr:
     return ends.first if ends.past is None else Item(ends.past, f":, -{lag}")
 
 
-def _unpack(
+def unpack(
     body: Body,
     step: Parallel,
-    parts: Sequence[_Part],
+    parts: Sequence[Part],
     ends: Mapping[str, Ends],
     names: tuple[str, str],
 ) -> None:
+    """The states, whole and after the last step, from rows of the joint vector."""
     m = body.m
     begin: list[str] = []
     for part in parts:
         end = [*begin, one_line(part.height(m), 6)]
         if part.lag == 1:
             lines = f"..., {' + '.join(begin)}:{' + '.join(end)}, :"
-            shape, order = tuple_of(m.extents(part.dims)), tuple_of(list(part.order))
             made = m.names.new(part.state)
             last = m.names.new(f"{part.state}_t")
             for name, source, lead in ((made, names[0], 2), (last, names[1], 1)):
                 code = Item(Atom(source), lines) if len(parts) > 1 else Atom(source)
-                m.write(
-                    f"{name} = ", call(m.helper("_unrows"), code, lead, order, shape)
-                )
+                m.write(f"{name} = ", part.unpacked(m, code, lead))
             settle(body, step, part.state, ends[part.state], Atom(made), Atom(last))
         begin = end
 
@@ -200,7 +212,7 @@ def monoid(body: Body, step: Parallel, form: MonoidScan) -> None:
     done = call(
         m.helper("_scan_monoid"), combine, apply, tuple_of(leaves),
         tuple_of([ends[s].first for s in form.states]),
-        ends[form.states[0]].starts, tuple_of(begun), **_reverse(step),
+        ends[form.states[0]].starts, tuple_of(begun), **reversed_(step),
     )  # fmt: skip
     head = f"{one_line(tuple_of(made))}, {one_line(tuple_of(last))} = "
     m.write(head, done, "", m.model.equation[form.states[0]].span)

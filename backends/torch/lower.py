@@ -83,6 +83,8 @@ def _imports(text: str, named: bool) -> tuple[str, ...]:
     lines: list[str] = []
     if re.search(r"\bmath\.", text):
         lines.append("import math")
+    if "warnings.warn(" in text:
+        lines.append("import warnings")
     abc = [n for n in ("Callable", "Sequence") if re.search(rf"\b{n}\b", text)]
     if abc:
         lines.append(f"from collections.abc import {', '.join(abc)}")

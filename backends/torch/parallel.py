@@ -5,9 +5,9 @@ from __future__ import annotations
 from seqdsl.backends.torch.chunks import products
 from seqdsl.backends.torch.joint import matrices, monoid
 from seqdsl.backends.torch.memory import Body
+from seqdsl.backends.torch.newton import newton
 from seqdsl.backends.torch.python import Atom, Expr, call
 from seqdsl.backends.torch.settle import ends_of, factor, settle, whole, whole_type
-from seqdsl.diagnostics import UnsupportedError
 from seqdsl.schedule.forms import (
     DiagonalScan,
     MatrixScan,
@@ -30,7 +30,7 @@ def parallel(body: Body, step: Parallel) -> None:
         case Products():
             products(body, step, step.form)
         case Newton():
-            raise UnsupportedError(f"no torch code for {step.form}")
+            newton(body, step, step.form)
 
 
 _ONES = {"real": 1.0, "boolean": True, "max_min": float("inf")}

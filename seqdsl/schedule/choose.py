@@ -14,7 +14,8 @@ from seqdsl.ir.sizes import Lit, Opt, Size
 from seqdsl.ir.types import TIME
 from seqdsl.ir.walk import references
 from seqdsl.schedule.chunked import in_order, rewritten, with_reads
-from seqdsl.schedule.forms import Form, MatrixScan, Newton, dims_of
+from seqdsl.schedule.forms import Form, MatrixScan, dims_of
+from seqdsl.schedule.newton import newton_of
 from seqdsl.schedule.plan import (
     Assign,
     Call,
@@ -42,26 +43,28 @@ class Wish:
 
     strategy: Strategy | Literal["auto"] = "auto"
     chunk: int = CHUNK
+    strict: bool = False
 
 
 LOOP = Wish("loop")
 
 
 def wish_of(text: str) -> Wish:
-    """`auto`, `loop`, `scan`, `chunk`, `chunk:64`, `convolve` or `newton`.
+    """`auto`, `loop`, `scan`, `chunk`, `chunk:64`, `convolve`, `newton` or `newton:strict`.
 
     Raises `CallError` for anything else.
     """
     name, _, size = text.partition(":")
     known = name == "auto" or name in STRATEGIES
     number = size.isdecimal() and int(size) > 0 and name == "chunk"
-    if not known or (":" in text and not number):
-        ways = "auto, loop, scan, chunk, chunk:64, convolve, newton"
+    strict = (name, size) == ("newton", "strict")
+    if not known or (":" in text and not number and not strict):
+        ways = "auto, loop, scan, chunk, chunk:64, convolve, newton, newton:strict"
         raise CallError(f"there is no strategy `{text}`; strategies: {ways}")
     strategy: Strategy | Literal["auto"] = "auto"
     for way in STRATEGIES:
         strategy = way if way == name else strategy
-    return Wish(strategy, int(size) if number else CHUNK)
+    return Wish(strategy, int(size) if number else CHUNK, strict)
 
 
 def in_parallel(plan: Plan, wish: Wish) -> Plan:
@@ -100,12 +103,7 @@ def form_of(model: ir.Model, verdict: Verdict, wish: Wish) -> Form | Chunked | N
         case "convolve":
             return scan_of(model, verdict, filtered=True) or scan_of(model, verdict)
         case "newton":
-            return Newton(
-                states=verdict.recurrence.states,
-                entrywise=False,
-                iterations=100,
-                fallback=True,
-            )
+            return newton_of(model, verdict, strict=wish.strict)
         case "auto":
             return _cheapest(model, verdict)
 

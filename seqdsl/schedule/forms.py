@@ -146,14 +146,15 @@ class Products:
 class Newton:
     """All steps at once by Newton's iteration on a step that is not linear.
 
-    `entrywise` says that the Jacobian is diagonal. Lim et al., Parallelizing non-linear
+    Entries along `copies`, dims that all states have, never meet, so the Jacobian of a
+    step is a matrix over the other dims for each of them. If the iteration fails the loop
+    runs, or with `strict` that is an error. Lim et al., Parallelizing non-linear
     sequential models over the sequence length, ICLR 2024.
     """
 
     states: tuple[str, ...]
-    entrywise: bool
-    iterations: int
-    fallback: bool
+    copies: tuple[str, ...]
+    strict: bool = False
 
 
 Form = DiagonalScan | MatrixScan | MonoidScan | Products | Newton

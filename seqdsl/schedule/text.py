@@ -89,8 +89,9 @@ def form_text(form: Form, direction: str) -> str:
             return (
                 f"{name} = chunks of {chunk} {direction} of {', '.join(states)}: {rank}"
             )
-        case Newton(iterations=iterations):
-            return f"{name} = newton {direction}, at most {iterations} iterations"
+        case Newton(copies=copies):
+            each = f" for each of {', '.join(copies)}" if copies else ""
+            return f"{name} = newton {direction}{each}"
         case _:
             assert_never(form)
 
