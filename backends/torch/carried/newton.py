@@ -99,9 +99,12 @@ def _jacobian(step: _Step, before: Tensor) -> Tensor:
     """How every step changes with what comes before it, `[batch, time, …, n, n]`."""
     functions: Any = torch.func
 
+    def whole(x: Tensor) -> Tensor:
+        return step(x, slice(None))
+
     def along(direction: Tensor) -> Tensor:
         moved = direction[:, None].expand_as(before)
-        return functions.jvp(lambda x: step(x, slice(None)), (before,), (moved,))[1]
+        return functions.jvp(whole, (before,), (moved,))[1]
 
     size = before.shape[-2]
     unit = torch.eye(size, dtype=before.dtype, device=before.device)

@@ -13,6 +13,7 @@ from seqdsl.testing.properties import (
     excuses,
     gradients,
     modules,
+    strategies,
     streaming,
     values,
 )
@@ -45,6 +46,8 @@ _packed_cut = cases(most=7, segments=True, pieces=True)
 _empty = cases(least=0, most=0)
 _one = cases(least=1, most=1, rows=1)
 _two = cases(least=2, most=6)
+_many = cases(most=40, pieces=True, rows=2)
+_many_packed = cases(most=40, segments=True, rows=2)
 _long = cases(least=200, most=200, rows=1)
 
 PROPERTIES: tuple[Property, ...] = (
@@ -285,5 +288,29 @@ PROPERTIES: tuple[Property, ...] = (
         _long,
         excuses.streams,
         cost=8,
+    ),
+    Property(
+        "strategies_agree",
+        "every way to run its recurrences gives what the language says",
+        strategies.strategies_agree,
+        _many,
+        strategies.one_way,
+        cost=6,
+    ),
+    Property(
+        "strategies_agree_packed",
+        "every way to run its recurrences gives packed sequences what the language says",
+        strategies.strategies_agree_packed,
+        _many_packed,
+        strategies.one_way_or_unpacked,
+        cost=6,
+    ),
+    Property(
+        "strategies_agree_in_gradients",
+        "every way to run its recurrences has the gradients of the language",
+        strategies.strategies_agree_in_gradients,
+        _many_packed,
+        strategies.one_way_or_unpacked,
+        cost=6,
     ),
 )
