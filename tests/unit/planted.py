@@ -186,7 +186,11 @@ MUTANTS = {
     "a state changed in place": Mutant(_forward(_in_place), ("state_is_a_value",)),
     "state not restarted at an edge": Mutant(
         _forward(_packs_nothing),
-        ("segments_equal_reference", "segments_equal_separate"),
+        (
+            "segments_equal_reference",
+            "segments_equal_separate",
+            "strategies_agree_packed",
+        ),
     ),
     "the last segment forgotten": Mutant(
         _forward(_new_segment), ("segments_in_pieces",)
@@ -227,7 +231,8 @@ MUTANTS = {
         ),
     ),
     "gradients stopped in packed calls": Mutant(
-        _forward(_detached_when_packed), ("packed_gradients_equal_reference",)
+        _forward(_detached_when_packed),
+        ("packed_gradients_equal_reference", "strategies_agree_in_gradients"),
     ),
     "gradients stopped at pieces": Mutant(
         _forward(_detached_state), ("piece_gradients_equal_whole",)
@@ -247,6 +252,7 @@ MUTANTS = {
         ("long_sequences_stay_finite",),
     ),
     "another function": Mutant(
-        _output(lambda y, x: y + 0.01 * x), ("forward_equals_reference",)
+        _output(lambda y, x: y + 0.01 * x),
+        ("forward_equals_reference", "strategies_agree"),
     ),
 }

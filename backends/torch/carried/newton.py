@@ -102,14 +102,16 @@ def _jacobian(step: _Step, before: Tensor) -> Tensor:
     def whole(x: Tensor) -> Tensor:
         return step(x, slice(None))
 
+    # a row of the Jacobians of all steps at once is one gradient
+    pulled = functions.vjp(whole, before)[1]
+
     def along(direction: Tensor) -> Tensor:
-        moved = direction[:, None].expand_as(before)
-        return functions.jvp(whole, (before,), (moved,))[1]
+        return pulled(direction[:, None].expand_as(before))[0]
 
     size = before.shape[-2]
     unit = torch.eye(size, dtype=before.dtype, device=before.device)
-    columns: Tensor = functions.vmap(along, chunk_size=64)(unit)
-    return columns.squeeze(-1).movedim(0, -1)
+    rows: Tensor = functions.vmap(along, chunk_size=64)(unit)
+    return rows.squeeze(-1).movedim(0, -2)
 
 
 def _solved(

@@ -36,7 +36,8 @@ def ways(subject: Subject) -> tuple[str, ...]:
 
 def one_way(subject: Subject) -> str | None:
     """The excuse of a layer that can only run in one way."""
-    return None if len(ways(subject)) > 1 else "nothing in it can run in another way"
+    alone = "nothing in it can run in another way"
+    return excuses.never(subject) or (None if len(ways(subject)) > 1 else alone)
 
 
 def others(subject: Subject) -> Mapping[str, Subject]:
@@ -75,7 +76,7 @@ def strategies_agree_in_gradients(subject: Subject, case: Case) -> None:
 
 
 def _each(subject: Subject, case: Case, check: Callable[[Subject, Case], None]) -> None:
-    for way, other in others(subject).items():
+    for way, other in {"it is": subject, **others(subject)}.items():
         with warnings.catch_warnings():
             # Newton's iteration may give up, and says so
             warnings.filterwarnings("ignore", "newton did not come to rest")
