@@ -35,6 +35,7 @@ def _definitions() -> Mapping[str, tuple[str, frozenset[str]]]:
             names = _defined(node)
             read = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
             for name in names:
+                assert name not in found, f"two functions are called {name}"
                 segment = ast.get_source_segment(text, node) or ""
                 found[name] = (segment, frozenset(read - {name}))
     return found

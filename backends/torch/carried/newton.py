@@ -78,7 +78,7 @@ def _at_rest(
         if worst <= small or (worst > best / 2 and worst <= 16 * small):
             return after, worst, rounds
         best = min(best, worst)
-        h = h + _solved(off, _jacobian(step, before), starts, reverse)
+        h = h + _linearized(off, _jacobian(step, before), starts, reverse)
     return None, worst, most
 
 
@@ -114,7 +114,7 @@ def _jacobian(step: _Step, before: Tensor) -> Tensor:
     return rows.squeeze(-1).movedim(0, -2)
 
 
-def _solved(
+def _linearized(
     off: Tensor, jacobian: Tensor, starts: Tensor | None, reverse: bool
 ) -> Tensor:
     """`d = jacobian @ d[t-1] + off`, from 0."""
@@ -141,7 +141,7 @@ def _corrected(
     """One iteration with a given Jacobian."""
     before = _come_from(h, first, starts, initial, reverse)
     off = step(before, slice(None)) - h
-    return h + _solved(off, jacobian, starts, reverse)
+    return h + _linearized(off, jacobian, starts, reverse)
 
 
 def _one_by_one(
