@@ -171,7 +171,9 @@ class _Derivation:
                 yield from self._equation("reader", reader)
             lag = self.parts.lag(name)
             steps = "step" if lag == 1 else "steps"
-            yield Step("so", f"{name} is read {lag} {steps} away and never by itself")
+            yield Step(
+                "so", f"{name} is read {lag} {steps} away and does not depend on itself"
+            )
 
     def _reads(self, equation: ir.Equation, name: str) -> bool:
         return any(
@@ -215,7 +217,10 @@ class _Derivation:
             if not any(isinstance(n, _HEAVY) for n in subtree(node)):
                 continue
             whole = self._largest(equation, node)
-            text = self.show.spelling(whole) or self.show.text(whole)
+            written = self.show.spelling(whole)
+            if not written and not any(isinstance(n, _COSTLY) for n in subtree(node)):
+                continue
+            text = written or self.show.text(whole)
             line = self._line(whole) or self._line(equation)
             found.setdefault(f"{text} {line}", Step("hoist", text, line))
         steps = list(found.values())
@@ -233,7 +238,8 @@ class _Derivation:
         return node
 
 
-_HEAVY = ir.Contract | ir.Conv | ir.Reduce | ir.Along | ir.Map
+_COSTLY = ir.Contract | ir.Conv | ir.Reduce | ir.Along | ir.Result
+_HEAVY = _COSTLY | ir.Map
 
 
 _MINUS = re.compile(r"(?:\(-([\d.e]+)\)|-([\d.e]+))(?P<rest>$| \* .*)")

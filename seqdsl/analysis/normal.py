@@ -133,8 +133,10 @@ class Normal:
     def free(self, node: ir.Node) -> Poly:
         """A value that does not depend on the state: numbers, products, or as it is."""
         match node:
-            case ir.Const(value=Lit(value)) if isinstance(value, int | float):
-                if isfinite(value) and not isinstance(value, bool):
+            case _ if id(node) in self.frozen:
+                pass
+            case ir.Const(value=Lit(int() | float() as value)) if isfinite(value):
+                if not isinstance(value, bool):
                     return constant(Fraction(str(value)))
             case ir.Map(op="neg", args=(arg,)):
                 return tuple(Term(-t.scale, t.factors, t.bound) for t in self.poly(arg))
@@ -189,7 +191,9 @@ class Normal:
             return self.settled(node)
         dims = node.type.dims
         free = set[str]().union(*(t.free for p in args for t in p))
-        names = tuple(d for d in dims if d in free) if _pointwise(node) else dims
+        names = (
+            tuple(d for d in dims if d in free) if isinstance(node, ir.Map) else dims
+        )
         key = self.interner.key((op, *facts, names, *map(key_of, args)))
         if names != dims:
             node = narrow(node, names)
@@ -298,7 +302,3 @@ class Normal:
         if len(written) < len(reads) or written != whole:
             good = (*written, *(t for t in good if not t.active))
         return good
-
-
-def _pointwise(node: ir.Node) -> bool:
-    return isinstance(node, ir.Map)

@@ -64,6 +64,20 @@ def _nonlinear(poly: Poly) -> set[int]:
     return {f.key for t in poly for f in t.active if f.kind == "nonlinear"}
 
 
+def _deep(bad: Poly) -> set[int]:
+    """Keys of all that the terms `bad` are made of, functions inside functions too."""
+    found = set[int]()
+    todo = [f for t in bad for f in t.active]
+    if any(not _nonlinear((t,)) for t in bad):
+        found.add(_PRODUCT)
+    while todo:
+        factor = todo.pop()
+        if factor.key not in found:
+            found.add(factor.key)
+            todo.extend(f for p in factor.args for t in p for f in t.active)
+    return found
+
+
 def _makers(
     normal: Normal, node: ir.Node, wanted: set[int], seen: set[int]
 ) -> Iterator[ir.Node]:
@@ -147,13 +161,16 @@ def explain(
     The first has the help. What is only too long to be taken apart matters where nothing
     else is in the way; so does what an edit elsewhere would leave in a scan.
     """
+    spoilt = {s: _deep(normal.bad(normal.value(s))) for s in states}
     found: dict[tuple[str, Span], Diagnostic] = {}
     excused: set[tuple[str, Span]] = set()
     for node in culprits(normal, states):
         code, message = _message(normal, node)
         key = code, _place(normal, node, states)
+        keys = _nonlinear(normal.poly(node)) or {_PRODUCT}
+        own = tuple(s for s in states if keys & spoilt[s]) or states
         found.setdefault(
-            key, Diagnostic(code, message, key[1], _labels(normal, node, states))
+            key, Diagnostic(code, message, key[1], _labels(normal, node, own))
         )
         if code == "E0314" or id(node) in remedies.excused:
             excused.add(key)

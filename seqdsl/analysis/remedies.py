@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from seqdsl.analysis.graph import Edge
@@ -12,7 +12,8 @@ from seqdsl.analysis.semiring import semiring_verdict
 from seqdsl.analysis.structure import structure_of
 from seqdsl.analysis.verdict import Recurrence
 from seqdsl.ir import nodes as ir
-from seqdsl.ir.walk import subtree
+from seqdsl.ir.types import TIME
+from seqdsl.ir.walk import children, subtree
 
 Left = list[tuple[Recurrence, Normal]]
 
@@ -40,8 +41,9 @@ def remedies(attempts: Attempts, normal: Normal, states: tuple[str, ...]) -> Rem
     texts = tuple(text for text, _ in found if text)
     left = [pair for text, own in found if text for pair in own]
     last = "" if texts else _expressions(attempts, normal, states)
+    more = tuple(t for t in (last, _held(attempts, normal, states)) if t)
     return Remedies(
-        (last,) if last else texts,
+        (*texts, *more),
         frozenset(id(n) for n in nodes if any(x.active(n) for _, x in left)),
     )
 
@@ -155,6 +157,34 @@ def _scans(recurrence: Recurrence, normal: Normal) -> bool:
     if _affine(normal, recurrence.states):
         return True
     return semiring_verdict(normal, recurrence) is not None
+
+
+def _held(attempts: Attempts, normal: Normal, states: tuple[str, ...]) -> str:
+    """Gradients in the step that could be taken at weights held for a chunk."""
+    exprs = (normal.model.equation[s].expr for s in states)
+    nodes = [n for e in exprs for n in _gradients(normal, e)]
+    if not nodes or normal.axis != TIME or not _affine(attempts.frozen(nodes), states):
+        return ""
+    own = [s for s in states if any(f"{s}[t-1]" in text_of(n) for n in nodes)]
+    if not own:
+        return ""
+    hold = f"{own[0]}0 = where(t % C == 0, {own[0]}[t-1], {own[0]}0[t-1])"
+    shown = _list(list(dict.fromkeys(map(text_of, nodes))))
+    return (
+        f"taken at weights held for a chunk (`{hold}`), {shown} would leave a scan per "
+        "chunk"
+    )
+
+
+def _gradients(normal: Normal, node: ir.Node) -> Iterator[ir.Node]:
+    """The outermost parts that a `grad` was written for and that read the state."""
+    if not normal.active(node):
+        return
+    if node.span.text.startswith("grad("):
+        yield node
+        return
+    for child in children(node):
+        yield from _gradients(normal, child)
 
 
 def _expressions(attempts: Attempts, normal: Normal, states: tuple[str, ...]) -> str:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from seqdsl.analysis import Analyzed
 from seqdsl.analysis.costs import Costs, costs, state_size
 from seqdsl.analysis.derivation import derivation
+from seqdsl.analysis.formula import Formula
 from seqdsl.analysis.one_line import one_line
 from seqdsl.analysis.safety import Note, safety
 from seqdsl.analysis.step import Step
@@ -182,10 +183,21 @@ def ways_of(verdict: Verdict, found: Costs) -> Iterator[str]:
         yield ways.get(cost.strategy, WAYS[cost.strategy])
 
 
+LONGEST = 60
+"""Of a longer formula only its order is printed; `--json` has the whole."""
+
+
+def _short(formula: Formula) -> str:
+    whole = str(formula)
+    return whole if len(whole) <= LONGEST else formula.order()
+
+
 def _table(verdict: Verdict, found: Costs) -> Iterator[Line]:
     """A row a strategy: exact formulas; and below what each does."""
     head = ("strategy", "depth", "work (flops)", "bytes (float32)")
-    rows = [(r.strategy, str(r.depth), str(r.work), str(r.bytes)) for r in found.rows]
+    rows = [
+        (r.strategy, str(r.depth), _short(r.work), _short(r.bytes)) for r in found.rows
+    ]
     widths = [max(len(r[i]) for r in (head, *rows)) for i in range(4)]
     for row in (head, *rows):
         cells = (f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True))

@@ -58,7 +58,10 @@ def _section(
     model = analyzed.model_of(verdict)
     found = costs(model, verdict)
     known = sizes.get(verdict.recurrence.layer, {})
-    yield f"## {one_line(verdict).partition(': ')[0]}"
+    recurrence = verdict.recurrence
+    where = f" in {recurrence.layer}" if recurrence.layer else ""
+    title = f"{', '.join(recurrence.states)} over {recurrence.axis}{where}"
+    yield f"## {_marked(title)}"
     yield ""
     yield f"**{_marked(one_line(verdict))}**"
     yield ""

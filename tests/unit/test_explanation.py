@@ -303,7 +303,7 @@ layer Other(D):
     made = page(model, analyze(model), {})
     assert made.startswith("# Other\n") and "# What is kept" not in made
     assert "layer Other(D):" in made and "layer Kept" not in made
-    assert "## h over t\n" in made and "## out: h over t\n" in made
+    assert "## h over t\n" in made and "## h over t in out\n" in made
     assert "| `scan` | `2*log2(T)` |" in made
     assert "E0301" in made and "lies in (0, 1)" in made
     assert made.count("```") % 2 == 0
