@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from seqdsl.backends.torch.along_depth import chosen_step, earlier_step, every_step
 from seqdsl.backends.torch.along_time import (
     copied,
     copied_before,
@@ -129,7 +130,7 @@ def _elsewhere(m: Method, node: ir.Shift | ir.At | ir.Stack | ir.Copy) -> Value:
             if known is not None:
                 return known
             if axis != TIME:
-                return _shifted_depth(m, node)
+                return earlier_step(m, node, initial(m, arg))
             outside = initial(m, arg)
             return earlier_or_later(m, key_of(arg), expression(m, arg), offset, outside)
         case ir.At(arg=arg, axis=axis) if axis == TIME:
@@ -137,8 +138,13 @@ def _elsewhere(m: Method, node: ir.Shift | ir.At | ir.Stack | ir.Copy) -> Value:
             if end is not None:
                 return end
             return _at_step(m, node, expression(m, arg))
-        case ir.At() | ir.Stack():
-            return _at_depth(m, node)
+        case ir.At(arg=arg, axis=axis, index=None):
+            return m.look("last", *key_of(arg), axis)
+        case ir.At(arg=arg, index=index):
+            assert index is not None
+            return chosen_step(m, node, expression(m, index), initial(m, arg))
+        case ir.Stack():
+            return every_step(m, node)
         case ir.Copy(arg=arg, copy=copy):
             key = key_of(arg)
             if m.in_time and m.find("history", *key) and m.find(*key) is None:
@@ -166,27 +172,6 @@ def initial(m: Method, arg: ir.Ref | ir.Result) -> Value | None:
     return cast(m, value, state.type.dtype)
 
 
-def _shifted_depth(m: Method, node: ir.Shift) -> Value:
-    """`h[n-2]`, or `[n-1]` of what is no state: from the list of steps so far."""
-    steps = m.look("steps", *key_of(node.arg), node.axis)
-    back = Atom(f"{m.steps[node.axis]} - {1 - node.offset}")
-    before = initial(m, node.arg)
-    layout = steps.layout
-    if before is None:
-        zeros = [*m.extents([n for n in layout if n in m.model.dims])]
-        before = Value(
-            call("torch.zeros", *zeros, dtype=m.need("dtype"), device=m.need("device"))
-            if zeros
-            else call(
-                "torch.zeros", "()", dtype=m.need("dtype"), device=m.need("device")
-            ),
-            tuple(n for n in layout if n in m.model.dims),
-            steps.dtype,
-        )
-    code = call(m.helper("_back"), steps.code, back, align(before, layout))
-    return steps.at(code)
-
-
 def _at_step(m: Method, node: ir.At, value: Value) -> Value:
     index: Expr = Atom("None")
     if node.index is not None:
@@ -197,33 +182,6 @@ def _at_step(m: Method, node: ir.At, value: Value) -> Value:
     shown = Atom(repr(name))
     code = call(m.helper("_at_step"), value.code, index, Atom("starts"), shown)
     return Value(code, value.layout, value.dtype, even=True)
-
-
-def _at_depth(m: Method, node: ir.At | ir.Stack) -> Value:
-    key = key_of(node.arg)
-    if isinstance(node, ir.At) and node.index is None:
-        return m.look("last", *key, node.axis)
-    steps = m.look("steps", *key, node.axis)
-    if isinstance(node, ir.At):
-        index = expression(m, node.index) if node.index is not None else None
-        before = initial(m, node.arg)
-        first: Expr = Atom("None")
-        if before is not None and isinstance(node.arg, ir.Ref):
-            # of full extent, as the steps in the list are
-            from seqdsl.backends.torch.memory import full, full_type
-            from seqdsl.backends.torch.pointwise import cast
-
-            wide = full_type(m.model, node.arg.name)
-            whole = full(m, cast(m, tensor(m, before), wide.dtype), wide)
-            first = align(whole, steps.layout)
-        if index is not None and index.scalar:
-            code = call(m.helper("_step_of"), steps.code, index.code, first)
-            return steps.at(code)
-        raise UnsupportedError(f"`{node.axis}` read at a step that depends on values")
-    lead = [n for n in steps.layout if n not in m.model.dims]
-    code = call("torch.stack", steps.code, len(lead))
-    dims = [n for n in steps.layout if n in m.model.dims]
-    return steps.at(code, (*lead, node.dim, *dims))
 
 
 # ---- Contractions, convolutions, externs

@@ -13,6 +13,7 @@ _FOLDER = Path(__file__).with_name("carried")
 _FILES = (
     "calling",
     "along_time",
+    "along_depth",
     "masked",
     "dims",
     "scan",

@@ -11,7 +11,6 @@ from seqdsl.ir import nodes as ir
 from seqdsl.ir.ops import ALONGS, MAPS, REDUCTIONS
 
 UNSUPPORTED: Mapping[str, str] = {
-    "at a step that depends on values": "`x[n = i]` where `i` is not known to the caller",
     "untied over a run-time count": "parameters per step of a loop without fixed count",
     "state along a copy of time": "`state u: [K] = k[s]`, which grows at every step",
     "option named like a Python word": "an option that Python reserves (`lambda`)",

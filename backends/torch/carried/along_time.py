@@ -13,7 +13,6 @@ from seqdsl.backends.torch.carried.calling import CallError
 __all__ = [
     "_NO_SEGMENT",
     "_at_step",
-    "_back",
     "_earlier",
     "_ends",
     "_expand_time",
@@ -32,7 +31,6 @@ __all__ = [
     "_runs",
     "_stack",
     "_starts",
-    "_step_of",
     "_step_over_time",
     "_windows",
     "_windows_ahead",
@@ -262,17 +260,3 @@ def _reset_each(starts: Tensor, past: Any, initial: Tensor | float) -> Any:
     if hasattr(past, "append"):
         return [_reset_each(starts, one, initial) for one in past]
     return _reset(starts, past, initial)
-
-
-def _back(steps: Sequence[Tensor], index: int, initial: Tensor) -> Tensor:
-    """Step `index` (from 0) of the steps so far; before the first, `initial`."""
-    return steps[index] if index >= 0 else initial
-
-
-def _step_of(steps: Sequence[Tensor], index: int, initial: Tensor | None) -> Tensor:
-    """Step `index` of 1 … count; 0 is the initial value."""
-    if not 0 <= index <= len(steps):
-        raise CallError(f"step {index} is outside 0 … {len(steps)}")
-    if index == 0:
-        return torch.zeros_like(steps[0]) if initial is None else initial
-    return steps[index - 1]

@@ -1,0 +1,58 @@
+"""Reads of other steps of a repeat: from the list of the steps so far, or of all."""
+
+from __future__ import annotations
+
+from seqdsl.backends.torch.memory import full, full_type
+from seqdsl.backends.torch.method import Method
+from seqdsl.backends.torch.pointwise import cast, dtype_code, tensor
+from seqdsl.backends.torch.python import Atom, Expr, call
+from seqdsl.backends.torch.streaming import key_of
+from seqdsl.backends.torch.values import Value, align, ordered
+from seqdsl.ir import nodes as ir
+
+
+def earlier_step(m: Method, node: ir.Shift, before: Value | None) -> Value:
+    """`h[n-2]`, or `[n-1]` of what is no state; `before` is the initial value, if any."""
+    steps = m.look("steps", *key_of(node.arg), node.axis)
+    back = Atom(f"{m.steps[node.axis]} - {1 - node.offset}")
+    if before is None:
+        dims = tuple(n for n in steps.layout if n in m.model.dims)
+        sizes = m.extents(dims) or [Atom("()")]
+        dtype, device = dtype_code(m, steps.dtype), m.need("device")
+        zeros = call("torch.zeros", *sizes, dtype=dtype, device=device)
+        before = Value(zeros, dims, steps.dtype)
+    code = call(m.helper("_back"), steps.code, back, align(before, steps.layout))
+    return steps.at(code)
+
+
+def chosen_step(m: Method, node: ir.At, index: Value, before: Value | None) -> Value:
+    """`h[n = i]`: one step for all, or one for every position."""
+    steps = m.look("steps", *key_of(node.arg), node.axis)
+    first: Expr = Atom("None")
+    if before is not None and isinstance(node.arg, ir.Ref):
+        # of full extent, as the steps in the list are
+        wide = full_type(m.model, node.arg.name)
+        whole = full(m, cast(m, tensor(m, before), wide.dtype), wide)
+        first = align(whole, steps.layout)
+    if index.scalar:
+        code = call(m.helper("_step_of"), steps.code, index.code, first)
+        return steps.at(code)
+    dims = [n for n in steps.layout if n in m.model.dims]
+    axes = {*steps.layout, *index.layout} - set(dims)
+    target = ordered(axes, dims, m.model.copies)
+    every = call(m.helper("_from_initial"), steps.code, first)
+    named = Value(every, ("", *steps.layout), steps.dtype)
+    place = align(index, target) if index.layout else index.code
+    label = Atom(repr(node.axis))
+    wide_steps = align(named, ("", *target))
+    code = call(m.helper("_chosen_step"), wide_steps, place, label)
+    return Value(code, target, steps.dtype)
+
+
+def every_step(m: Method, node: ir.Stack) -> Value:
+    """`stack[n as M](h)`."""
+    steps = m.look("steps", *key_of(node.arg), node.axis)
+    lead = [n for n in steps.layout if n not in m.model.dims]
+    code = call("torch.stack", steps.code, len(lead))
+    dims = [n for n in steps.layout if n in m.model.dims]
+    return steps.at(code, (*lead, node.dim, *dims))
