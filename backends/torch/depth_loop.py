@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from seqdsl.backends.torch.expressions import expression, initial
+from seqdsl.backends.torch.growing import grow
 from seqdsl.backends.torch.loop_state import begun
 from seqdsl.backends.torch.memory import Body, full, full_type
 from seqdsl.backends.torch.method import Key, Method
@@ -31,6 +32,10 @@ def depth_loop(body: Body, loop: DepthLoop, run: Run) -> None:
     lasts = _lasts(m, axis, names)
     _before(body, loop, carried, lists, lasts)
     entries = _entries(body, axis)
+    bases = dict(m.bases)
+    if isinstance(loop.repeat.count, ir.Base):
+        for entry in entries:
+            grow(body, entry, _count(m, loop.repeat))
     outer = dict(m.next)
     collected = {e.key: m.names.new(f"{e.key}_next") for e in entries}
     for name in collected.values():
@@ -61,6 +66,7 @@ def depth_loop(body: Body, loop: DepthLoop, run: Run) -> None:
     m.next = {**outer, **{k: Atom(v) for k, v in collected.items()}}
     m.lines.insert(mark, _header(m, loop, step, holders, mark))
     _after(m, axis, carried, lists, lasts)
+    m.bases = bases
     del m.steps[axis]
 
 

@@ -20,6 +20,7 @@ from seqdsl.backends.torch.python import (
     Expr,
     Item,
     call,
+    list_of,
     one_line,
     tuple_of,
 )
@@ -63,7 +64,9 @@ def _initial(m: Method, entry: Entry) -> Expr:
     code = _initial_one(m, entry)
     for axis in reversed(entry.scope):
         repeat = m.model.repeat[axis]
-        assert not isinstance(repeat.count, ir.Base)
+        if isinstance(repeat.count, ir.Base):
+            code = list_of([])  # it grows when the count is met
+            continue
         prefix = _list_of(m, entry, axis)
         holder = m.holders.get(prefix) if prefix is not None else None
         if prefix is not None and holder is not None and holder in one_line(code):
@@ -100,7 +103,7 @@ def _initial_one(m: Method, entry: Entry) -> Expr:
         case "call":
             return _initial_call(m, entry)
         case _:
-            return _filled(m, entry, dims)
+            return filled(m, entry, dims)
 
 
 def _initial_call(m: Method, entry: Entry) -> Expr:
@@ -114,7 +117,7 @@ def _initial_call(m: Method, entry: Entry) -> Expr:
     return call(f"{code}.initial_state", "batch", device="device", dtype="dtype")
 
 
-def _filled(m: Method, entry: Entry, dims: list[Expr]) -> Expr:
+def filled(m: Method, entry: Entry, dims: list[Expr]) -> Expr:
     """Zeros, or a state's initial value for every sequence."""
     from seqdsl.backends.torch.pointwise import dtype_code
 

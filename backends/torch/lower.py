@@ -12,6 +12,7 @@ from seqdsl.backends.torch.forward import forward, step, step_through
 from seqdsl.backends.torch.fresh import initial_state
 from seqdsl.backends.torch.helpers import helper_texts
 from seqdsl.backends.torch.kernels import Kernels
+from seqdsl.backends.torch.inlining import calls_to_inline
 from seqdsl.backends.torch.method import Layer, where
 from seqdsl.backends.torch.module import TorchClass, TorchModule, TorchResult
 from seqdsl.backends.torch.names import RESERVED, Names, identifier
@@ -21,7 +22,6 @@ from seqdsl.backends.torch.streaming import Streaming, streaming
 from seqdsl.backends.torch.unsupported import check_supported
 from seqdsl.elaborate.keys import MODULE_ATTRIBUTES
 from seqdsl.ir import nodes as ir
-from seqdsl.ir.walk import subtree
 from seqdsl.rewrite.drop_unused import drop_unused
 from seqdsl.rewrite.expand_grad import expand_grad
 from seqdsl.rewrite.fold_conditions import fold_conditions
@@ -109,7 +109,7 @@ Prepared = dict[int, tuple[ir.Model, Plan]]
 
 
 def prepare(model: ir.Model, wish: Wish = LOOP, known: Prepared | None = None) -> Plan:
-    """The plan of `model` as this backend runs it: gradients and sampling inlined.
+    """The plan of `model` as this backend runs it: gradients written out.
 
     Its sub-layers are prepared too: what they remember decides what a caller keeps.
     """
@@ -118,8 +118,8 @@ def prepare(model: ir.Model, wish: Wish = LOOP, known: Prepared | None = None) -
         return known[id(model)][1]
     asked = model
     model = fold_conditions(expand_grad(model))
-    while sampling := _sampling_calls(model):
-        model = inline_calls(model, sampling)
+    while inlined := calls_to_inline(model):
+        model = inline_calls(model, inlined)
     check_supported(model)
     planned = plan(drop_unused(model), wish)
     used = drop_unused(planned.model)
@@ -132,21 +132,6 @@ def prepare(model: ir.Model, wish: Wish = LOOP, known: Prepared | None = None) -
     known[id(asked)] = (asked, result)
     known[id(result.model)] = (result.model, result)
     return result
-
-
-def _sampling_calls(model: ir.Model) -> frozenset[str]:
-    """Calls whose random numbers depend on where the call stands."""
-    return frozenset(
-        c.name for c in model.calls if _samples(model.instance[c.instance].model)
-    )
-
-
-def _samples(model: ir.Model) -> bool:
-    exprs = [e.expr for e in model.equations] + [o.expr for o in model.outputs]
-    exprs += [s.initial for s in model.states]
-    if any(isinstance(n, ir.Sample) for e in exprs for n in subtree(e)):
-        return True
-    return any(_samples(i.model) for i in model.instances)
 
 
 @dataclass

@@ -194,10 +194,6 @@ class _Scan:
                 place = where(span)
                 inside = f"`{callee.name}`" + (f" ({place})" if place else "")
                 self.refuse(f"{inside} has {why}", call.span)
-            counts = [self.model.repeat[a].count for a in call.scope]
-            if inner.entries and any(isinstance(c, ir.Base) for c in counts):
-                why = f"`{callee.name}` remembers, in a loop counted at run time"
-                self.refuse(why, call.span)
             if inner.entries and not inner.reasons:
                 self.found.append(
                     Entry(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -91,21 +91,50 @@ def _copies(place: Scope, initial: ast.Expr) -> Axes:
 
 
 def finish_states(ctx: Context, scope: Scope, body: Sequence[ast.Stmt]) -> None:
-    for place, statement in repeats.statements(ctx, scope, body):
-        match statement:
-            case ast.StateStmt():
-                with ctx.recover():
-                    _finish_state(ctx, place, statement)
-            case ast.RepeatStmt(axis=axis, condition=condition) if (
-                condition is not None and id(statement) in ctx.bodies
-            ):
-                with ctx.recover():
-                    _condition(ctx, ctx.bodies[id(statement)], axis, condition)
-            case _:
-                pass
+    """Initial values and conditions, once every equation is known."""
+    found = list(repeats.statements(ctx, scope, body))
+    for _, statement in found:
+        if isinstance(statement, ast.RepeatStmt) and id(statement) in ctx.bodies:
+            with ctx.recover():
+                _condition(ctx, ctx.bodies[id(statement)], statement)
+    states = [(p, s) for p, s in found if isinstance(s, ast.StateStmt)]
+    for place, statement in _readers_first(states):
+        with ctx.recover():
+            _finish_state(ctx, place, statement)
+    written = [p.names.get(s.name) for p, s in states]
+    names = [v.name for v in written if isinstance(v, Value)]
+    made = {n: s for n, s in ctx.states.items() if n not in names}
+    ctx.states = made | {n: ctx.states[n] for n in names if n in ctx.states}
 
 
-def _condition(ctx: Context, scope: Scope, axis: str, expr: ast.Expr) -> None:
+def _readers_first(
+    states: Sequence[tuple[Scope, ast.StateStmt]],
+) -> Iterator[tuple[Scope, ast.StateStmt]]:
+    """States in an order in which those that start from others come before them.
+
+    What reads `y[n-1]` says that `y` is carried along `n`.
+    """
+    done: set[int] = set()
+
+    def visit(
+        place: Scope, state: ast.StateStmt
+    ) -> Iterator[tuple[Scope, ast.StateStmt]]:
+        if id(state) in done:
+            return
+        done.add(id(state))
+        for other_place, other in states:
+            if other.initial is not None and state.name in names_in(other.initial):
+                yield from visit(other_place, other)
+        yield place, state
+
+    for place, state in states:
+        yield from visit(place, state)
+
+
+def _condition(ctx: Context, scope: Scope, repeat: ast.RepeatStmt) -> None:
+    axis, expr = repeat.axis, repeat.condition
+    if expr is None:
+        return
     site = Site(f"{axis}_while", 0, expr.span)
     node = expressions.value(ctx, scope, site, expr)
     if node.type.dtype != "bool" or node.type.dims:

@@ -1,13 +1,14 @@
 """Reads of other steps of a loop along depth, from the list of its steps."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from seqdsl.backends.torch.carried.calling import CallError
 
-__all__ = ["_back", "_chosen_step", "_from_initial", "_step_of"]
+__all__ = ["_back", "_chosen_step", "_from_initial", "_grown", "_step_of"]
 
 
 def _back(steps: Sequence[Tensor], index: int, initial: Tensor) -> Tensor:
@@ -22,6 +23,11 @@ def _step_of(steps: Sequence[Tensor], index: int, initial: Tensor | None) -> Ten
     if index == 0:
         return torch.zeros_like(steps[0]) if initial is None else initial
     return steps[index - 1]
+
+
+def _grown(past: Sequence[Any], count: int, fresh: Callable[[], Any]) -> list[Any]:
+    """The parts of a state for each of `count` steps: new ones where none was taken."""
+    return [*past, *(fresh() for _ in range(count - len(past)))]
 
 
 def _from_initial(steps: Sequence[Tensor], initial: Tensor | None) -> Tensor:
