@@ -9,7 +9,7 @@ from seqdsl.backends.torch.growing import grow
 from seqdsl.backends.torch.loop_state import begun
 from seqdsl.backends.torch.memory import Body, full, full_type
 from seqdsl.backends.torch.method import Key, Method
-from seqdsl.backends.torch.parameters import path
+from seqdsl.backends.torch.parameters import holders_of, path
 from seqdsl.backends.torch.pointwise import cast, dtype_code, tensor
 from seqdsl.backends.torch.python import Atom, Binary, Expr, call, one_line
 from seqdsl.backends.torch.streaming import Entry, expressions, key_of
@@ -50,7 +50,8 @@ def depth_loop(body: Body, loop: DepthLoop, run: Run) -> None:
     m.env["position", axis] = Value(Atom(step), (), "int", scalar=True)
     m.indent += 4
     m.next = {}
-    holders = _holders(m, axis)
+    holders = holders_of(m, axis)
+    m.holders |= holders
     _going(body, loop, entries, lists)
     body.enter(tuple(m.steps))
     for entry in entries:
@@ -205,20 +206,6 @@ def _going(
     if not entries and not lists:
         with m.block(f"if not torch.compiler.is_compiling() and not {name}.any():"):
             m.line("break")
-
-
-def _holders(m: Method, axis: str) -> dict[str, str]:
-    """Lists of modules with one for each step, and the local for the current one."""
-    marks = [p.key for p in m.model.params] + [i.name for i in m.model.instances]
-    holders: dict[str, str] = {}
-    for key in marks:
-        parts = key.split(".")
-        if f"{{{axis}}}" in parts:
-            prefix = ".".join(parts[: parts.index(f"{{{axis}}}")])
-            if prefix not in holders:
-                holders[prefix] = m.names.new(f"{axis}_layer")
-    m.holders |= holders
-    return holders
 
 
 def _header(

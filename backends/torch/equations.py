@@ -90,6 +90,8 @@ def _halted(m: Method, key: Key, value: Value, equation: ir.Equation) -> Value:
 def _over(m: Method, name: str, local: str, later: tuple[Step, ...]) -> str:
     """The variable that carries `name`; what it held is kept if still needed."""
     read = [k for k in _shifts(m, later, name) if k in m.env]
+    # values that are nothing but the old one under another name may be read later too
+    read += [k for k in m.env if k[0] in ("ref", "result") and k != ("ref", name)]
     held = [k for k in read if one_line(m.env[k].code) == local]
     if held:
         saved = m.names.new(f"{local}_last")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from seqdsl.backends.torch.arguments import (
     INITIAL,
     anchor_of,
@@ -13,15 +15,13 @@ from seqdsl.backends.torch.expressions import expression
 from seqdsl.backends.torch.method import Layer, Method
 from seqdsl.backends.torch.names import Names
 from seqdsl.backends.torch.parameters import path
+from seqdsl.backends.torch.per_step import each_step
 from seqdsl.backends.torch.pointwise import cast
 from seqdsl.backends.torch.python import (
     Atom,
-    Each,
     Expr,
     Item,
     call,
-    list_of,
-    one_line,
     tuple_of,
 )
 from seqdsl.backends.torch.streaming import Entry, Streaming, starts_with_inputs
@@ -37,7 +37,7 @@ def initial_state(layer: Layer, memory: Streaming) -> list[str]:
     doc = [f'{" " * 8}"""The state before the first step."""']
     m.needed["batch"] = None
     items = [
-        (e.key, _initial(m, e))
+        (e.key, each_step(m, e.scope, partial(_initial, m, e)))
         for e in memory.entries
         if e.kind != "call" or not memory.reasons
     ]
@@ -61,31 +61,6 @@ def initial_state(layer: Layer, memory: Streaming) -> list[str]:
 
 
 def _initial(m: Method, entry: Entry) -> Expr:
-    code = _initial_one(m, entry)
-    for axis in reversed(entry.scope):
-        repeat = m.model.repeat[axis]
-        if isinstance(repeat.count, ir.Base):
-            code = list_of([])  # it grows when the count is met
-            continue
-        prefix = _list_of(m, entry, axis)
-        holder = m.holders.get(prefix) if prefix is not None else None
-        if prefix is not None and holder is not None and holder in one_line(code):
-            code = Each(code, f"for {holder} in {path(m, prefix)}")
-        else:
-            count = one_line(m.whole(repeat.count))
-            code = Each(code, f"for _ in range({count})")
-    return code
-
-
-def _list_of(m: Method, entry: Entry, axis: str) -> str | None:
-    if entry.call is None:
-        return None
-    parts = entry.call.instance.split(".")
-    mark = f"{{{axis}}}"
-    return ".".join(parts[: parts.index(mark)]) if mark in parts else None
-
-
-def _initial_one(m: Method, entry: Entry) -> Expr:
     m.needed["device"] = None
     dims = m.extents(entry.type.dims)
     device = Atom("device")
@@ -108,12 +83,7 @@ def _initial_one(m: Method, entry: Entry) -> Expr:
 
 def _initial_call(m: Method, entry: Entry) -> Expr:
     assert entry.call is not None
-    name = entry.call.instance
-    for axis in entry.scope:
-        prefix = _list_of(m, entry, axis)
-        if prefix is not None:
-            m.holders[prefix] = "layer" if axis == entry.scope[-1] else f"{axis}_layer"
-    code = path(m, f"{name}.")[:-1]
+    code = path(m, f"{entry.call.instance}.")[:-1]
     return call(f"{code}.initial_state", "batch", device="device", dtype="dtype")
 
 

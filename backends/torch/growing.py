@@ -7,22 +7,19 @@ from seqdsl.backends.torch.loop_state import whole_initial
 from seqdsl.backends.torch.memory import Body
 from seqdsl.backends.torch.method import Method
 from seqdsl.backends.torch.parameters import path
-from seqdsl.backends.torch.python import Atom, Each, Expr, call, list_of, one_line
+from seqdsl.backends.torch.per_step import at_step, each_step, mentions
+from seqdsl.backends.torch.python import Atom, Expr, call, one_line
 from seqdsl.backends.torch.streaming import Entry, starts_with_inputs
-from seqdsl.ir import nodes as ir
 
 
 def grow(body: Body, entry: Entry, count: str) -> None:
     """From here on, the entry is a list with a part for every step of the loop."""
     m = body.m
-    first = _first(body, entry)
-    for axis in reversed(entry.scope[len(m.steps) + 1 :]):
-        size = m.model.repeat[axis].count
-        if isinstance(size, ir.Base):
-            first = list_of([])
-        else:
-            first = Each(first, f"for _ in range({one_line(m.whole(size))})")
-    fresh = Atom(f"lambda: {one_line(first)}")
+    axis, *inner = entry.scope[len(m.steps) :]
+    part, step, _ = at_step(
+        m, axis, lambda: each_step(m, inner, lambda: _first(body, entry))
+    )
+    fresh = Atom(f"lambda {step if mentions(part, step) else '_'}: {one_line(part)}")
     name = m.names.new(f"{entry.key}_parts")
     code = call(m.helper("_grown"), body.access(entry), count, fresh)
     m.write(f"{name} = ", code)

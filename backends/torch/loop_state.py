@@ -6,6 +6,7 @@ from seqdsl.backends.torch.equations import exprs_of
 from seqdsl.backends.torch.expressions import expression
 from seqdsl.backends.torch.memory import Body
 from seqdsl.backends.torch.method import Key, Method
+from seqdsl.backends.torch.per_step import each_step
 from seqdsl.backends.torch.pointwise import cast, tensor
 from seqdsl.backends.torch.python import (
     Atom,
@@ -109,7 +110,8 @@ def begun(body: Body, entry: Entry, deep: bool = False) -> Expr:
         return code
     m.need_position()
     reset = m.helper("_reset_each" if deep else "_reset")
-    return call(reset, 'state["t"] == 0', code, outside(body, entry))
+    first = deep_outside(body, entry) if deep else outside(body, entry)
+    return call(reset, 'state["t"] == 0', code, first)
 
 
 def whole_initial(body: Body, entry: Entry) -> Expr:
@@ -132,7 +134,19 @@ def whole_initial(body: Body, entry: Entry) -> Expr:
     return call("torch.Tensor.expand", code, *sizes)
 
 
-def outside(body: Body, entry: Entry, at: str = "") -> Expr:
+def deep_outside(body: Body, entry: Entry, at: str = "") -> Expr:
+    """`outside` for every step of the loops along depth within this one.
+
+    One value where it is the same for all of them.
+    """
+    axes = entry.scope[len(body.m.steps) :]
+    state = body.m.model.state.get(entry.owner)
+    if state is None or not state.initial.type.axes & set(axes):
+        return outside(body, entry, at)
+    return each_step(body.m, axes, lambda: outside(body, entry, at, named=False))
+
+
+def outside(body: Body, entry: Entry, at: str = "", named: bool = True) -> Expr:
     """What an entry is before the first step: a number or a tensor that broadcasts.
 
     Where it differs between segments, `at` is the step at which a segment starts; empty
@@ -152,7 +166,7 @@ def outside(body: Body, entry: Entry, at: str = "") -> Expr:
     code = align(value, target)
     if entry.kind == "lag" and BATCH in value.layout:
         code = Item(code, ":, None")
-    if isinstance(code, Atom):
+    if isinstance(code, Atom) or not named:
         return code
     name = m.names.new(f"{entry.owner}_0")
     m.write(f"{name} = ", code)
@@ -187,7 +201,8 @@ def resets(body: Body, inside: Body, entries: list[Entry], loop: TimeLoop) -> No
     if not kept:
         return
     place = index if loop.direction == "forward" else f"-1 - {index}"
-    fresh = {e.key: one_line(outside(body, e, place)) for e in (*simple, *deep)}
+    fresh = {e.key: one_line(outside(body, e, place)) for e in simple}
+    fresh |= {e.key: one_line(deep_outside(body, e, place)) for e in deep}
     with inner.block(f"if {starts} is not None:"):
         for entry in simple:
             name = inner.bases[entry.key]

@@ -26,6 +26,7 @@ from seqdsl.rewrite.drop_unused import drop_unused
 from seqdsl.rewrite.expand_grad import expand_grad
 from seqdsl.rewrite.fold_conditions import fold_conditions
 from seqdsl.rewrite.inline import inline_calls
+from seqdsl.rewrite.open_initials import open_initials
 from seqdsl.schedule.choose import LOOP, Wish
 from seqdsl.schedule.fuse import fuse
 from seqdsl.schedule.make import plan, plan_step
@@ -121,6 +122,7 @@ def prepare(model: ir.Model, wish: Wish = LOOP, known: Prepared | None = None) -
     while inlined := calls_to_inline(model):
         model = inline_calls(model, inlined)
     check_supported(model)
+    model = open_initials(model)
     planned = plan(drop_unused(model), wish)
     used = drop_unused(planned.model)
     planned = planned if used == planned.model else plan(used, wish)

@@ -61,6 +61,19 @@ def _dotted(root: str, parts: list[str], key: str) -> str:
     return code
 
 
+def holders_of(m: Method, axis: str) -> dict[str, str]:
+    """Lists of modules with one for each step, and a local for the current one."""
+    marks = [p.key for p in m.model.params] + [i.name for i in m.model.instances]
+    holders: dict[str, str] = {}
+    for key in marks:
+        parts = key.split(".")
+        if f"{{{axis}}}" in parts:
+            prefix = ".".join(parts[: parts.index(f"{{{axis}}}")])
+            if prefix not in holders:
+                holders[prefix] = m.names.new(f"{axis}_layer")
+    return holders
+
+
 # ---- The tree of modules that gives every parameter its key
 
 

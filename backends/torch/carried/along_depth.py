@@ -25,9 +25,9 @@ def _step_of(steps: Sequence[Tensor], index: int, initial: Tensor | None) -> Ten
     return steps[index - 1]
 
 
-def _grown(past: Sequence[Any], count: int, fresh: Callable[[], Any]) -> list[Any]:
+def _grown(past: Sequence[Any], count: int, fresh: Callable[[int], Any]) -> list[Any]:
     """The parts of a state for each of `count` steps: new ones where none was taken."""
-    return [*past, *(fresh() for _ in range(count - len(past)))]
+    return [*past, *(fresh(n) for n in range(len(past) + 1, count + 1))]
 
 
 def _from_initial(steps: Sequence[Tensor], initial: Tensor | None) -> Tensor:

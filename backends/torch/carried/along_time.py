@@ -255,8 +255,10 @@ def _reset(starts: Tensor, x: Tensor, initial: Tensor | float) -> Tensor:
     return torch.where(starts.view(-1, *[1] * (x.dim() - 1)), initial, x)
 
 
-def _reset_each(starts: Tensor, past: Any, initial: Tensor | float) -> Any:
-    """`_reset` for every step of the loops along depth."""
-    if hasattr(past, "append"):
-        return [_reset_each(starts, one, initial) for one in past]
-    return _reset(starts, past, initial)
+def _reset_each(starts: Tensor, past: Any, initial: Any) -> Any:
+    """`_reset` for every step of the loops along depth, which `initial` may tell apart."""
+    if not hasattr(past, "append"):
+        return _reset(starts, past, initial)
+    each = initial if hasattr(initial, "append") else [initial] * len(past)
+    pairs = zip(past, each, strict=False)
+    return [_reset_each(starts, one, first) for one, first in pairs]

@@ -1472,7 +1472,9 @@ class LM(nn.Module):
         dtype = dtype or self.x0.weight.dtype
         return {
             "u_gated_delta_net": [
-                layer.u_gated_delta_net.initial_state(batch, device=device, dtype=dtype)
-                for layer in self.l
+                l_layer.u_gated_delta_net.initial_state(
+                    batch, device=device, dtype=dtype
+                )
+                for l_layer in self.l
             ],
         }
