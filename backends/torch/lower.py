@@ -11,8 +11,8 @@ from seqdsl.backends.torch.dispatch import fused_experts
 from seqdsl.backends.torch.forward import forward, step, step_through
 from seqdsl.backends.torch.fresh import initial_state
 from seqdsl.backends.torch.helpers import helper_texts
-from seqdsl.backends.torch.kernels import Kernels
 from seqdsl.backends.torch.inlining import calls_to_inline
+from seqdsl.backends.torch.kernels import Kernels
 from seqdsl.backends.torch.method import Layer, where
 from seqdsl.backends.torch.module import TorchClass, TorchModule, TorchResult
 from seqdsl.backends.torch.names import RESERVED, Names, identifier
