@@ -56,7 +56,8 @@ def _inline(model: ir.Model, call: ir.CallSite) -> ir.Model:
         ),
     )
     results = {o.name: moved.leaving(moved.node(o.expr)) for o in callee.outputs}
-    return _Results(call, results, {}).applied(merged)
+    taken = {*merged.input, *merged.param, *merged.equation, *merged.call}
+    return _Results(call, results, taken, {}).applied(merged)
 
 
 def _union(old: tuple[Any, ...], new: Any) -> tuple[Any, ...]:
@@ -75,6 +76,7 @@ class _Results:
 
     call: ir.CallSite
     exprs: dict[str, ir.Node]
+    taken: set[str]
     found: dict[str, ir.Equation]
 
     def applied(self, model: ir.Model) -> ir.Model:
@@ -115,9 +117,8 @@ class _Results:
         if isinstance(expr, ir.Ref) and not indexed and node.output not in self.found:
             return expr
         if node.output not in self.found:
-            only = len(self.exprs) == 1
             self.found[node.output] = ir.Equation(
-                name=self.call.name if only else f"{self.call.name}_{node.output}",
+                name=self._name(node.output),
                 expr=expr,
                 scope=self.call.scope,
                 written=False,
@@ -125,6 +126,17 @@ class _Results:
             )
         found = self.found[node.output]
         return ir.Ref(name=found.name, type=expr.type, span=node.span)
+
+    def _name(self, output: str) -> str:
+        """The call's name, with the output's where there are several; a free one."""
+        only = len(self.exprs) == 1
+        name = wanted = self.call.name if only else f"{self.call.name}_{output}"
+        number = 1
+        while name in self.taken:
+            number += 1
+            name = f"{wanted}_{number}"
+        self.taken.add(name)
+        return name
 
     def _repeat(self, repeat: ir.Repeat) -> ir.Repeat:
         count = repeat.count
