@@ -151,142 +151,6 @@ def _windows(x: Tensor, past: Tensor, width: int, dilation: int, t: Tensor) -> T
     return torch.where(begun, torch.stack(taps, 2), 0)
 
 
-def _logaddexp(a: Tensor, b: Tensor) -> Tensor:
-    """log(eᵃ + eᵇ) whose gradient is finite where both are -inf."""
-    gap = torch.where(a == b, 0, a - b)
-    return torch.maximum(a, b) + torch.log1p(torch.exp(-torch.abs(gap)))
-
-
-_RADIX = 16
-
-
-_Many = tuple[Tensor, ...]
-
-
-_Binary = Callable[[Tensor, Tensor], Tensor]
-
-
-def _scan_by(
-    combine: Callable[[_Many, _Many], _Many],
-    apply: Callable[[_Many, _Many], _Many],
-    steps: _Many,
-    first: _Many,
-) -> _Many:
-    """The state after every step: each step is applied to the state before it.
-
-    `combine(e, f)` is the one step that is `e` and then `f`. `steps: [batch, time, …]`,
-    `first: [batch, …]`; combining and applying work on any number of rows. Blocks of steps
-    are combined side by side, then their ends are scanned in the same way.
-    """
-    time = steps[0].shape[1]
-    whole = time - time % _RADIX
-    done: list[_Many] = []
-    if whole > _RADIX:
-        rows = len(steps[0])
-        count = rows * (whole // _RADIX)
-        blocks = [s[:, :whole].reshape(count, _RADIX, *s.shape[2:]) for s in steps]
-        inner = list(zip(*(b.unbind(1) for b in blocks), strict=True))
-        for i in range(1, _RADIX):
-            inner[i] = combine(inner[i - 1], inner[i])
-        ends = tuple(e.view(rows, whole // _RADIX, *e.shape[1:]) for e in inner[-1])
-        after = _scan_by(combine, apply, ends, first)
-        before = tuple(
-            torch.cat([f[:, None], h[:, :-1]], 1).flatten(0, 1)
-            for f, h in zip(first, after, strict=True)
-        )
-        states = [apply(e, before) for e in inner]
-        done = [
-            tuple(
-                torch.stack(s, 1).view(rows, whole, *s[0].shape[1:])
-                for s in zip(*states, strict=True)
-            )
-        ]
-        first = tuple(h[:, -1] for h in done[0])
-    else:
-        whole = 0
-    rest: list[_Many] = []
-    for step in zip(*(s[:, whole:].unbind(1) for s in steps), strict=True):
-        first = apply(step, first)
-        rest.append(first)
-    if rest:
-        done.append(tuple(torch.stack(s, 1) for s in zip(*rest, strict=True)))
-    if not done:
-        return tuple(f[:, None][:, :0] for f in first)
-    return tuple(torch.cat(parts, 1) for parts in zip(*done, strict=True))
-
-
-_SEMIRINGS: dict[str, tuple[_Binary, _Binary, float]] = {
-    "real": (torch.add, torch.mul, 0.0),
-    "log": (_logaddexp, torch.add, -torch.inf),
-    "max_plus": (torch.maximum, torch.add, -torch.inf),
-    "min_plus": (torch.minimum, torch.add, torch.inf),
-    "max_min": (torch.maximum, torch.minimum, -torch.inf),
-    "boolean": (torch.logical_or, torch.logical_and, False),
-}
-
-
-def _product(semiring: str, a: Tensor, b: Tensor) -> Tensor:
-    """The matrix product in a semiring."""
-    if semiring == "real":
-        return a @ b
-    _, times, _ = _SEMIRINGS[semiring]
-    terms = times(a[..., :, :, None], b[..., None, :, :])
-    match semiring:
-        case "log":
-            top = terms.detach().amax(-2, keepdim=True)
-            top = torch.where(top.isfinite(), top, 0)
-            kept = torch.where(terms == -torch.inf, 0, (terms - top).exp()).sum(-2)
-            none = kept == 0
-            found = torch.where(none, 1, kept).log() + top.squeeze(-2)
-            return torch.where(none, -torch.inf, found)
-        case "min_plus":
-            return terms.amin(-2)
-        case "boolean":
-            return terms.any(-2)
-        case _:
-            return terms.amax(-2)
-
-
-def _scan_matrices(
-    semiring: str,
-    a: Tensor,
-    b: Tensor,
-    first: Tensor,
-    starts: Tensor | None,
-    initial: Tensor,
-    reverse: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """`h = a @ h[t-1] ⊕ b` in a semiring at all steps, and the last `h`.
-
-    `a` broadcasts to `[batch, time, …, n, n]`; `b: [batch, time, …, n, m]` and `first:
-    [batch, …, n, m]`; `initial: [batch, time or 1, …, n, m]` comes before where a
-    segment starts.
-    """
-    plus, _, zero = _SEMIRINGS[semiring]
-    kept = torch.promote_types(torch.promote_types(a.dtype, b.dtype), first.dtype)
-    exact = torch.float32 if kept in (torch.bfloat16, torch.float16) else kept
-    a = a.to(exact).expand(*b.shape[:-2], *a.shape[-2:])
-    b, first, initial = b.to(exact), first.to(exact), initial.to(exact)
-    if starts is not None:
-        at = starts.view(*starts.shape, *[1] * (b.dim() - 2))
-        begun = _product(semiring, a, initial.expand_as(b))
-        b = torch.where(at, plus(begun, b), b)
-        a = torch.where(at, zero, a)
-    if reverse:
-        a, b = a.flip(1), b.flip(1)
-
-    def combine(e: _Many, f: _Many) -> _Many:
-        moved = _product(semiring, f[0], e[1])
-        return _product(semiring, f[0], e[0]), plus(moved, f[1])
-
-    def apply(e: _Many, state: _Many) -> _Many:
-        return (plus(_product(semiring, e[0], state[0]), e[1]),)
-
-    (h,) = _scan_by(combine, apply, (a, b), (first,))
-    last = h[:, -1] if b.shape[1] else first
-    return (h.flip(1) if reverse else h).to(kept), last.to(kept)
-
-
 def _rows(
     x: Tensor, lead: int, order: Sequence[int], copies: int, mixed: int
 ) -> Tensor:
@@ -550,19 +414,10 @@ def _erasing_maps(at: _Steps, seen: _Seen, kernel: Tensor, states: int) -> _Maps
     )
 
 
-def _solved(
-    off: Tensor, jacobian: Tensor, starts: Tensor | None, reverse: bool
-) -> Tensor:
-    """`d = jacobian @ d[t-1] + off`, from 0."""
-    none = torch.zeros_like(off[:, 0])
-    # nothing comes before the first step, whatever it would make of it
-    edge = -1 if reverse else 0
-    jacobian = jacobian.index_fill(
-        1, torch.tensor([edge % off.shape[1]], device=off.device), 0
-    )
-    return _scan_matrices("real", jacobian, off, none, starts, none[:, None], reverse)[
-        0
-    ]
+def _solved(among: Tensor, right: Tensor) -> Tensor:
+    """`x` for which `x + among x = right`; `among` is strictly lower triangular."""
+    linalg: Any = torch.linalg
+    return linalg.solve_triangular(among, right, upper=False, unitriangular=True)
 
 
 def _as_matrix(kernel: Tensor) -> Tensor:
