@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from seqdsl.backends.mlir.expressions import Expressions
 from seqdsl.backends.mlir.kernel import Buffer, Kernel, Nest
@@ -18,7 +19,20 @@ _ON_STACK = 1 << 17
 
 
 def lower(kernel: Kernel) -> str:
-    """The module with the function `kernel.name`.
+    """The module with the function `kernel.name`."""
+    return lower_all((kernel,))
+
+
+def lower_all(kernels: Sequence[Kernel]) -> str:
+    """One module with a function for each of `kernels`."""
+    parts: dict[str, str] = {}
+    bodies = [_function(k, parts) for k in kernels]
+    library = declarations() if parts else []
+    return "\n".join(["module {", *bodies, *parts.values(), *library, "}"]) + "\n"
+
+
+def _function(kernel: Kernel, parts: dict[str, str]) -> str:
+    """The function `kernel.name`; what it calls goes to `parts`.
 
     Its arguments are the first and one past the last task, the extents of batch and time,
     entries of the tiled dim in a task, and the buffers.
@@ -34,8 +48,8 @@ def lower(kernel: Kernel) -> str:
     arguments = ["%first", "%past", "%batch", "%time", "%grain"]
     typed = [f"{a}: index" for a in arguments]
     typed += [f"{memory.pointer(b)}: {memory.type_(b)}" for b in kernel.arguments]
+    parts |= w.functions
     lines = [
-        "module {",
         f"  func.func @{kernel.name}(",
         *(f"      {t}," for t in typed[:-1]),
         f"      {typed[-1]}",
@@ -44,11 +58,8 @@ def lower(kernel: Kernel) -> str:
         *(f"    {line}" for line in freed if line),
         "    return",
         "  }",
-        *w.functions.values(),
-        *(declarations() if w.functions else []),
-        "}",
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 def _allocate(w: Writer, memory: Memory, buffer: Buffer) -> str:

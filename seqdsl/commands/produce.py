@@ -23,8 +23,8 @@ from seqdsl.ir.sizes import Lit
 Files = Mapping[str, str]
 Diagnostics = tuple[Diagnostic, ...]
 
-STAGES = ("ast", "ir", "verdict", "schedule", "adjoint", "torch")
-LATER = ("mlir", "triton")
+STAGES = ("ast", "ir", "verdict", "schedule", "adjoint", "torch", "mlir")
+LATER = ("triton",)
 
 
 def show(request: Request, stage: str) -> int:
@@ -56,6 +56,10 @@ def _stage_text(request: Request, stage: str) -> str:
             analyzed = driver.analyze(elaborated.model)
             found = layer_json(elaborated.model.name, analyzed.verdicts)
             return json.dumps(found, indent=2) + "\n"
+        case "mlir":
+            from seqdsl.native.standalone import mlir_text
+
+            return mlir_text(elaborated.model, request.given)
         case "adjoint":
             from seqdsl.differentiate.adjoint import adjoint
             from seqdsl.differentiate.text import adjoint_text
@@ -93,8 +97,26 @@ def _artifact(request: Request, target: str) -> tuple[Files, Diagnostics]:
     return files, elaborated.warnings
 
 
+def _compile_mlir(request: Request, out: Path | None) -> int:
+    """MLIR text, or object code with a header where `out` ends in `.o`."""
+    from seqdsl.native.standalone import mlir_text, write_objects
+
+    model = elaborate_request(request).model
+    if out is not None and out.suffix == ".o":
+        print(f"{out}\n{write_objects(model, request.given, out)}")
+    elif out is None:
+        print(mlir_text(model, request.given), end="")
+    elif out.suffix == ".mlir":
+        write_atomically(out, mlir_text(model, request.given))
+    else:
+        raise CallError(f"-o {out}: the target `mlir` writes .mlir or .o")
+    return OK
+
+
 def compile_(request: Request, target: str, out: Path | None, json: bool) -> int:
     """Write the artifact of a layer to `out`, or to standard output."""
+    if target == "mlir":
+        return _compile_mlir(request, out)
     files, found = _artifact(request, target)
     if not json:
         report.show(found)

@@ -301,8 +301,7 @@ class _Fuser:
         expr = step.equation.expr
         nothing = frozenset[str]()
         return expr.type.varies and all(
-            isinstance(n, ir.Ref | ir.Result)
-            or (not isinstance(n, ir.Shift) and fits(n, nothing, self.fusion, False))
+            isinstance(n, ir.Ref | ir.Result) or fits(n, nothing, self.fusion, False)
             for n in subtree(expr)
         )
 

@@ -1,0 +1,262 @@
+"""Native CPU kernels beside their peers: `python -m benchmarks.cpu [--quick] [-o DIR]`.
+
+Every row runs the same inputs through the kernels, the loop of the torch backend, and
+what else is installed: JAX (`lax.scan`, jitted), `torch.nn` and onnxruntime's
+`LinearAttention`. Runs of a row are interleaved and medians reported. Writes a table, JSON
+and a plot.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import seqdsl
+from benchmarks.cases import Case, cases, transition
+from benchmarks.peers import jax_runs, onnx_run
+from seqdsl.backends.mlir.machine import host_vectors
+
+Run = Callable[[], object]
+
+
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+_clock = [time.perf_counter]
+
+
+def median_times(runs: dict[str, Run], rounds: int) -> dict[str, float]:
+    """Milliseconds of each run, the median of `rounds`, one of each in turn."""
+    clock = _clock[0]
+    found: dict[str, list[float]] = {name: [] for name in runs}
+    for run in runs.values():
+        run()
+    for _ in range(rounds):
+        for name, run in runs.items():
+            start = clock()
+            run()
+            found[name].append(1e3 * (clock() - start))
+    return {name: statistics.median(times) for name, times in found.items()}
+
+
+def with_backward(module: Any, inputs: list[Tensor]) -> Run:
+    """Forward and the gradients of all inputs."""
+    taken = [x.clone().requires_grad_() for x in inputs]
+    with torch.no_grad():
+        upstream = torch.randn_like(module(*taken))
+
+    def run() -> object:
+        return torch.autograd.grad(module(*taken), taken, upstream)
+
+    return run
+
+
+def without_gradients(module: Any, inputs: list[Tensor]) -> Run:
+    """Forward alone."""
+
+    def run() -> object:
+        with torch.no_grad():
+            return module(*inputs)
+
+    return run
+
+
+def machine_rates(rounds: int) -> dict[str, float]:
+    """Measured GEMM rate (GF/s) and streaming bandwidth (GB/s), two reads and a write."""
+    a = torch.randn(1024, 1024)
+    x, y = torch.randn(8, 1 << 20), torch.randn(8, 1 << 20)
+    out = torch.empty_like(x)
+    times = median_times(
+        {"gemm": lambda: a @ a, "add": lambda: torch.add(x, y, out=out)}, rounds
+    )
+    return {
+        "gemm_gflops": 2 * 1024**3 / times["gemm"] / 1e6,
+        "stream_gbytes": 12 * x.numel() / times["add"] / 1e6,
+    }
+
+
+def recurrence_row(case: Case, rounds: int, loop: bool) -> dict[str, Any]:
+    """One recurrence, forward and with gradients."""
+    start = time.perf_counter()
+    layer = seqdsl.loads(case.text).Row
+    kernel = layer(target="mlir", **case.options)
+    inputs = case.tensors()
+    if "A" in dict(kernel.named_parameters()):
+        with torch.no_grad():
+            kernel.A.copy_(transition(case.options["N"]))
+    without_gradients(kernel, [x[:, :1] for x in inputs])()
+    compile_ms = 1e3 * (time.perf_counter() - start)
+    forward: dict[str, Run] = {"kernel": without_gradients(kernel, inputs)}
+    backward: dict[str, Run] = {"kernel": with_backward(kernel, inputs)}
+    if loop:
+        plain = layer(target="torch", strategy="loop", **case.options)
+        plain.load_state_dict(kernel.state_dict())
+        forward["torch loop"] = without_gradients(plain, inputs)
+    jax_forward, jax_backward = jax_runs(case, inputs)
+    if jax_forward is not None and jax_backward is not None:
+        forward["JAX lax.scan"], backward["JAX lax.scan"] = jax_forward, jax_backward
+    onnx = onnx_run(case, inputs)
+    if onnx is not None:
+        forward["onnxruntime"] = onnx
+    return {
+        "name": case.name,
+        "shape": f"B {case.batch}, T {case.time}",
+        "compile_ms": compile_ms,
+        "forward_ms": median_times(forward, rounds),
+        "with_backward_ms": median_times(backward, rounds),
+        "gflops": case.flops * case.batch * case.time / 1e9,
+        "gbytes": 4 * case.numbers / 1e9,
+    }
+
+
+_CELLS = (
+    ("GRU", seqdsl.std.gru.GRU, torch.nn.GRU),
+    ("RNN", seqdsl.std.elman.Elman, torch.nn.RNN),
+    ("LSTM", seqdsl.std.lstm.LSTM, torch.nn.LSTM),
+)
+
+
+def cell_rows(scale: int, rounds: int) -> list[dict[str, Any]]:
+    """Dense cells beside `torch.nn`'s, their input projections included."""
+    rows: list[dict[str, Any]] = []
+    for batch, steps, width, hidden in ((8, 1024, 256, 256), (1, 2048, 256, 512)):
+        x = torch.randn(batch, steps // scale, width)
+        for name, layer, peer in _CELLS:
+            ours = layer(D=width, H=hidden, target="mlir")
+            theirs: Any = peer(width, hidden, batch_first=True)
+
+            def theirs_alone(x: Tensor, theirs: Any = theirs) -> Tensor:
+                return theirs(x)[0]
+
+            pairs = {"kernel": ours, "torch.nn": theirs_alone}
+            forward = {n: without_gradients(m, [x]) for n, m in pairs.items()}
+            backward = {n: with_backward(m, [x]) for n, m in pairs.items()}
+            rows.append(
+                {
+                    "name": name,
+                    "shape": f"B {batch}, T {steps // scale}, {width} to {hidden}",
+                    "forward_ms": median_times(forward, rounds),
+                    "with_backward_ms": median_times(backward, rounds),
+                }
+            )
+    return rows
+
+
+def step_row(rounds: int) -> dict[str, Any]:
+    """One token through four gated layers."""
+    text = "import std.gla: GLA\nlayer Row(D):\n    input x: [D]\n"
+    text += "".join(f"    y{i} = GLA(y{i - 1}, heads = 4)\n" for i in range(1, 5))
+    text = text.replace("y0", "x") + "    output y4\n"
+    runs: dict[str, Run] = {}
+    for target in ("mlir", "torch"):
+        module = seqdsl.loads(text).Row(D=256, target=target, strategy="loop")
+        state, x = module.initial_state(1), torch.randn(1, 256)
+
+        def run(module: Any = module, state: Any = state, x: Tensor = x) -> object:
+            with torch.no_grad():
+                return module.step(x, state)
+
+        runs["kernel" if target == "mlir" else "torch"] = run
+    return {
+        "name": "step of four GLA layers",
+        "shape": "B 1, D 256",
+        "forward_ms": median_times(runs, 20 * rounds),
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    """Markdown: milliseconds, and how many times faster than each peer."""
+    lines = [
+        "| recurrence | shape | pass | kernel, ms | faster than |",
+        "|---|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        for key, label in (
+            ("forward_ms", "forward"),
+            ("with_backward_ms", "+ backward"),
+        ):
+            times = row.get(key)
+            if times is None:
+                continue
+            own = times["kernel"]
+            peers = [f"{n} {t / own:.1f}" for n, t in times.items() if n != "kernel"]
+            shown = f"| {row['name']} | {row['shape']} | {label} | {own:.2f} | "
+            lines.append(shown + f"{', '.join(peers)} |")
+    return "\n".join(lines) + "\n"
+
+
+def plot(result: dict[str, Any], path: Path) -> None:
+    """Speed-ups over each peer as bars."""
+    from matplotlib.figure import Figure
+
+    bars = [
+        (f"{row['name']}: {peer}", t / row["forward_ms"]["kernel"])
+        for row in result["rows"]
+        for peer, t in row["forward_ms"].items()
+        if peer != "kernel"
+    ]
+    figure = Figure((9, 0.32 * len(bars) + 1))
+    axes = figure.subplots()
+    axes.barh([b[0] for b in bars], [b[1] for b in bars])
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set_xscale("log")
+    axes.set_xlabel("times faster, forward")
+    axes.invert_yaxis()
+    figure.tight_layout()
+    figure.savefig(path)
+
+
+def main() -> None:
+    """Run all rows and write what came out."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="an eighth of the lengths")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("-o", "--out", type=Path, default=Path("benchmark-out"))
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument(
+        "--clock",
+        choices=CLOCKS,
+        default="wall",
+        help="cpu: what the process used, for machines that others share; one thread",
+    )
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    _clock[0] = CLOCKS[given.clock]
+    if given.threads == 1:
+        flags = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+        os.environ.setdefault("XLA_FLAGS", flags)
+    scale, rounds = (8, 3) if given.quick else (1, given.rounds)
+    bits, _ = host_vectors()
+    result: dict[str, Any] = {
+        "threads": torch.get_num_threads(),
+        "clock": given.clock,
+        "vector_bits": bits,
+        "machine": machine_rates(rounds),
+        "rows": [],
+    }
+    for case in cases(scale):
+        result["rows"].append(recurrence_row(case, rounds, given.quick))
+        print(
+            case.name,
+            result["rows"][-1]["forward_ms"],
+            result["rows"][-1]["with_backward_ms"],
+            flush=True,
+        )
+    result["rows"] += cell_rows(scale, rounds)
+    result["rows"].append(step_row(rounds))
+    given.out.mkdir(parents=True, exist_ok=True)
+    (given.out / "cpu.json").write_text(json.dumps(result, indent=2) + "\n")
+    (given.out / "cpu.md").write_text(table(result))
+    plot(result, given.out / "cpu.svg")
+    print(table(result))
+
+
+if __name__ == "__main__":
+    main()
