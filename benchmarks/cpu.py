@@ -85,8 +85,8 @@ def machine_rates(rounds: int) -> dict[str, float]:
 def recurrence_row(case: Case, rounds: int, loop: bool) -> dict[str, Any]:
     """One recurrence, forward and with gradients."""
     start = time.perf_counter()
-    layer = seqdsl.loads(case.text).Row
-    kernel = layer(target="mlir", **case.options)
+    layer, options = seqdsl.loads(case.text).Row, dict[str, Any](case.options)
+    kernel = layer(target="mlir", **options)
     inputs = case.tensors()
     if "A" in dict(kernel.named_parameters()):
         with torch.no_grad():
@@ -96,7 +96,7 @@ def recurrence_row(case: Case, rounds: int, loop: bool) -> dict[str, Any]:
     forward: dict[str, Run] = {"kernel": without_gradients(kernel, inputs)}
     backward: dict[str, Run] = {"kernel": with_backward(kernel, inputs)}
     if loop:
-        plain = layer(target="torch", strategy="loop", **case.options)
+        plain = layer(target="torch", strategy="loop", **options)
         plain.load_state_dict(kernel.state_dict())
         forward["torch loop"] = without_gradients(plain, inputs)
     jax_forward, jax_backward = jax_runs(case, inputs)

@@ -63,8 +63,10 @@ def _functions(kernel: Kernel) -> str:
             f"static inline void {kernel.name}({plain})",
             "{",
             *setup,
-            f"    _mlir_ciface_{kernel.name}(0, {rows} * {tasks}, batch, time, {grain}, "
-            f"{given});",
+            (
+                f"    _mlir_ciface_{kernel.name}(0, {rows} * {tasks}, batch, time, {grain}, "
+                f"{given});"
+            ),
             "}",
             "",
         ]
@@ -95,6 +97,8 @@ def _setup(kernel: Kernel, buffer: Buffer) -> list[str]:
     arrays = f", {{{', '.join(extents)}}}, {{{', '.join(strides)}}}" if extents else ""
     pointer = f"(void *){name}"
     return [
-        f"    seqdsl_array_{len(extents)} {name}_array = "
-        f"{{{pointer}, {pointer}, 0{arrays}}};"
+        (
+            f"    seqdsl_array_{len(extents)} {name}_array = "
+            f"{{{pointer}, {pointer}, 0{arrays}}};"
+        )
     ]

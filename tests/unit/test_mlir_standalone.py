@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import struct
 import subprocess
 from pathlib import Path
 
@@ -60,7 +61,8 @@ int main(void)
 
 
 def _write(tensor: Tensor, path: Path) -> None:
-    path.write_bytes(bytes(tensor.contiguous().view(torch.uint8).flatten().tolist()))
+    numbers: list[float] = tensor.flatten().tolist()  # pyright: ignore
+    path.write_bytes(struct.pack(f"{len(numbers)}f", *numbers))
 
 
 def test_a_c_program_runs_the_object_code(tmp_path: Path) -> None:
@@ -79,7 +81,7 @@ def test_a_c_program_runs_the_object_code(tmp_path: Path) -> None:
     subprocess.run([tmp_path / "main"], cwd=tmp_path, check=True)
     raw = bytearray((tmp_path / "y.bin").read_bytes())
     y = torch.frombuffer(raw, dtype=torch.float32).view(3, 7, 2, 19)
-    expected = seqdsl.loads(SPEC).Decay(target="torch", **SIZES)(*inputs)
+    expected = seqdsl.loads(SPEC).Decay(heads=2, K=5, V=19, target="torch")(*inputs)
     torch.testing.assert_close(y, expected, rtol=1e-5, atol=1e-5)
 
 
