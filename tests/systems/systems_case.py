@@ -87,7 +87,8 @@ def set_all(module: Any, values: Mapping[str, Any]) -> Any:
 def linear(module: Any, x: Tensor) -> Tensor:
     """A compiled `linear`, whatever its dims: the new ones flat, the last."""
     y = x @ module.weight.reshape(-1, x.shape[-1]).mT
-    return y if module.bias is None else y + module.bias.flatten()
+    bias = getattr(module, "bias", None)
+    return y if bias is None else y + bias.flatten()
 
 
 def verdicts(layer: seqdsl.Layer, given: Options | None = None) -> dict[str, Verdict]:
