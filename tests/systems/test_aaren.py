@@ -107,7 +107,7 @@ def continued(first: Element, second: Element) -> Element:
     A step with score s + log(u) and value w / u carries the element (s, u, w).
     """
     module = single()
-    state = module.initial_state(1)
+    state = module.initial_state(1, dtype=torch.float64)
     for m, u, w in (first, second):
         if u == 0:
             continue
