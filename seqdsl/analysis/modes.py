@@ -147,7 +147,10 @@ def _assumptions(
     for node in nodes:
         match node:
             case ir.Map(op="where", args=(c, a, b)) if not normal.active(c):
-                if normal.active(a) != normal.active(b):
+                # A constant instead of the state is a reset, not something given.
+                given = b if normal.active(a) else a
+                one = normal.active(a) != normal.active(b)
+                if one and TIME in given.type.axes:
                     choices[_behind(model, c), normal.active(b)] = None
             case ir.Ref(name=name) if name in model.input:
                 type_ = model.input[name].type

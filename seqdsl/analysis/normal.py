@@ -266,13 +266,11 @@ class Normal:
 
     def inverse(self, node: ir.Node) -> Poly:
         """1 over a free value."""
-        match node:
-            case ir.Const(value=Lit(value)) if isinstance(value, int | float):
-                if value and isfinite(value):
-                    return constant(1 / Fraction(str(value)))
+        match self.free(node):
+            case (Term(scale=value, factors=()),):
+                return constant(1 / value)
             case _:
-                pass
-        return self.free(build.map_("div", build.const(1.0), node))
+                return self.free(build.map_("div", build.const(1.0), node))
 
     def bad(self, poly: Poly) -> Poly:
         """The terms that are not linear in the state, without those that cancel."""
@@ -288,10 +286,8 @@ class Normal:
                 active = tuple(sorted(f.key for f in term.active))
                 groups.setdefault(active, []).append(term)
         if len(groups) > MANY:
-            return tuple(t for terms in groups.values() for t in terms)
-        return tuple(
-            t for terms in groups.values() for t in expanded(self, tuple(terms))
-        )
+            return tuple(t for own in groups.values() for t in own)
+        return tuple(t for own in groups.values() for t in expanded(self, tuple(own)))
 
     def linear(self, name: str) -> Poly:
         """An affine update, at most one read a term; written out if that is shorter."""

@@ -149,6 +149,13 @@ def test_parallel_when_teacher_forced(fed: str, condition: str) -> None:
     assert (inner.recurrence.states, inner.structure) == (("h",), "diagonal")
 
 
+@pytest.mark.parametrize("fed", ["where(open, 0, y[t-1])", "where(t == 0, 1, y[t-1])"])
+def test_a_reset_is_no_open_loop(fed: str) -> None:
+    assert all(
+        not v.forced for v in by_name(CLOSED.format(fed=fed, update=GATED)).values()
+    )
+
+
 def test_a_cell_that_is_sequential_by_itself_stays_so() -> None:
     text = CLOSED.format(
         fed="where(open, x, y[t-1])", update="z * tanh(linear(h[t-1], D))"
