@@ -150,8 +150,9 @@ class Tries:
             f"{name}: {self._shown(name, values, names if name == 's' else fields)}"
             for name in law.over
         ]
+        digits = 4 if _text(left[at]) != _text(right[at]) else 12
         one, other = (
-            f"{side}: {names[at]} = {_text(found[at])}"
+            f"{side}: {names[at]} = {_text(found[at], digits)}"
             for side, found in zip(law.sides, (left, right), strict=True)
         )
         node = monoid.read[at] if "s" in law.over else monoid.combine[at]
@@ -221,8 +222,9 @@ def _close(a: float, b: float) -> bool:
     return math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-7)
 
 
-def _text(array: Array) -> str:
+def _text(array: Array, digits: int = 4) -> str:
     entries = [
-        f"{v}".lower() if isinstance(v, bool) else f"{v:.4g}" for v in array.values()
+        f"{v}".lower() if isinstance(v, bool) else f"{v:.{digits}g}"
+        for v in array.values()
     ]
     return entries[0] if len(entries) == 1 else f"[{', '.join(entries)}]"

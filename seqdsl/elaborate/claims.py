@@ -29,7 +29,9 @@ def claim(ctx: Context, statement: ast.Equation, targets: Sequence[Value]) -> No
 
 
 def unclaimed(ctx: Context) -> None:
-    """E0414 for calls that stand inside of something else."""
+    """E0414 for calls that stand inside of something else, in what is right so far."""
+    if any(d.is_error for d in ctx.diagnostics):
+        return
     for use in ctx.uses.values():
         with ctx.recover():
             raise _refused(ctx, use)

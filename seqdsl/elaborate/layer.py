@@ -113,8 +113,8 @@ def elaborate_layer(request: Request, models: Models) -> Context:
             equations.elaborate_equation(ctx, value, value.span)
     declare.param_initials(ctx, scope, decl.body)
     states.finish_states(ctx, scope, decl.body)
-    claims.unclaimed(ctx)
     _outputs(ctx, scope, decl)
+    claims.unclaimed(ctx)
     checks.check(ctx, scope, decl)
     return ctx
 

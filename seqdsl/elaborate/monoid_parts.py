@@ -55,6 +55,8 @@ def parts_of(ctx: Context, decl: ast.MonoidDecl) -> Parts:
     results: list[ast.Expr] = []
     for statement in decl.body:
         match statement:
+            case ast.Equation(targets=(target,)) if target.id in equations:
+                raise wrong(f"defines `{target.id}` twice", statement.span)
             case ast.Equation(targets=(target,)):
                 equations[target.id] = statement
             case ast.DimStmt():

@@ -22,7 +22,7 @@ from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit
 from seqdsl.ir.types import BATCH, DTYPES, TIME, Type
-from seqdsl.ir.walk import transform
+from seqdsl.ir.walk import subtree, transform
 from seqdsl.syntax import ast
 
 Nodes = Mapping[str, ir.Node]
@@ -67,6 +67,7 @@ class _Call:
 
     def results(self) -> dict[str, ir.Node]:
         before, given = self._arguments()
+        made = len(self.ctx.params) + len(self.ctx.calls) + len(self.ctx.externs)
         leaf = {a.name: given.get(a.name) for a in self.parts.fields}
         types = {a.name: self._type(a) for a in self.parts.fields}
         identity = {a.name: self._identity(a) for a in self.parts.fields}
@@ -90,6 +91,16 @@ class _Call:
             commutes=self.decl.commutes,
             span=self.decl.header,
         )
+        more = len(self.ctx.params) + len(self.ctx.calls) + len(self.ctx.externs)
+        nodes = [n for e in (*claim.combine, *claim.read) for n in subtree(e)]
+        if more > made or any(isinstance(n, ir.Sample) for n in nodes):
+            raise self.ctx.fail(
+                "E0122",
+                f"the monoid `{self.decl.name}` is more than a function of two elements",
+                self.decl.header,
+                "layers, parameters, random numbers and extern ops cannot stand in it; "
+                "give what it needs as a field of the step",
+            )
         use = MonoidUse(tuple(before.values()), claim, self.expr.span)
         self.ctx.uses[id(self.expr)] = use
         return after

@@ -215,3 +215,39 @@ monoid total(a: complex [] = 0):
 """
     body = "state h: complex [D] = 0\nh = total(h[t-1], complex(x, z))\noutput h"
     assert codes(text + layer(body)) == ["E0316", "E0317"]
+
+
+@pytest.mark.parametrize(
+    ("combine", "code"),
+    [
+        ("linear(first.a, V) + second.a", "E0122"),
+        ("first.a + second.a + normal(0, 1)", "E0122"),
+        ("rmsnorm[V](first.a) + second.a", "E0122"),
+        ("first.a + second.a * t", "E0101"),
+        ("first.b + second.a", "E0410"),
+    ],
+)
+def test_a_monoid_is_a_function_of_two_elements(combine: str, code: str) -> None:
+    text = f"monoid m(a: [V] = 0):\n    a = {combine}\n\n"
+    body = "state h: [D] = 0\nh = m(h[t-1], x)\noutput h"
+    assert code in codes(text + layer(body))
+
+
+def test_a_step_is_no_value() -> None:
+    text = "monoid m(a: [] = 0):\n    a = first.a + second.a\n\n"
+    assert codes(text + layer("output m(x, z)")) == ["E0414"]
+    twice = "monoid m(a: [] = 0):\n    a = first.a + second.a\n    a = first.a\n\n"
+    body = "state h: [D] = 0\nh = m(h[t-1], x)\noutput h"
+    assert codes(twice + layer(body)) == ["E0122"]
+
+
+def test_a_small_failure_is_shown_with_enough_digits() -> None:
+    text = (
+        "monoid m(a: [] = 0):\n"
+        "    a = first.a + second.a + 1e-5 * first.a * second.a * (first.a - second.a)\n\n"
+    )
+    model = elaborate_text(text + layer("state h: [D] = 0\nh = m(h[t-1], x)\noutput h"))
+    with pytest.raises(SpecError) as caught:
+        analyze(model)
+    one, other = caught.value.diagnostics[0].help[1].split("; ")
+    assert one.rpartition("= ")[2] != other.rpartition("= ")[2]
