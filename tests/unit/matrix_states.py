@@ -1,0 +1,152 @@
+"""Random steps of matrix states, and the plain loop that says what they do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from seqdsl.backends.torch.carried.chunkwise import _chunkwise
+
+NAMES = ("decay", "right", "left", "value", "query", "first", "initial")
+DECAYS = (0.0, 1e-30, 0.5, 0.99, 1.0, 1.3, -0.7)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """How many of everything; `kept` says of what shape decays are."""
+
+    seed: int = 0
+    batch: int = 2
+    time: int = 11
+    copies: int = 2
+    rows: int = 3
+    columns: int = 2
+    erases: int = 1
+    writes: int = 2
+    queries: int = 2
+    now: int = 1
+    states: int = 1
+    kept: str = "rows"
+    segments: bool = True
+    zero: bool = False
+    reverse: bool = False
+    size: int = 4
+
+    def tensors(self, dtype: torch.dtype = torch.float64) -> dict[str, Tensor | None]:
+        """Random arguments; erases and decays of several states keep values small."""
+        make = torch.Generator().manual_seed(self.seed)
+        lead = (self.batch, self.time, self.copies)
+
+        def noise(*shape: int) -> Tensor:
+            return torch.randn(shape, generator=make, dtype=torch.float64).to(dtype)
+
+        width = self.states * self.rows
+        matrix = (self.batch, self.copies, width, self.columns)
+        right = noise(*lead, self.erases, width) * 0.4 if self.erases else None
+        return {
+            "decay": self._decay(make, dtype),
+            "right": right,
+            "left": noise(*lead, self.writes, width) * 0.4,
+            "value": noise(*lead, self.writes, self.columns),
+            "query": noise(*lead, self.queries, width),
+            "first": noise(*matrix),
+            "initial": None if self.zero else noise(*matrix),
+        }
+
+    def _decay(self, make: torch.Generator, dtype: torch.dtype) -> Tensor | None:
+        if self.kept == "all" and self.states == 1:
+            return None
+        count = self.rows if self.kept == "rows" else 1
+        shape = (self.batch, self.time, self.copies, count)
+        if self.states > 1:
+            shape = (*shape[:3], self.states, self.states, count)
+            found = torch.rand(shape, generator=make, dtype=torch.float64)
+            return ((found * 1.5 - 0.5) / self.states).to(dtype)
+        places = torch.randint(0, len(DECAYS), shape, generator=make)
+        return torch.tensor(DECAYS, dtype=torch.float64)[places].to(dtype)
+
+    def starts(self) -> Tensor | None:
+        """Where segments begin."""
+        make = torch.Generator().manual_seed(self.seed + 1)
+        found = torch.rand((self.batch, self.time), generator=make) < 0.3
+        return found if self.segments else None
+
+
+def by_chunks(
+    case: Case, tensors: dict[str, Tensor | None], starts: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """What generated modules call."""
+    t = tensors
+    left, value, first = t["left"], t["value"], t["first"]
+    assert left is not None and value is not None and first is not None
+    return _chunkwise(
+        t["decay"], t["right"], left, value, t["query"], first, t["initial"],
+        starts, case.time, case.now, case.size, case.states, case.reverse,
+    )  # fmt: skip
+
+
+def by_steps(
+    case: Case, tensors: dict[str, Tensor | None], starts: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """One step after another, as the docstring of `_chunkwise` says."""
+    order = range(case.time)
+    state = tensors["first"]
+    assert state is not None
+    fresh = tensors["initial"]
+    fresh = torch.zeros_like(state) if fresh is None else fresh
+    outs: list[Tensor] = []
+    for t in reversed(order) if case.reverse else order:
+        along = {n: tensors[n] for n in NAMES[:5]}
+        at = {n: None if x is None else x[:, t] for n, x in along.items()}
+        if starts is not None:
+            state = torch.where(starts[:, t, None, None, None], fresh, state)
+        value, left, query = at["value"], at["left"], at["query"]
+        assert value is not None and left is not None and query is not None
+        if at["right"] is not None:
+            erased = at["right"] @ state
+            n = case.erases
+            value = torch.cat([value[:, :, :n] + erased, value[:, :, n:]], 2)
+        before, state = state, _kept(case, at["decay"], state) + left.mT @ value
+        old = case.queries - case.now
+        outs.append(
+            torch.cat([query[:, :, :old] @ before, query[:, :, old:] @ state], 2)
+        )
+    outs = outs[::-1] if case.reverse else outs
+    shape = (case.batch, 0, case.copies, case.queries, case.columns)
+    return torch.stack(outs, 1) if outs else state.new_zeros(shape), state
+
+
+def _kept(case: Case, decay: Tensor | None, state: Tensor) -> Tensor:
+    if decay is None:
+        return state
+    if case.states == 1:
+        return decay.unsqueeze(-1) * state
+    apart = state.reshape(*state.shape[:2], case.states, case.rows, case.columns)
+    return torch.einsum(
+        "bhack,bhckv->bhakv", decay.expand(*decay.shape[:-1], case.rows), apart
+    ).flatten(2, 3)
+
+
+def leaves(case: Case, dtype: torch.dtype = torch.float64) -> dict[str, Tensor | None]:
+    """The arguments with gradients asked for."""
+    found = case.tensors(dtype)
+    return {n: None if x is None else x.requires_grad_() for n, x in found.items()}
+
+
+def there(tensors: dict[str, Tensor | None]) -> list[Tensor]:
+    """Those that are there."""
+    return [x for x in tensors.values() if x is not None]
+
+
+def close(found: Tensor, wanted: Tensor, most: float) -> None:
+    """Differences of at most `most` of the largest number."""
+    scale = 1 + (wanted.abs().max() if wanted.numel() else 0)
+    assert found.shape == wanted.shape
+    assert bool(((found - wanted).abs() <= most * scale).all())
+
+
+def changed(case: Case, **more: object) -> Case:
+    """`case` with other numbers."""
+    return replace(case, **more)  # pyright: ignore[reportArgumentType]
