@@ -1,12 +1,12 @@
 """What the steps of a chunk of matrix states do to each other."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["_Seen", "_Steps", "_apart", "_within"]
+__all__ = ["_Passed", "_Seen", "_Steps", "_apart", "_within"]
 
 
 class _Steps(NamedTuple):
@@ -43,12 +43,17 @@ def _apart(x: Tensor, dim: int, first: int, second: int) -> Tensor:
 
 
 class _Seen(NamedTuple):
-    """What steps do to each other within a chunk, and what goes through its borders."""
+    """What some queries see of what is written before them."""
 
-    kernel: Tensor  # what is written at one step, read at another
-    query: Tensor  # queries, of the states before the chunk
+    kernel: Tensor  # within the chunk, `[chunks, steps * queries, steps * writes]`
+    query: Tensor  # of the states before the chunk, `[chunks, steps, queries, rows]`
     fresh: Tensor | None  # and of the states that a segment starts with
-    left: Tensor  # writes, as they are after the chunk
+
+
+class _Passed(NamedTuple):
+    """What goes through the end of a chunk."""
+
+    left: Tensor  # writes, `[chunks, steps, writes, rows]`
     total: Tensor  # decay of the whole chunk
     begun: Tensor | None  # and since the last segment began in it
 
@@ -77,46 +82,64 @@ def _decayed_twice(before: Tensor, after: Tensor, states: int) -> Tensor:
 
 
 def _halves(
-    query: Tensor,
+    sets: Sequence[tuple[Tensor, Tensor]],
     left: Tensor,
-    own: Tensor,
     decay: Tensor,
     start: Tensor | None,
     states: int,
-) -> _Seen:
+) -> tuple[list[_Seen], _Passed]:
     """What queries see of the writes before them, all decays multiplied up as they come.
 
     The later half of a stretch of steps sees the earlier half from its middle: queries
     carried back to it times writes carried on to it are one matrix product; and so on in
-    each half. No decay is ever divided by, so that any number may be one.
+    each half. No decay is ever divided by, so that any number may be one. `sets` are
+    queries, each with what it sees of its own step.
     """
-    steps = query.shape[1]
-    block = own.flatten(0, 1)
-    query, left = query.flatten(0, 1).unsqueeze(1), left.flatten(0, 1).unsqueeze(1)
-    total = decay.flatten(0, 1)
-    fresh = begun = None
+    steps = left.shape[1]
+    seen = [_first(query, own, start) for query, own in sets]
+    left, total = left.flatten(0, 1).unsqueeze(1), decay.flatten(0, 1)
+    begun = None
     if start is not None:
-        here = start.flatten()
-        wide = here.view(-1, *[1] * (total.dim() - 1))
-        fresh = torch.where(here[:, None, None, None], query, 0)
-        query = torch.where(here[:, None, None, None], 0, query)
+        wide = start.flatten().view(-1, *[1] * (total.dim() - 1))
         begun, total = torch.where(wide, total, 0), torch.where(wide, 0, total)
-    levels = steps.bit_length() - 1
-    for _ in range(levels):
-        (q0, q1), (x0, x1) = _odd_even(query), _odd_even(left)
+    for _ in range(steps.bit_length() - 1):
+        x0, x1 = _odd_even(left)
         first, second = _odd_even(total)
-        seen = _pairs(q1, x0)
-        above, below = _odd_even(block)
-        upper = torch.cat([above, torch.zeros_like(seen)], 2)
-        block = torch.cat([upper, torch.cat([seen, below], 2)], 1)
-        if fresh is not None and begun is not None:
-            (f0, f1), (one, two) = _odd_even(fresh), _odd_even(begun)
-            fresh = torch.cat([f0, f1 + _carried_back(q1, one.unsqueeze(1), states)], 1)
+        one = None
+        if begun is not None:
+            one, two = _odd_even(begun)
             begun = two + _decayed_twice(one, second, states)
-        query = torch.cat([q0, _carried_back(q1, first.unsqueeze(1), states)], 1)
+        seen = [_doubled(s, x0, first, one, states) for s in seen]
         left = torch.cat([_carried_on(x0, second.unsqueeze(1), states), x1], 1)
         total = _decayed_twice(first, second, states)
-    return _Seen(block, query, fresh, left, total, begun)
+    return seen, _Passed(left, total, begun)
+
+
+def _first(query: Tensor, own: Tensor, start: Tensor | None) -> _Seen:
+    """What queries see from their own step."""
+    own, query = own.flatten(0, 1), query.flatten(0, 1).unsqueeze(1)
+    if start is None:
+        return _Seen(own, query, None)
+    here = start.flatten()[:, None, None, None]
+    return _Seen(own, torch.where(here, 0, query), torch.where(here, query, 0))
+
+
+def _doubled(
+    seen: _Seen, left: Tensor, decay: Tensor, begun: Tensor | None, states: int
+) -> _Seen:
+    """The same of stretches twice as long; `left` and `decay` are those of the first half."""
+    q0, q1 = _odd_even(seen.query)
+    across = _pairs(q1, left)
+    above, below = _odd_even(seen.kernel)
+    upper = torch.cat([above, torch.zeros_like(across)], 2)
+    kernel = torch.cat([upper, torch.cat([across, below], 2)], 1)
+    fresh = seen.fresh
+    if fresh is not None and begun is not None:
+        f0, f1 = _odd_even(fresh)
+        again = f1 + _carried_back(q1, begun.unsqueeze(1), states)
+        fresh = torch.cat([f0, again], 1)
+    query = torch.cat([q0, _carried_back(q1, decay.unsqueeze(1), states)], 1)
+    return _Seen(kernel, query, fresh)
 
 
 def _odd_even(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -134,49 +157,84 @@ def _pairs(query: Tensor, left: Tensor) -> Tensor:
 
 
 def _evenly(
-    query: Tensor, left: Tensor, decay: Tensor | None, start: Tensor | None, now: int
-) -> _Seen:
-    """The same where all rows decay alike: one number for every pair of steps."""
-    chunks, steps, count = query.shape[:3]
-    if decay is None:
-        decay = query.new_ones(1 if start is None else chunks, steps, 1)
+    sets: Sequence[tuple[Tensor, bool]],
+    left: Tensor,
+    decay: Tensor,
+    start: Tensor | None,
+) -> tuple[list[_Seen], _Passed]:
+    """The same where all rows decay alike: one number for every pair of steps.
+
+    Each of `sets` says whether its queries are of the new states.
+    """
     ones = torch.ones_like(decay.unsqueeze(-1))
-    seen = _halves(ones, ones, torch.zeros_like(ones), decay, start, 1)
-    strict = seen.kernel
-    current = strict * decay + torch.eye(
-        steps, dtype=strict.dtype, device=strict.device
-    )
-    earlier = count - now
-    weight = [
-        strict.unsqueeze(2).expand(-1, -1, earlier, -1),
-        current.unsqueeze(2).expand(-1, -1, now, -1),
-    ]
-    kernel = (query.flatten(1, 2) @ left.flatten(1, 2).mT).view(
-        chunks, steps, count, steps, left.shape[2]
-    )
-    kernel = (kernel * torch.cat(weight, 2).unsqueeze(-1)).flatten(3, 4).flatten(1, 2)
-    carried = query
-    if now:
-        carried = torch.cat(
-            [query[:, :, :earlier], query[:, :, earlier:] * decay.unsqueeze(-1)], 2
-        )
-    fresh = None if seen.fresh is None else carried * seen.fresh
-    return _Seen(
-        kernel, carried * seen.query, fresh, left * seen.left, seen.total, seen.begun
-    )
+    (before,), passed = _halves([(ones, ones - ones)], ones, decay, start, 1)
+    after = _evenly_after(before, decay)
+    found: list[_Seen] = []
+    for query, new in sets:
+        gate = after if new else before
+        fresh = None if gate.fresh is None else query * gate.fresh
+        kernel = _pairs(query, left) * _repeated(gate.kernel, query, left)
+        found.append(_Seen(kernel, query * gate.query, fresh))
+    return found, passed._replace(left=left * passed.left)
 
 
-def _within(at: _Steps, states: int, now: int) -> _Seen:
-    """What `right` and then `query` see of the writes, `[chunks, …]`."""
-    queries = torch.cat([at.right, at.query], 2)
-    if at.decay is None or (states == 1 and at.decay.shape[-1] == 1):
-        return _evenly(queries, at.left, at.decay, at.start, now)
-    earlier = queries.shape[2] - now
-    last = queries[:, :, earlier:]
-    own = torch.cat(
-        [torch.zeros_like(queries[:, :, :earlier] @ at.left.mT), last @ at.left.mT], 2
-    )
-    back = torch.cat(
-        [queries[:, :, :earlier], _carried_back(last, at.decay, states)], 2
-    )
-    return _halves(back, at.left, own, at.decay, at.start, states)
+def _evenly_after(before: _Seen, decay: Tensor) -> _Seen:
+    """What a step sees after its own write, given what it sees before."""
+    kernel, gate = before.kernel, decay.unsqueeze(-1)
+    own = torch.eye(kernel.shape[1], dtype=kernel.dtype, device=kernel.device)
+    fresh = None if before.fresh is None else before.fresh * gate
+    return _Seen(kernel * decay + own, before.query * gate, fresh)
+
+
+def _repeated(gate: Tensor, query: Tensor, left: Tensor) -> Tensor:
+    """One entry for every pair of steps as one for every query and write."""
+    for dim, count in ((1, query.shape[2]), (2, left.shape[2])):
+        gate = gate if count == 1 else gate.repeat_interleave(count, dim)
+    return gate
+
+
+def _unevenly(
+    sets: Sequence[tuple[Tensor, bool]],
+    left: Tensor,
+    decay: Tensor,
+    start: Tensor | None,
+    states: int,
+) -> tuple[list[_Seen], _Passed]:
+    """The same with a decay for each row; of new states a query also sees its own step."""
+    made: list[tuple[Tensor, Tensor]] = []
+    for query, new in sets:
+        own = query.new_zeros(*query.shape[:3], left.shape[2])
+        if new:
+            own = (query.unsqueeze(3) * left.unsqueeze(2)).sum(-1)
+            query = _carried_back(query, decay, states)
+        made.append((query, own))
+    return _halves(made, left, decay, start, states)
+
+
+def _within(at: _Steps, states: int, now: int) -> tuple[list[_Seen], _Passed]:
+    """What `right` (where there is one) and `query` see, and what is passed on."""
+    earlier = at.query.shape[2] - now
+    decay = at.decay
+    if decay is None:
+        many = 1 if at.start is None else len(at.left)
+        decay = at.left.new_ones(many, at.left.shape[1], 1)
+    sets = [(at.right, False), (at.query[:, :, :earlier], False)]
+    sets = [s for s in sets if s[0].shape[2]]
+    sets += [(at.query[:, :, earlier:], True)] if now or not earlier else []
+    if states == 1 and decay.shape[-1] == 1:
+        seen, passed = _evenly(sets, at.left, decay, at.start)
+    else:
+        seen, passed = _unevenly(sets, at.left, decay, at.start, states)
+    if now and earlier:
+        seen[-2:] = [_beside(seen[-2], seen[-1], at.left.shape[1])]
+    return seen, passed
+
+
+def _beside(old: _Seen, new: _Seen, steps: int) -> _Seen:
+    """Two sets of queries as one."""
+    pairs = [(_apart(s.kernel, 1, steps, s.query.shape[2])) for s in (old, new)]
+    query = torch.cat([old.query, new.query], 2)
+    fresh = None
+    if old.fresh is not None and new.fresh is not None:
+        fresh = torch.cat([old.fresh, new.fresh], 2)
+    return _Seen(torch.cat(pairs, 2).flatten(1, 2), query, fresh)
