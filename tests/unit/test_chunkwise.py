@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -58,7 +58,7 @@ def gradients(function: Callable[..., Any], case: Case) -> list[Tensor]:
     """Of all arguments, 0 where there is none."""
     tensors = leaves(case)
     value = loss(function(case, tensors, case.starts()))
-    found = torch.autograd.grad(
+    found: Sequence[Tensor | None] = torch.autograd.grad(
         value, there(tensors), create_graph=True, allow_unused=True
     )
     pairs = zip(found, there(tensors), strict=True)
@@ -93,11 +93,13 @@ def test_double_backward(case: Case) -> None:
     def twice(function: Callable[..., Any]) -> list[Tensor]:
         tensors = leaves(case)
         value = loss(function(case, tensors, case.starts()))
-        first = torch.autograd.grad(
+        first: Sequence[Tensor | None] = torch.autograd.grad(
             value, there(tensors), create_graph=True, allow_unused=True
         )
         total = torch.stack([g.square().sum() for g in first if g is not None]).sum()
-        found = torch.autograd.grad(total, there(tensors), allow_unused=True)
+        found: Sequence[Tensor | None] = torch.autograd.grad(
+            total, there(tensors), allow_unused=True
+        )
         pairs = zip(found, there(tensors), strict=True)
         return [torch.zeros_like(x) if g is None else g for g, x in pairs]
 

@@ -96,7 +96,7 @@ def _halves(
     queries, each with what it sees of its own step.
     """
     steps = left.shape[1]
-    seen = [_first(query, own, start) for query, own in sets]
+    seen = [_from_own_step(query, own, start) for query, own in sets]
     left, total = left.flatten(0, 1).unsqueeze(1), decay.flatten(0, 1)
     begun = None
     if start is not None:
@@ -115,7 +115,7 @@ def _halves(
     return seen, _Passed(left, total, begun)
 
 
-def _first(query: Tensor, own: Tensor, start: Tensor | None) -> _Seen:
+def _from_own_step(query: Tensor, own: Tensor, start: Tensor | None) -> _Seen:
     """What queries see from their own step."""
     own, query = own.flatten(0, 1), query.flatten(0, 1).unsqueeze(1)
     if start is None:

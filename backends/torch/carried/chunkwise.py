@@ -187,7 +187,7 @@ class _ByChunks(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> Any:
         *tensors, _, initial, starts, borders = ctx.saved_tensors
         d_reads, d_state, d_borders = grads
-        pieces: list[list[Tensor]] = []
+        pieces: list[list[Tensor]] = [[] for x in tensors if x is not None]
         d_initial = None
         for i in reversed(range(len(borders))):
             begin = i * ctx.how.group
@@ -200,9 +200,12 @@ class _ByChunks(torch.autograd.Function):
                 more = found.pop()
                 d_initial = more if d_initial is None else d_initial + more
             d_state = found.pop() + d_borders[i]
-            pieces.append(found)
-        whole = iter([torch.cat(x[::-1], 1) for x in zip(*pieces, strict=True)])
-        d_tensors = [None if x is None else next(whole) for x in tensors]
+            for piece, more in zip(pieces, found, strict=True):
+                piece.insert(0, more)
+        # One after another, so that pieces are let go of as they are joined.
+        d_tensors = [
+            None if x is None else torch.cat(pieces.pop(0), 1) for x in tensors
+        ]
         return *d_tensors, d_state, d_initial, None, None
 
     @staticmethod

@@ -204,12 +204,17 @@ def _apart(x: Tensor, dim: int, first: int, second: int) -> Tensor:
 
 
 class _Seen(NamedTuple):
-    """What steps do to each other within a chunk, and what goes through its borders."""
+    """What some queries see of what is written before them."""
 
-    kernel: Tensor  # what is written at one step, read at another
-    query: Tensor  # queries, of the states before the chunk
-    fresh: Tensor | None  # and of the states that a segment starts with
-    left: Tensor  # writes, as they are after the chunk
+    kernel: Tensor  # within the chunk, `[chunks, steps * queries, steps * writes]`
+    query: Tensor  # of the states before the chunk, `[chunks, steps, queries, rows]`
+    fresh: Tensor | None
+
+
+class _Passed(NamedTuple):
+    """What goes through the end of a chunk."""
+
+    left: Tensor  # writes, `[chunks, steps, writes, rows]`
     total: Tensor  # decay of the whole chunk
     begun: Tensor | None
 
@@ -238,46 +243,64 @@ def _decayed_twice(before: Tensor, after: Tensor, states: int) -> Tensor:
 
 
 def _halves(
-    query: Tensor,
+    sets: Sequence[tuple[Tensor, Tensor]],
     left: Tensor,
-    own: Tensor,
     decay: Tensor,
     start: Tensor | None,
     states: int,
-) -> _Seen:
+) -> tuple[list[_Seen], _Passed]:
     """What queries see of the writes before them, all decays multiplied up as they come.
 
     The later half of a stretch of steps sees the earlier half from its middle: queries
     carried back to it times writes carried on to it are one matrix product; and so on in
-    each half. No decay is ever divided by, so that any number may be one.
+    each half. No decay is ever divided by, so that any number may be one. `sets` are
+    queries, each with what it sees of its own step.
     """
-    steps = query.shape[1]
-    block = own.flatten(0, 1)
-    query, left = query.flatten(0, 1).unsqueeze(1), left.flatten(0, 1).unsqueeze(1)
-    total = decay.flatten(0, 1)
-    fresh = begun = None
+    steps = left.shape[1]
+    seen = [_from_own_step(query, own, start) for query, own in sets]
+    left, total = left.flatten(0, 1).unsqueeze(1), decay.flatten(0, 1)
+    begun = None
     if start is not None:
-        here = start.flatten()
-        wide = here.view(-1, *[1] * (total.dim() - 1))
-        fresh = torch.where(here[:, None, None, None], query, 0)
-        query = torch.where(here[:, None, None, None], 0, query)
+        wide = start.flatten().view(-1, *[1] * (total.dim() - 1))
         begun, total = torch.where(wide, total, 0), torch.where(wide, 0, total)
-    levels = steps.bit_length() - 1
-    for _ in range(levels):
-        (q0, q1), (x0, x1) = _odd_even(query), _odd_even(left)
+    for _ in range(steps.bit_length() - 1):
+        x0, x1 = _odd_even(left)
         first, second = _odd_even(total)
-        seen = _pairs(q1, x0)
-        above, below = _odd_even(block)
-        upper = torch.cat([above, torch.zeros_like(seen)], 2)
-        block = torch.cat([upper, torch.cat([seen, below], 2)], 1)
-        if fresh is not None and begun is not None:
-            (f0, f1), (one, two) = _odd_even(fresh), _odd_even(begun)
-            fresh = torch.cat([f0, f1 + _carried_back(q1, one.unsqueeze(1), states)], 1)
+        one = None
+        if begun is not None:
+            one, two = _odd_even(begun)
             begun = two + _decayed_twice(one, second, states)
-        query = torch.cat([q0, _carried_back(q1, first.unsqueeze(1), states)], 1)
+        seen = [_doubled(s, x0, first, one, states) for s in seen]
         left = torch.cat([_carried_on(x0, second.unsqueeze(1), states), x1], 1)
         total = _decayed_twice(first, second, states)
-    return _Seen(block, query, fresh, left, total, begun)
+    return seen, _Passed(left, total, begun)
+
+
+def _from_own_step(query: Tensor, own: Tensor, start: Tensor | None) -> _Seen:
+    """What queries see from their own step."""
+    own, query = own.flatten(0, 1), query.flatten(0, 1).unsqueeze(1)
+    if start is None:
+        return _Seen(own, query, None)
+    here = start.flatten()[:, None, None, None]
+    return _Seen(own, torch.where(here, 0, query), torch.where(here, query, 0))
+
+
+def _doubled(
+    seen: _Seen, left: Tensor, decay: Tensor, begun: Tensor | None, states: int
+) -> _Seen:
+    """The same of stretches twice as long; `left` and `decay` are those of the first half."""
+    q0, q1 = _odd_even(seen.query)
+    across = _pairs(q1, left)
+    above, below = _odd_even(seen.kernel)
+    upper = torch.cat([above, torch.zeros_like(across)], 2)
+    kernel = torch.cat([upper, torch.cat([across, below], 2)], 1)
+    fresh = seen.fresh
+    if fresh is not None and begun is not None:
+        f0, f1 = _odd_even(fresh)
+        again = f1 + _carried_back(q1, begun.unsqueeze(1), states)
+        fresh = torch.cat([f0, again], 1)
+    query = torch.cat([q0, _carried_back(q1, decay.unsqueeze(1), states)], 1)
+    return _Seen(kernel, query, fresh)
 
 
 def _odd_even(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -295,150 +318,94 @@ def _pairs(query: Tensor, left: Tensor) -> Tensor:
 
 
 def _evenly(
-    query: Tensor, left: Tensor, decay: Tensor | None, start: Tensor | None, now: int
-) -> _Seen:
-    """The same where all rows decay alike: one number for every pair of steps."""
-    chunks, steps, count = query.shape[:3]
-    if decay is None:
-        decay = query.new_ones(1 if start is None else chunks, steps, 1)
-    ones = torch.ones_like(decay.unsqueeze(-1))
-    seen = _halves(ones, ones, torch.zeros_like(ones), decay, start, 1)
-    strict = seen.kernel
-    current = strict * decay + torch.eye(
-        steps, dtype=strict.dtype, device=strict.device
-    )
-    earlier = count - now
-    weight = [
-        strict.unsqueeze(2).expand(-1, -1, earlier, -1),
-        current.unsqueeze(2).expand(-1, -1, now, -1),
-    ]
-    kernel = (query.flatten(1, 2) @ left.flatten(1, 2).mT).view(
-        chunks, steps, count, steps, left.shape[2]
-    )
-    kernel = (kernel * torch.cat(weight, 2).unsqueeze(-1)).flatten(3, 4).flatten(1, 2)
-    carried = query
-    if now:
-        carried = torch.cat(
-            [query[:, :, :earlier], query[:, :, earlier:] * decay.unsqueeze(-1)], 2
-        )
-    fresh = None if seen.fresh is None else carried * seen.fresh
-    return _Seen(
-        kernel, carried * seen.query, fresh, left * seen.left, seen.total, seen.begun
-    )
+    sets: Sequence[tuple[Tensor, bool]],
+    left: Tensor,
+    decay: Tensor,
+    start: Tensor | None,
+) -> tuple[list[_Seen], _Passed]:
+    """The same where all rows decay alike: one number for every pair of steps.
 
-
-def _within(at: _Steps, states: int, now: int) -> _Seen:
-    """What `right` and then `query` see of the writes, `[chunks, …]`."""
-    queries = torch.cat([at.right, at.query], 2)
-    if at.decay is None or (states == 1 and at.decay.shape[-1] == 1):
-        return _evenly(queries, at.left, at.decay, at.start, now)
-    earlier = queries.shape[2] - now
-    last = queries[:, :, earlier:]
-    own = torch.cat(
-        [torch.zeros_like(queries[:, :, :earlier] @ at.left.mT), last @ at.left.mT], 2
-    )
-    back = torch.cat(
-        [queries[:, :, :earlier], _carried_back(last, at.decay, states)], 2
-    )
-    return _halves(back, at.left, own, at.decay, at.start, states)
-
-
-class _Maps(NamedTuple):
-    """Chunks as functions of the states before them.
-
-    `step` and `begin` are decays `[chunks, rows]` or matrices `[chunks, rows, rows]`.
+    Each of `sets` says whether its queries are of the new states.
     """
-
-    reads: Tensor  # what reads have without those states
-    query: Tensor  # what they see of them
-    again: Tensor | None  # and of the states that a segment starts with
-    added: Tensor  # what is written
-    step: Tensor  # what becomes of the states
-    begin: Tensor | None
-
-
-def _chunk_maps(at: _Steps, states: int, now: int) -> _Maps:
-    """All chunks `[chunks, steps, …]` at once."""
-    seen = _within(at, states, now)
-    erases, queries, writes = at.right.shape[2], at.query.shape[2], at.left.shape[2]
-    chunks, size = at.left.shape[:2]
-    kernel = seen.kernel.view(chunks, size, erases + queries, size, writes)
-    if erases:
-        return _erasing_maps(at, seen, kernel, states)
-    value, left = at.value.flatten(1, 2), seen.left.flatten(1, 2)
-    step, begin = seen.total.expand(chunks, *seen.total.shape[1:]), seen.begun
-    if states > 1:
-        step = _decay_matrix(step, left, states)
-    if begin is not None and states > 1:
-        begin = _decay_matrix(begin, left, states)
-    return _Maps(
-        _as_matrix(kernel) @ value,
-        seen.query.flatten(1, 2),
-        None if seen.fresh is None else seen.fresh.flatten(1, 2),
-        left.mT @ value,
-        step,
-        begin,
-    )
+    ones = torch.ones_like(decay.unsqueeze(-1))
+    (before,), passed = _halves([(ones, ones - ones)], ones, decay, start, 1)
+    after = _evenly_after(before, decay)
+    found: list[_Seen] = []
+    for query, new in sets:
+        gate = after if new else before
+        fresh = None if gate.fresh is None else query * gate.fresh
+        kernel = _pairs(query, left) * _repeated(gate.kernel, query, left)
+        found.append(_Seen(kernel, query * gate.query, fresh))
+    return found, passed._replace(left=left * passed.left)
 
 
-def _erasing_maps(at: _Steps, seen: _Seen, kernel: Tensor, states: int) -> _Maps:
-    """With erases: what each writes depends on those before it, a triangular system."""
-    erases, size = at.right.shape[2], at.left.shape[1]
-    known = at.value[:, :, :erases].flatten(1, 2)
-    if at.left.shape[2] > erases:
-        others = at.value[:, :, erases:].flatten(1, 2)
-        known = known + _as_matrix(kernel[:, :, :erases, :, erases:]) @ others
-    parts = [known, seen.query[:, :, :erases].flatten(1, 2)]
-    if seen.fresh is not None:
-        parts.append(seen.fresh[:, :, :erases].flatten(1, 2))
-    among = -_as_matrix(kernel[:, :, :erases, :, :erases])
-    solved = _solved(among, torch.cat(parts, -1))
-    columns, rows = at.value.shape[-1], at.left.shape[-1]
-    written, pulled = solved[..., :columns], solved[..., columns : columns + rows]
-    more = solved[..., columns + rows :]
-    written = _apart(written, 1, size, erases)
-    value = torch.cat([written, at.value[:, :, erases:]], 2).flatten(1, 2)
-    left = seen.left[:, :, :erases].flatten(1, 2).mT
-    reading = _as_matrix(kernel[:, :, erases:, :, :erases])
-    again = begin = None
-    if seen.fresh is not None and seen.begun is not None:
-        again = seen.fresh[:, :, erases:].flatten(1, 2) + reading @ more
-        begin = _decay_matrix(seen.begun, pulled, states) + left @ more
-    return _Maps(
-        _as_matrix(kernel[:, :, erases:]) @ value,
-        seen.query[:, :, erases:].flatten(1, 2) + reading @ pulled,
-        again,
-        seen.left.flatten(1, 2).mT @ value,
-        _decay_matrix(seen.total, pulled, states) + left @ pulled,
-        begin,
-    )
+def _evenly_after(before: _Seen, decay: Tensor) -> _Seen:
+    """What a step sees after its own write, given what it sees before."""
+    kernel, gate = before.kernel, decay.unsqueeze(-1)
+    own = torch.eye(kernel.shape[1], dtype=kernel.dtype, device=kernel.device)
+    fresh = None if before.fresh is None else before.fresh * gate
+    return _Seen(kernel * decay + own, before.query * gate, fresh)
 
 
-def _solved(among: Tensor, right: Tensor) -> Tensor:
-    """`x` for which `x + among x = right`; `among` is strictly lower triangular."""
-    linalg: Any = torch.linalg
-    return linalg.solve_triangular(among, right, upper=False, unitriangular=True)
+def _repeated(gate: Tensor, query: Tensor, left: Tensor) -> Tensor:
+    """One entry for every pair of steps as one for every query and write."""
+    for dim, count in ((1, query.shape[2]), (2, left.shape[2])):
+        gate = gate if count == 1 else gate.repeat_interleave(count, dim)
+    return gate
 
 
-def _as_matrix(kernel: Tensor) -> Tensor:
-    """`[chunks, steps, queries, steps, writes]` as matrices."""
-    return kernel.flatten(3, 4).flatten(1, 2)
+def _unevenly(
+    sets: Sequence[tuple[Tensor, bool]],
+    left: Tensor,
+    decay: Tensor,
+    start: Tensor | None,
+    states: int,
+) -> tuple[list[_Seen], _Passed]:
+    """The same with a decay for each row; of new states a query also sees its own step."""
+    made: list[tuple[Tensor, Tensor]] = []
+    for query, new in sets:
+        own = query.new_zeros(*query.shape[:3], left.shape[2])
+        if new:
+            own = (query.unsqueeze(3) * left.unsqueeze(2)).sum(-1)
+            query = _carried_back(query, decay, states)
+        made.append((query, own))
+    return _halves(made, left, decay, start, states)
 
 
-def _decay_matrix(decay: Tensor, like: Tensor, states: int) -> Tensor:
-    """A decay as a matrix over all rows."""
-    rows = like.shape[-1]
-    wide = decay.expand(*decay.shape[:-1], rows // states)
-    if states == 1:
-        return torch.diag_embed(wide)
-    return torch.diag_embed(wide).transpose(-3, -2).flatten(-2).flatten(-3, -2)
+def _within(at: _Steps, states: int, now: int) -> tuple[list[_Seen], _Passed]:
+    """What `right` (where there is one) and `query` see, and what is passed on."""
+    earlier = at.query.shape[2] - now
+    decay = at.decay
+    if decay is None:
+        many = 1 if at.start is None else len(at.left)
+        decay = at.left.new_ones(many, at.left.shape[1], 1)
+    sets = [(at.right, False), (at.query[:, :, :earlier], False)]
+    sets = [s for s in sets if s[0].shape[2]]
+    sets += [(at.query[:, :, earlier:], True)] if now or not earlier else []
+    if states == 1 and decay.shape[-1] == 1:
+        seen, passed = _evenly(sets, at.left, decay, at.start)
+    else:
+        seen, passed = _unevenly(sets, at.left, decay, at.start, states)
+    if now and earlier:
+        seen[-2:] = [_beside(seen[-2], seen[-1], at.left.shape[1])]
+    return seen, passed
 
 
-def _after_chunk(step: Tensor, state: Tensor, added: Tensor) -> Tensor:
-    """States after a chunk; `step` is a decay or a matrix."""
-    if step.dim() == state.dim():
-        return torch.baddbmm(added, step, state)
-    return added + step.unsqueeze(-1) * state
+def _beside(old: _Seen, new: _Seen, steps: int) -> _Seen:
+    """Two sets of queries as one."""
+    pairs = [(_apart(s.kernel, 1, steps, s.query.shape[2])) for s in (old, new)]
+    query = torch.cat([old.query, new.query], 2)
+    fresh = None
+    if old.fresh is not None and new.fresh is not None:
+        fresh = torch.cat([old.fresh, new.fresh], 2)
+    return _Seen(torch.cat(pairs, 2).flatten(1, 2), query, fresh)
+
+
+class _Erasing(NamedTuple):
+    """What erases write: `written + pulled @` the states before the chunk."""
+
+    written: Tensor
+    pulled: Tensor
 
 
 def _stretch(
@@ -450,19 +417,84 @@ def _stretch(
     """
     many, length, queries = at.query.shape[:3]
     count = length // size
-    local = _chunk_maps(at.each(lambda x: _in_chunks(x, count)), states, now)
-    reads, added = local.reads, local.added
-    if fresh is not None and local.again is not None and local.begin is not None:
-        each = fresh.repeat_interleave(count, 0)
-        reads = reads + local.again @ each
-        added = _after_chunk(local.begin, each, added)
-    steps = _apart(local.step, 0, many, count).unbind(1)
-    before: list[Tensor] = []
-    for step, more in zip(steps, _apart(added, 0, many, count).unbind(1), strict=True):
-        before.append(state)
-        state = _after_chunk(step, state, more)
-    reads = reads + local.query @ torch.stack(before, 1).flatten(0, 1)
+    at = at.each(lambda x: _in_chunks(x, count))
+    (*found, query), passed = _within(at, states, now)
+    right = found[0] if found else None
+    each = None if fresh is None else fresh.repeat_interleave(count, 0)
+    erases = at.right.shape[2]
+    others = at.value[:, :, erases:].flatten(1, 2)
+    added = passed.left[:, :, erases:].flatten(1, 2).mT @ others
+    if each is not None and passed.begun is not None:
+        added = added + _decayed(each, passed.begun, states)
+    steps = passed.total.expand(len(added), *passed.total.shape[1:])
+    along = [_apart(x, 0, many, count).unbind(1) for x in (added, steps)]
+    if right is not None:
+        erasing = _erasing(at, right, each)
+        left = passed.left[:, :, :erases].flatten(1, 2).mT
+        more = (left, erasing.written, erasing.pulled)
+        along += [_apart(x, 0, many, count).unbind(1) for x in more]
+    before, written, state = _chunk_by_chunk(along, state, states)
+    value = at.value.flatten(1, 2)
+    if right is not None:
+        made = _apart(written.flatten(0, 1), 1, size, erases)
+        value = torch.cat([made, at.value[:, :, erases:]], 2).flatten(1, 2)
+    reads = query.kernel @ value + query.query.flatten(1, 2) @ before.flatten(0, 1)
+    if each is not None and query.fresh is not None:
+        reads = reads + query.fresh.flatten(1, 2) @ each
     return reads.view(many, length, queries, state.shape[-1]), state
+
+
+def _erasing(at: _Steps, right: _Seen, fresh: Tensor | None) -> _Erasing:
+    """What an erase writes depends on those before it: a triangular system."""
+    erases, writes = at.right.shape[2], at.left.shape[2]
+    size = at.left.shape[1]
+    known, among = at.value[:, :, :erases].flatten(1, 2), right.kernel
+    if writes > erases:
+        apart = _apart(among, 2, size, writes)
+        among = apart[..., :erases].flatten(2)
+        others = at.value[:, :, erases:].flatten(1, 2)
+        known = known + apart[..., erases:].flatten(2) @ others
+    if right.fresh is not None and fresh is not None:
+        known = known + right.fresh.flatten(1, 2) @ fresh
+    both = torch.cat([known, right.query.flatten(1, 2)], -1)
+    solved = _solved(-among, both)
+    columns = known.shape[-1]
+    return _Erasing(solved[..., :columns], solved[..., columns:])
+
+
+def _solved(among: Tensor, right: Tensor) -> Tensor:
+    """`x` for which `x + among x = right`; `among` is strictly lower triangular."""
+    linalg: Any = torch.linalg
+    return linalg.solve_triangular(among, right, upper=False, unitriangular=True)
+
+
+def _chunk_by_chunk(
+    along: Sequence[Sequence[Tensor]], state: Tensor, states: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The states before every chunk, what their erases write, and the states at the end.
+
+    For every chunk `along` has what is added to the states and their decay; with erases
+    also what they write to, what they write without the states, and what they see of them.
+    """
+    before: list[Tensor] = []
+    written: list[Tensor] = []
+    for added, step, *erasing in zip(*along, strict=True):
+        before.append(state)
+        if erasing:
+            left, known, pulled = erasing
+            written.append(torch.baddbmm(known, pulled, state))
+            added = torch.baddbmm(added, left, written[-1])
+        state = added + _decayed(state, step, states)
+    made = torch.stack(written, 1) if written else state
+    return torch.stack(before, 1), made, state
+
+
+def _decayed(state: Tensor, decay: Tensor, states: int) -> Tensor:
+    """What a decay leaves of states `[many, rows, columns]`."""
+    if states == 1:
+        return decay.unsqueeze(-1) * state
+    apart = _apart(state, 1, states, state.shape[1] // states)
+    return (decay.unsqueeze(-1) * apart.unsqueeze(1)).sum(2).flatten(1, 2)
 
 
 def _in_chunks(x: Tensor, count: int) -> Tensor:
@@ -635,7 +667,7 @@ class _ByChunks(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> Any:
         *tensors, _, initial, starts, borders = ctx.saved_tensors
         d_reads, d_state, d_borders = grads
-        pieces: list[list[Tensor]] = []
+        pieces: list[list[Tensor]] = [[] for x in tensors if x is not None]
         d_initial = None
         for i in reversed(range(len(borders))):
             begin = i * ctx.how.group
@@ -648,9 +680,12 @@ class _ByChunks(torch.autograd.Function):
                 more = found.pop()
                 d_initial = more if d_initial is None else d_initial + more
             d_state = found.pop() + d_borders[i]
-            pieces.append(found)
-        whole = iter([torch.cat(x[::-1], 1) for x in zip(*pieces, strict=True)])
-        d_tensors = [None if x is None else next(whole) for x in tensors]
+            for piece, more in zip(pieces, found, strict=True):
+                piece.insert(0, more)
+        # One after another, so that pieces are let go of as they are joined.
+        d_tensors = [
+            None if x is None else torch.cat(pieces.pop(0), 1) for x in tensors
+        ]
         return *d_tensors, d_state, d_initial, None, None
 
     @staticmethod
