@@ -24,7 +24,7 @@ def header(kernels: Sequence[Kernel], name: str) -> str:
 
 
 def _rank(buffer: Buffer) -> int:
-    return len(buffer.axes) + len(buffer.dims)
+    return len(buffer.axes) + len(buffer.dims) + bool(buffer.block)
 
 
 def _descriptor(rank: int) -> str:
@@ -81,12 +81,20 @@ def _pointer(buffer: Buffer) -> str:
 def _extents(kernel: Kernel, buffer: Buffer) -> list[str]:
     lead = {"batch": "batch", "t": "time"}
     inner = [str(kernel.extents[d]) for d in buffer.dims]
+    if buffer.block:
+        vectors = -(-kernel.extents[buffer.dims[-1]] // buffer.block)
+        inner = [str(vectors), *inner[:-1], str(buffer.block)]
     return [*(lead[a] for a in buffer.axes), *inner]
 
 
 def _comment(kernel: Kernel, buffer: Buffer) -> str:
     extents = "".join(f"[{e}]" for e in _extents(kernel, buffer))
     dims = ", ".join((*buffer.axes, *buffer.dims))
+    if buffer.block:
+        last = buffer.dims[-1]
+        dims = (
+            f"vectors of {last}, {', '.join(buffer.dims[:-1])}, the {last} of a vector"
+        )
     return f" *   {buffer.role} {_identifier(buffer)}{extents}  ({dims})"
 
 

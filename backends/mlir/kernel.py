@@ -19,7 +19,8 @@ class Buffer:
 
     What comes from outside varies along `axes`, batch before time; a local one has a
     row for each of the sequences that a kernel runs side by side. A history has the steps
-    of one chunk (and the one before), borders the first of each chunk.
+    of one chunk (and the one before), borders the first of each chunk. With `block`, the
+    last dim is cut into vectors of that many entries and the vectors come first.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Buffer:
     dims: tuple[str, ...]
     dtype: DType
     axes: tuple[str, ...] = ()
+    block: int = 0
 
     @property
     def varies(self) -> bool:

@@ -40,6 +40,8 @@ class Memory:
     def shape(self, buffer: Buffer) -> tuple[int, ...]:
         """Extents of the dims of a buffer; a local's lane is padded to whole vectors."""
         sizes = [self.kernel.extents[d] for d in buffer.dims]
+        if buffer.block:
+            return (-(-sizes[-1] // buffer.block), *sizes[:-1], buffer.block)
         if buffer.role not in ("input", "output") and sizes:
             width = self.widths.get(buffer.dims[-1], 1)
             sizes[-1] = -(-sizes[-1] // width) * width
@@ -86,8 +88,22 @@ class Memory:
     def _address(self, buffer: Buffer, env: Env) -> tuple[str, int]:
         """The indices of an element and the block from which on they are known."""
         places = [*self._lead(buffer, env), *(env[d] for d in buffer.dims)]
+        if buffer.block:
+            places = [self._vector_of(buffer, places[-1]), *places[:-1], self._zero()]
         level = max((p.level for p in places), default=0)
         return ", ".join(p.name for p in places), level
+
+    def _vector_of(self, buffer: Buffer, lane: Index) -> Index:
+        """Which vector of a blocked buffer begins at `lane`."""
+        if lane.fixed is not None:
+            at = lane.fixed // buffer.block
+            return Index(self.w.constant(at), 0, fixed=at)
+        size = self.w.constant(buffer.block)
+        text = f"arith.divui {lane.name}, {size} : index"
+        return Index(self.w.once(text, lane.level), lane.level)
+
+    def _zero(self) -> Index:
+        return Index(self.w.constant(0), 0, fixed=0)
 
     # ---- Loads
 
@@ -115,7 +131,8 @@ class Memory:
         level = max(level, floor)
         source = f"{self.pointer(buffer)}[{where}]"
         vector = f"vector<{lane.lanes}x{self.stored(buffer)}>"
-        if lane.mask is None or buffer.role not in ("input", "output"):
+        padded = buffer.block or buffer.role not in ("input", "output")
+        if lane.mask is None or padded:
             text = f"vector.load {source} : {self.type_(buffer)}, {vector}"
         else:
             zero = "0" if self.stored(buffer)[0] == "i" else "0.0"

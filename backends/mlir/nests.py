@@ -303,7 +303,8 @@ class _Planner:
         for read in self.region.model.inputs:
             axes = tuple(a for a in (BATCH, TIME) if a in read.type.axes)
             dims = self.layout.ordered(read.type.dims)
-            found.append(Buffer(read.name, "input", dims, read.type.dtype, axes))
+            block = self._block(read.name, dims) if not axes else 0
+            found.append(Buffer(read.name, "input", dims, read.type.dtype, axes, block))
         types = {s.name: s for s in self.found}
         for output in self.region.model.outputs:
             made = types[output.name]
@@ -318,6 +319,18 @@ class _Planner:
                 Buffer(f"{state.name}.last", "output", dims, state.type.dtype, (BATCH,))
             )
         return tuple(found)
+
+    def _block(self, name: str, dims: tuple[str, ...]) -> int:
+        """Entries of a vector where all that reads a matrix reads it by vectors."""
+        users = [
+            s for s in (*self.found, *self.again) if (name, False) in reads(s.expr)
+        ]
+        for statement in users:
+            lane = self.layout.lane(statement.space - set(self.layout.tasks))
+            plain = reads(statement.expr)[name, False]
+            if not _dense(statement, self.region) or lane != dims[-1] or not plain:
+                return 0
+        return self.layout.width(dims[-1]) if users and len(dims) > 1 else 0
 
     def first(self) -> list[Statement]:
         """States before the first step."""

@@ -70,15 +70,16 @@ class Native:
     ) -> list[Tensor]:
         """Outputs of every step, then the states after the last."""
         kernel, code = self.kernel(floats, self._rows(batch))
-        given = zip((i.name for i in self.region.model.inputs), inputs, strict=True)
-        tensors = dict(given)
+        names = (i.name for i in self.region.model.inputs)
+        tensors = dict(zip(names, inputs, strict=True))
         results: list[Tensor] = []
         arguments: list[Tensor] = []
         for buffer in kernel.arguments:
             dims = self._dims[buffer.name]
             dtype = dtype_of(buffer.dtype, floats)
             if buffer.role == "input":
-                arguments.append(_ready(tensors[buffer.name], buffer, dims, dtype))
+                given = _ready(tensors[buffer.name], buffer, dims, dtype)
+                arguments.append(_blocked(given, buffer.block))
                 continue
             lead = (batch, time)[: len(buffer.axes)]
             shape = [*lead, *(kernel.extents[d] for d in buffer.dims)]
@@ -105,6 +106,17 @@ def _ready(
             return _dense(tensor, count)
         stride *= size
     return tensor
+
+
+def _blocked(matrix: Tensor, block: int) -> Tensor:
+    """The last dim of a matrix cut into vectors, which come first."""
+    if not block:
+        return matrix
+    short = -matrix.shape[-1] % block
+    rows = matrix.shape[:-1]
+    padded = torch.nn.functional.pad(matrix, (0, short))
+    parts = padded.reshape(*rows, -1, block)
+    return parts.movedim(-2, 0).contiguous()
 
 
 def _dense(tensor: Tensor, count: int) -> Tensor:

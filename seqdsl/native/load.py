@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from functools import wraps
 from importlib.util import find_spec
+from threading import local
 from typing import Any
 
 import torch
@@ -85,20 +86,28 @@ def _either(
 ) -> Callable[..., Any]:
     @wraps(own)
     def call(self: nn.Module, *args: Any, **keywords: Any) -> Any:
+        if getattr(_inside, "call", False):
+            return own(self, *args, **keywords)
         why = refusal(args, keywords)
         if why is None and (other is None or type(self) not in _broken):
+            _inside.call = True
             try:
                 return own(self, *args, **keywords)
             except KernelError as error:
                 if other is None:
                     raise
                 _note_broken(type(self), error)
+            finally:
+                _inside.call = False
         if other is None:
             raise CallError(f"the target `mlir` {why}; `auto` falls back to torch")
         return other(self, *args, **keywords)
 
     return call
 
+
+_inside = local()
+"""Whether this thread runs a layer with kernels already: its sub-layers need not ask."""
 
 _broken: set[type[nn.Module]] = set()
 

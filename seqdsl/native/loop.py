@@ -76,15 +76,15 @@ class SizedLoop:
         self.region = region
         self.native = Native(region)
         self.extents = extents_of(region)
+        self._known: dict[tuple[int, int], list[tuple[int, ...]]] = {}
 
     def __call__(
         self, inputs: Sequence[Tensor], batch: int, time: int, floats: torch.dtype
     ) -> tuple[Tensor, ...]:
         """Values of every step, then the states after the last."""
-        given = self.region.model.inputs
         ready = [
-            t.expand(self._shape(i, batch, time))
-            for t, i in zip(inputs, given, strict=True)
+            t if t.shape == shape else t.expand(shape)
+            for t, shape in zip(inputs, self._shapes(batch, time), strict=True)
         ]
         if torch.is_grad_enabled() and any(t.requires_grad for t in ready):
             if time == 0:
@@ -104,10 +104,19 @@ class SizedLoop:
         outputs = self.native(inputs, batch, 0, floats)[: len(model.outputs)]
         return (*outputs, *(inputs[names.index(f"{s}_0")] for s in states))
 
-    def _shape(self, read: ir.Input, batch: int, time: int) -> list[int]:
+    def _shapes(self, batch: int, time: int) -> list[tuple[int, ...]]:
+        """What the inputs are expanded to."""
+        known = self._known.get((batch, time))
+        if known is None:
+            inputs = self.region.model.inputs
+            known = [self._shape(i, batch, time) for i in inputs]
+            self._known = {(batch, time): known}
+        return known
+
+    def _shape(self, read: ir.Input, batch: int, time: int) -> tuple[int, ...]:
         lead = {"batch": batch, "t": time}
         dims = [self.extents[d] for d in read.type.dims]
-        return [*(n for a, n in lead.items() if a in read.type.axes), *dims]
+        return (*(n for a, n in lead.items() if a in read.type.axes), *dims)
 
     @cached_property
     def derivative(self) -> Derivative:
