@@ -42,4 +42,5 @@ def identifier(text: str) -> str:
     text = unicodedata.normalize("NFKC", text)
     letters = [c if c.isalnum() or c == "_" else "_" for c in text]
     result = "".join(letters).strip("_") or "value"
+    result = f"{result}_" if keyword.iskeyword(result) else result
     return result if result.isidentifier() else f"v_{result}"

@@ -100,6 +100,15 @@ def _declare_one(ctx: Context, scope: Scope, statement: ast.Stmt) -> None:
                 statement.span,
                 f"choose another name, such as `{name}s` or `{name}_in`",
             )
+        case ast.InputStmt(name=name) if name.startswith("__"):
+            failed = Value(name, "input", statement.span, (), status="failed")
+            scope.names.setdefault(name, failed)
+            raise ctx.fail(
+                "E0116",
+                f"an input cannot be called `{name}`: Python keeps such names to itself",
+                statement.span,
+                "begin the name with a letter",
+            )
         case ast.InputStmt(name=name):
             _enter(ctx, scope, name, "input", name_span(statement, name))
         case ast.ParamStmt(name=name):

@@ -147,8 +147,12 @@ CALL_WORDS = frozenset(
 
 
 def safe(key: str) -> str:
-    """`key` with parts that a torch module cannot have as attributes changed by a `_`."""
-    return ".".join(f"{p}_" if p in MODULE_ATTRIBUTES else p for p in key.split("."))
+    """`key` with parts that a torch module cannot have as attributes changed by a `_`.
+
+    Python keeps names that begin with two underscores to itself.
+    """
+    parts = [f"{p.strip('_')}_" if p[:2] == "__" else p for p in key.split(".")]
+    return ".".join(f"{p}_" if p in MODULE_ATTRIBUTES else p for p in parts)
 
 
 def local_name(site: Site, expr: ast.Expr, kind: str, key: str | None) -> str:
