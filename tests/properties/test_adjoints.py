@@ -66,7 +66,11 @@ RUN = [p for p in PLACES if str(p) not in {*COMPILED, *DRAWN}]
 SMOOTH = [p for p in RUN if str(p) not in WITHOUT]
 
 
-@pytest.mark.parametrize("number", range(len(RUN)), ids=lambda i: str(RUN[i]))
+def _name(number: int) -> str:
+    return str(RUN[number])
+
+
+@pytest.mark.parametrize("number", range(len(RUN)), ids=_name)
 def test_adjoint_equals_autograd(number: int) -> None:
     place = RUN[number]
     for subject in subjects(load_file(place.path), place.layer):

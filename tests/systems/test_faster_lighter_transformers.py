@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -182,8 +182,9 @@ def test_favor_features_are_unbiased_and_positive() -> None:
     found: list[list[float]] = [[], []]
     for seed in range(2000):
         directions, sides = torch.linalg.qr(noise(4, 4, seed=seed))  # pyright: ignore
-        directions: Tensor = directions * sides.diagonal().sign()  # pyright: ignore
-        omega = directions * noise(4, 4, seed=10_000 + seed).norm(dim=1, keepdim=True)
+        directions = directions * sides.diagonal().sign()  # pyright: ignore
+        lengths = noise(4, 4, seed=10_000 + seed).square().sum(1, keepdim=True).sqrt()
+        omega = cast("Tensor", directions) * lengths
         for kind, phi in enumerate(module(both, omega)):
             assert (phi > 0).all()
             found[kind].append(float((phi[0, 0] * phi[0, 1]).mean()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -168,7 +168,7 @@ def test_no_fixed_matrix_reproduces_the_gated_reading() -> None:
         return torch.stack(rows)
 
     one, two = last(noise(K, seed=8)), last(3 * noise(K, seed=9))
-    inverse: Tensor = torch.linalg.pinv(questions)  # pyright: ignore
+    inverse = cast("Tensor", torch.linalg.pinv(questions))  # pyright: ignore
     fitted = inverse @ one
     same(questions @ fitted, one, within=1e-9)
     assert (questions @ fitted - two).abs().max() > 1e-3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from seqdsl.analysis import Verdict, analyze
+from seqdsl.analysis.verdict import monoid_name
 from seqdsl.elaborate import elaborate_text
 from seqdsl.ir.sizes import Scalar
 from seqdsl.testing.normal_forms import check_normal_forms
@@ -75,8 +76,9 @@ def label(found: Verdict) -> str:
         words.append(str(found.rank_size))
     if found.semiring not in ("real", None):
         words.append(found.semiring)
-    if found.monoid:
-        words.append(found.monoid)
+    name = monoid_name(found.monoid)
+    if name:
+        words.append(name)
     if found.invariant:
         words.append("invariant")
     return " ".join(words)

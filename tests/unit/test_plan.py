@@ -8,7 +8,7 @@ from seqdsl.diagnostics import SpecError
 from seqdsl.elaborate import elaborate_text
 from seqdsl.ir.text import node_text
 from seqdsl.schedule.make import plan, plan_step
-from seqdsl.schedule.plan import Assign, Call, DepthLoop, Step, TimeLoop, walk
+from seqdsl.schedule.plan import Assign, Call, DepthLoop, Parallel, Step, TimeLoop, walk
 from seqdsl.schedule.visibility import Reach, reach_of_copies
 
 GRU = """
@@ -36,6 +36,8 @@ def shape(steps: tuple[Step, ...]) -> list[object]:
                 result.append([direction, *shape(body)])
             case DepthLoop(repeat=repeat, body=body):
                 result.append([repeat.axis, *shape(body)])
+            case Parallel(loop=loop):
+                result.append(["parallel", *shape(loop.body)])
     return result
 
 
