@@ -176,6 +176,25 @@ def list_(
 
 
 @app.command()
+def gallery(
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR")],
+    pattern: Annotated[str, typer.Argument(help="part of a name or summary")] = "",
+    parity: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="errors against published code, as JSON"),
+    ] = None,
+    bench: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="rows of a benchmark, as JSON")
+    ] = None,
+) -> None:
+    """Pages about the standard library: spec, verdict, picture, module, parity."""
+    from seqdsl.commands.gallery import gallery
+
+    code = outcome.guard(lambda: gallery(pattern, out, parity, bench))
+    raise typer.Exit(code)
+
+
+@app.command()
 def new(name: Annotated[str, typer.Argument(help="my_layer: no suffix")]) -> None:
     """A starter spec with its test, in the current folder."""
     from seqdsl.commands.files import new

@@ -68,6 +68,17 @@ def _matches(entry: Entry, pattern: str) -> bool:
     )
 
 
+def matching(pattern: str) -> Iterator[str]:
+    """Names of files with a layer that matches; raises `CallError` without one."""
+    found = 0
+    for name in std_names():
+        if any(_matches(entry, pattern) for entry in entries(name)):
+            found += 1
+            yield name
+    if not found:
+        raise CallError(f"nothing in the standard library matches `{pattern}`")
+
+
 def entries(file: str) -> Iterator[Entry]:
     """The layers of `std.<file>` in their order."""
     program = load_std(file)
