@@ -1,0 +1,133 @@
+"""Trains layers of the standard library on small tasks, side by side.
+
+    python -m examples.tasks.train                 # everything, under 20 minutes on 2 cores
+    python -m examples.tasks.train --task parity --layer gla --layer "deltanet, negative"
+
+Every layer is the mixer of the same language model: 2 pre-norm blocks, width 32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import seqdsl
+from examples.tasks.data import IGNORED, TASKS
+
+LAYERS: Mapping[str, str] = {
+    "attention": "std.attention:SlidingWindow(heads = 2)",
+    "linear attention": "std.linear_attention:LinearAttention(heads = 2)",
+    "retention": "std.retnet:Retention(heads = 2)",
+    "gla": "std.gla:GLA(heads = 2, K = 16, tau = 1)",
+    "mamba": "std.mamba:Mamba(N = 8)",
+    "mamba2": "std.mamba2:Mamba2(P = 16, N = 16)",
+    "mlstm": "std.mlstm:MLSTM(heads = 2, K = 16)",
+    "deltanet": "std.deltanet:DeltaNet(heads = 2)",
+    "deltanet, negative": "std.deltanet:DeltaNet(heads = 2, most = 2)",
+    "gated deltanet": "std.gated_deltanet:GatedDeltaNet(heads = 2, V = 16, most = 2)",
+    "gru": "std.cells:GRUMixer",
+    "slstm": "std.slstm:SLSTM(heads = 2)",
+}
+WIDTH, BLOCKS, BATCH, RATE = 32, 2, 64, 4e-3
+EVERY, ENOUGH = 50, 0.995
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a layer did on a task: the share of right answers on new examples."""
+
+    task: str
+    layer: str
+    accuracy: float
+    steps: int
+    seconds: float
+
+
+def accuracy(task: str, model: nn.Module, chance: torch.Generator) -> float:
+    """On 512 new examples; for parity, the answer after the last bit."""
+    tokens, targets = TASKS[task].draw(512, chance)
+    with torch.no_grad():
+        right = model(tokens).argmax(-1) == targets
+    if task == "parity":
+        right, targets = right[:, -1], targets[:, -1]
+    return float(right[targets != IGNORED].float().mean())
+
+
+def train(task: str, layer: str, steps: int, seed: int = 0) -> Result:
+    """Train until nearly all answers are right, at most `steps` steps."""
+    start, chance = time.perf_counter(), torch.Generator().manual_seed(seed)
+    torch.set_rng_state(torch.Generator().manual_seed(seed).get_state())
+    vocab = TASKS[task].vocab
+    model: Any = seqdsl.std.language_model.LanguageModel(
+        vocab=vocab, D=WIDTH, L=BLOCKS, mixer=LAYERS[layer]
+    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, steps)
+    found, step = 0.0, 0
+    while step < steps and found < ENOUGH:
+        loss = _loss(model, *TASKS[task].draw(BATCH, chance))
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        step += 1
+        if step % EVERY == 0:
+            found = accuracy(task, model, torch.Generator().manual_seed(seed + 1))
+    fresh = torch.Generator().manual_seed(seed + 2)
+    spent = time.perf_counter() - start
+    return Result(task, layer, accuracy(task, model, fresh), step, spent)
+
+
+def _loss(model: nn.Module, tokens: Tensor, targets: Tensor) -> Tensor:
+    logits = model(tokens).flatten(0, 1)
+    return nn.functional.cross_entropy(logits, targets.flatten(), ignore_index=IGNORED)
+
+
+# ---- The table
+
+
+def table(results: Sequence[Result]) -> str:
+    """Layers as rows, tasks as columns: percent right, and after how many steps."""
+    tasks = list(dict.fromkeys(r.task for r in results))
+    cells = {(r.layer, r.task): f"{100 * r.accuracy:.0f} ({r.steps})" for r in results}
+    lines = [["layer", *tasks], ["---", *(["---:"] * len(tasks))]]
+    for layer in dict.fromkeys(r.layer for r in results):
+        lines.append([layer, *(cells.get((layer, task), "") for task in tasks)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main() -> None:
+    """Train what was asked for on two processes; print the table, and write it to `--out`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--task", action="append", choices=TASKS, help="all by default")
+    parser.add_argument("--layer", action="append", choices=LAYERS, help="likewise")
+    parser.add_argument("--steps", type=int, default=1000, help="at most, of training")
+    parser.add_argument("--jobs", type=int, default=2, help="processes")
+    parser.add_argument("--out", type=Path, help="a file for the table")
+    given = parser.parse_args()
+    pairs = [(t, l) for t in given.task or TASKS for l in given.layer or LAYERS]
+    results: list[Result] = []
+    one = {"initializer": torch.set_num_threads, "initargs": (1,)}
+    with ProcessPoolExecutor(given.jobs, **one) as pool:
+        waiting = [pool.submit(train, t, l, given.steps) for t, l in pairs]
+        for future in waiting:
+            r = future.result()
+            results.append(r)
+            print(f"{r.task}: {r.layer}: {r.accuracy:.1%} in {r.steps} steps, "
+                  f"{r.seconds:.0f} s", flush=True)  # fmt: skip
+    print(table(results))
+    if given.out is not None:
+        given.out.write_text(table(results) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
