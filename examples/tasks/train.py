@@ -116,8 +116,7 @@ def main() -> None:
     given = parser.parse_args()
     pairs = [(t, l) for t in given.task or TASKS for l in given.layer or LAYERS]
     results: list[Result] = []
-    one = {"initializer": torch.set_num_threads, "initargs": (1,)}
-    with ProcessPoolExecutor(given.jobs, **one) as pool:
+    with ProcessPoolExecutor(given.jobs, None, torch.set_num_threads, (1,)) as pool:
         waiting = [pool.submit(train, t, l, given.steps) for t, l in pairs]
         for future in waiting:
             r = future.result()

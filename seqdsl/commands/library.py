@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
-from itertools import takewhile
+from itertools import product, takewhile
 from math import prod
 
 from seqdsl.analysis import Verdict, analyze
 from seqdsl.commands.outcome import OK, print_json
-from seqdsl.diagnostics import CallError
+from seqdsl.diagnostics import CallError, SpecError
 from seqdsl.elaborate import Program, elaborate, load_std
 from seqdsl.elaborate.program import std_names
 from seqdsl.ir import nodes as ir
@@ -19,8 +19,8 @@ from seqdsl.ir.bind import Bound, bind_instance, bind_sizes
 from seqdsl.ir.sizes import Scalar
 from seqdsl.ir.types import TIME
 
-SMALL = 16
-"""The extent of an option without a default, in the count of parameters."""
+SMALL: tuple[int, ...] = (16, 4, 2, 1)
+"""Extents of options without a default, in the count of parameters, as they are tried."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def entries(file: str) -> Iterator[Entry]:
 def _entry(program: Program, file: str, layer: str, header: str) -> Entry:
     model = elaborate(program, layer).model
     own = " ".join(model.doc.split())
-    sizes = {o.name: SMALL for o in model.options if o.default is None}
+    sizes = _sizes(model)
     return Entry(
         f"std.{file}:{layer}",
         _sentence(own or header),
@@ -99,6 +99,22 @@ def _entry(program: Program, file: str, layer: str, header: str) -> Entry:
         parameter_count(model, sizes),
         sizes,
     )
+
+
+def _sizes(model: ir.Model) -> dict[str, int]:
+    """Small sizes for the options that have no default, the first that fit each other."""
+    names = [o.name for o in model.options if o.default is None]
+    problem: SpecError | None = None
+    for extents in product(SMALL, repeat=len(names)):
+        sizes: dict[str, int] = dict(zip(names, extents, strict=True))
+        try:
+            bind_sizes(model, sizes)
+        except SpecError as error:
+            problem = error
+            continue
+        return sizes
+    assert problem is not None
+    raise problem
 
 
 # ---- What a comment says

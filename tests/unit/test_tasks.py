@@ -81,6 +81,6 @@ def test_what_the_table_shows() -> None:
     found = {
         n: train("recall", n, 400).accuracy for n in ("deltanet", "linear attention")
     }
-    assert found["deltanet"] > 0.95 > 0.8 > found["linear attention"]
+    assert found["deltanet"] > 0.95 and found["linear attention"] < 0.8
     found = {n: train("parity", n, 400).accuracy for n in ("deltanet, negative", "gla")}
-    assert found["deltanet, negative"] > 0.95 > 0.7 > found["gla"]
+    assert found["deltanet, negative"] > 0.95 and found["gla"] < 0.7
