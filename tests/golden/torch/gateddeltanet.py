@@ -540,8 +540,8 @@ def _chunkwise(
     `first: [batch, copies, rows, columns]` is the state to begin with and `initial` (None
     is 0) the one where a segment `starts`.
 
-    In a chunk of `size` steps (a power of 2) what the steps do to each other takes a few
-    products of matrices and a triangular solve, the WY form of Yang et al. 2024,
+    In a chunk of `size` steps (rounded up to a power of 2) what the steps do to each
+    other takes a few products of matrices and a triangular solve, the WY form of Yang et al. 2024,
     "Parallelizing linear transformers with the delta rule over sequence length"; decays
     may be any numbers. The gradient keeps the states between groups of chunks only and
     does the rest again.
@@ -572,7 +572,7 @@ def _chunkwise(
         starts = None if starts is None else starts.flip(1)
     if time == 0:
         return first.new_zeros(*shape, query.shape[3], columns), first
-    size = min(size, 1 << (time - 1).bit_length())
+    size = 1 << (min(size, time) - 1).bit_length()
     how = _How(size, _group_size(size, batch * copies * rows), states, now)
     arguments = (*tensors, first, initial, starts, how)
     function: Any = _ByChunks
