@@ -10,6 +10,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from seqdsl.analysis.expand import expanded
 from seqdsl.analysis.terms import Poly, add, scale
 from seqdsl.ir import nodes as ir
 
@@ -46,7 +47,7 @@ def _behind(normal: Normal, node: ir.Node) -> ir.Node:
 
 
 def _difference(normal: Normal, a: ir.Node, b: ir.Node) -> Poly:
-    return add(normal.poly(a), scale(normal.poly(b), Fraction(-1)))
+    return expanded(normal, add(normal.poly(a), scale(normal.poly(b), Fraction(-1))))
 
 
 def _ratio(a: Poly, b: Poly) -> Fraction | None:

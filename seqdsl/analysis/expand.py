@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 from seqdsl.analysis.reindexing import Reindexer
@@ -43,7 +44,10 @@ def _term(normal: Normal, term: Term) -> Poly:
     for factor in term.passive:
         result = multiply(result, _factor(normal, factor), normal.interner)
     return tuple(
-        Term(t.scale, t.factors, t.bound | (term.bound & t.indices)) for t in result
+        _without_inverses(
+            normal, Term(t.scale, t.factors, t.bound | (term.bound & t.indices))
+        )
+        for t in result
     )
 
 
@@ -96,6 +100,11 @@ def _node(normal: Normal, node: ir.Node, depth: int) -> Poly:
         case ir.Map(op="square", args=(a,)):
             inner = _node(normal, a, depth - 1)
             return multiply(inner, inner, normal.interner)
+        case ir.Map(op="div", args=(a, b)) if _exponent(normal, b) is not None:
+            left, exponent = _node(normal, a, depth - 1), _exponent(normal, b)
+            assert exponent is not None
+            over = build.map_("exp", build.map_("neg", exponent))
+            return multiply(left, normal.free(over), normal.interner)
         case ir.Map(op="div", args=(a, b)) if not _is_one(a):
             left = _node(normal, a, depth - 1)
             return multiply(left, normal.inverse(b), normal.interner)
@@ -109,6 +118,34 @@ def _node(normal: Normal, node: ir.Node, depth: int) -> Poly:
             return rename(_node(normal, arg, depth - 1), dict(pairs))
         case _:
             return _other(normal, node, depth)
+
+
+def _exponent(normal: Normal, node: ir.Node) -> ir.Node | None:
+    """What `node` is the exponential of, if it is one."""
+    while isinstance(node, ir.Ref) and node.name in normal.model.equation:
+        node = normal.model.equation[node.name].expr
+    if isinstance(node, ir.Map) and node.op == "exp" and not normal.active(node):
+        return node.args[0]
+    return None
+
+
+def _without_inverses(normal: Normal, term: Term) -> Term:
+    """`term` without pairs of exponentials whose product is 1."""
+    factors = term.factors
+    known = {
+        i: exponent
+        for i, f in enumerate(factors)
+        if not f.active and f.names == f.node.type.dims
+        for exponent in [_exponent(normal, f.node)]
+        if exponent is not None
+    }
+    for (i, a), (j, b) in combinations(known.items(), 2):
+        if factors[i].names != factors[j].names:
+            continue
+        if not add(_node(normal, a, _DEPTH), _node(normal, b, _DEPTH)):
+            rest = tuple(f for k, f in enumerate(factors) if k not in (i, j))
+            return _without_inverses(normal, Term(term.scale, rest, term.bound))
+    return term
 
 
 def _are_dims(node: ir.Contract, over: tuple[str, ...]) -> bool:
