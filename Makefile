@@ -10,13 +10,16 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types unit peers clean
+.PHONY: help demo recall test lint format types unit peers clean
 
 help: ## show what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
 
 demo: $(VENV)/ready ## train a small language model on real text, sample from it (< 4 min)
 	$(BIN)/python -m examples.char_lm.train
+
+recall: $(VENV)/ready ## overwritten values: linear attention against two memories (< 4 min)
+	$(BIN)/python -m examples.recall.overwrite
 
 test: lint types unit peers ## everything that continuous integration checks (< 20 min)
 

@@ -10,6 +10,7 @@ import torch
 
 from examples.char_lm import text
 from examples.digits.classify import classify
+from examples.recall import overwrite
 from examples.sunspots.forecast import forecast
 
 ROOT = Path(__file__).parents[2]
@@ -45,3 +46,18 @@ def test_the_bigram_model_counts_pairs() -> None:
     ab = torch.tensor([0, 1] * 500)
     corpus = text.Corpus("ab", ab, ab)
     assert text.bigram_bits(corpus) < 0.02
+
+
+def test_recall_asks_for_the_newest_value(tmp_path: Path) -> None:
+    key, value, target, count = overwrite.batch(20, 24, seed=3)
+    for row in range(20):
+        newest = {
+            int(k): int(v) for k, v in zip(key[row, :24], value[row, :24], strict=True)
+        }
+        asked = [int(k) for k in key[row, 24:]]
+        assert sorted(asked) == list(range(overwrite.KEYS))
+        assert [newest[k] for k in asked] == target[row].tolist()
+    assert count.sum(1).tolist() == [24] * 20
+    found = overwrite.compare(steps=2)
+    overwrite.plot(found, tmp_path / "recall.png")
+    assert (tmp_path / "recall.png").stat().st_size > 1000
