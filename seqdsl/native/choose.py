@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from seqdsl.diagnostics import UnsupportedError
 from seqdsl.ir import nodes as ir
 
 if TYPE_CHECKING:
@@ -28,11 +29,16 @@ def module_class(model: ir.Model, target: str, strategy: str) -> type[nn.Module]
     from seqdsl.native import load as native
     from seqdsl.native.artifact import native_artifact
 
-    made = native_artifact(model)
     if target == "mlir":
+        made = native_artifact(model)
         native.check_strict(made)
         return native.load_native(made, None)
     plain = compile_model(model, strategy=strategy)
+    try:
+        made = native_artifact(model)
+    except UnsupportedError:
+        # a parallel form of torch may do what no loop does
+        return load(plain)
     if not made.regions:
         return load(plain)
     if not native.available():
