@@ -33,7 +33,12 @@ LONGER = (
 WITHOUT = {
     "attention_in_recurrence:SelfRead": "reads a copy of `made`",
     "attention_in_recurrence:SelfAttention": "reads a copy of `made`",
+    "attention_running:CumMax": "through this `cummax`",
+    "attention_running:PastStates": "reads a copy of `h`",
     "extern_call:Controlled": "extern op `simulator`",
+    "language_calls_nested:AroundAttention": "reads a copy of `att_call_x`",
+    "language_calls_nested:ExternCopy": "extern op `blend`",
+    "language_calls_nested:Externs": "extern op `blend`",
     "titans_blocks:MAC": "reads a copy of `kh`",
 }
 """Layers that have no adjoint, with why; all others have one."""
