@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
 
-from seqdsl.backends.torch.carried.chunkwise import _chunkwise
+from seqdsl.backends.torch.carried import chunkwise
 
 NAMES = ("decay", "right", "left", "value", "query", "first", "initial")
 DECAYS = (0.0, 1e-30, 0.5, 0.99, 1.0, 1.3, -0.7)
@@ -15,7 +16,10 @@ DECAYS = (0.0, 1e-30, 0.5, 0.99, 1.0, 1.3, -0.7)
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """How many of everything; `kept` says of what shape decays are."""
+    """How many of everything; `kept` says of what shape decays are.
+
+    `grouped` has two chunks in a group, so that small cases have several groups.
+    """
 
     seed: int = 0
     batch: int = 2
@@ -33,6 +37,7 @@ class Case:
     zero: bool = False
     reverse: bool = False
     size: int = 4
+    grouped: bool = True
 
     def tensors(self, dtype: torch.dtype = torch.float64) -> dict[str, Tensor | None]:
         """Random arguments; erases and decays of several states keep values small."""
@@ -78,13 +83,20 @@ def by_chunks(
     case: Case, tensors: dict[str, Tensor | None], starts: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """What generated modules call."""
-    t = tensors
+    t, whole = tensors, chunkwise._group_size
+    grouped = _two if case.grouped else whole
     left, value, first = t["left"], t["value"], t["first"]
     assert left is not None and value is not None and first is not None
-    return _chunkwise(
-        t["decay"], t["right"], left, value, t["query"], first, t["initial"],
-        starts, case.time, case.now, case.size, case.states, case.reverse,
-    )  # fmt: skip
+    with patch.object(chunkwise, "_group_size", grouped):
+        return chunkwise._chunkwise(
+            t["decay"], t["right"], left, value, t["query"], first, t["initial"],
+            starts, case.time, case.now, case.size, case.states, case.reverse,
+        )  # fmt: skip
+
+
+def _two(size: int, width: int) -> int:
+    """Two chunks in a group."""
+    return 2 * size
 
 
 def by_steps(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from chunk_mutants import run
 from hypothesis import given
 from hypothesis import strategies as st
 from matrix_states import (
@@ -44,6 +45,7 @@ def cases(draw: st.DrawFn) -> Case:
         zero=draw(st.booleans()),
         reverse=draw(st.booleans()),
         size=draw(st.sampled_from([1, 2, 4, 8])),
+        grouped=draw(st.booleans()),
     )
 
 
@@ -54,15 +56,17 @@ def loss(found: tuple[Tensor, Tensor]) -> Tensor:
     return (weights * reads).sum() + last.sin().sum()
 
 
-def gradients(function: Callable[..., Any], case: Case) -> list[Tensor]:
-    """Of all arguments, 0 where there is none."""
-    tensors = leaves(case)
-    value = loss(function(case, tensors, case.starts()))
-    found: Sequence[Tensor | None] = torch.autograd.grad(
-        value, there(tensors), create_graph=True, allow_unused=True
-    )
-    pairs = zip(found, there(tensors), strict=True)
+def grads_of(value: Tensor, at: list[Tensor], again: bool = True) -> list[Tensor]:
+    """Of `value`; 0 where it does not depend on a tensor."""
+    found: Any = torch.autograd.grad(value, at, create_graph=again, allow_unused=True)
+    pairs = zip(found, at, strict=True)
     return [torch.zeros_like(x) if g is None else g for g, x in pairs]
+
+
+def gradients(function: Callable[..., Any], case: Case) -> list[Tensor]:
+    """Of all arguments."""
+    tensors = leaves(case)
+    return grads_of(loss(function(case, tensors, case.starts())), there(tensors))
 
 
 @given(cases())
@@ -92,16 +96,9 @@ FEW = (
 def test_double_backward(case: Case) -> None:
     def twice(function: Callable[..., Any]) -> list[Tensor]:
         tensors = leaves(case)
-        value = loss(function(case, tensors, case.starts()))
-        first: Sequence[Tensor | None] = torch.autograd.grad(
-            value, there(tensors), create_graph=True, allow_unused=True
-        )
-        total = torch.stack([g.square().sum() for g in first if g is not None]).sum()
-        found: Sequence[Tensor | None] = torch.autograd.grad(
-            total, there(tensors), allow_unused=True
-        )
-        pairs = zip(found, there(tensors), strict=True)
-        return [torch.zeros_like(x) if g is None else g for g, x in pairs]
+        first = grads_of(loss(function(case, tensors, case.starts())), there(tensors))
+        total = torch.stack([g.square().sum() for g in first]).sum()
+        return grads_of(total, there(tensors), again=False)
 
     for found, wanted in zip(twice(by_chunks), twice(by_steps), strict=True):
         close(found, wanted, 1e-9)
@@ -168,15 +165,15 @@ def test_single_and_half_precision(case: Case) -> None:
 @pytest.mark.parametrize("power", [80, -80])
 def test_extreme_gates_stay_finite(power: int) -> None:
     case = Case(time=300, size=64, erases=0, writes=1, segments=False, kept="one")
-    tensors = leaves(case)
-    gate = torch.sigmoid(torch.full((2, 300, 2, 1), float(power), dtype=torch.float64))
-    tensors["decay"] = gate
-    reads, last = by_chunks(case, tensors, None)
-    close(reads, by_steps(case, tensors, None)[0], 1e-10)
-    found = torch.autograd.grad(
-        loss((reads, last)), there(leaves(case)), allow_unused=True
-    )
-    assert all(g is None or bool(g.isfinite().all()) for g in found)
+    results: list[list[Tensor]] = []
+    for function in (by_chunks, by_steps):
+        tensors = leaves(case)
+        gate = torch.full((2, 300, 2, 1), float(power), dtype=torch.float64)
+        tensors["decay"] = torch.sigmoid(gate.requires_grad_())
+        found = function(case, tensors, None)
+        results.append([*found, *grads_of(loss(found), [gate, *there(tensors)])])
+    for ours, theirs in zip(*results, strict=True):
+        close(ours, theirs, 1e-9)
 
 
 @pytest.mark.slow
@@ -189,3 +186,9 @@ def test_a_million_steps() -> None:
     reads, last = by_chunks(case, tensors, None)
     assert bool(reads.isfinite().all())
     close(last, by_steps(case, tensors, None)[1], 1e-9)
+
+
+def test_planted_bugs_are_noticed() -> None:
+    count, left = run(every=4)
+    assert count >= 20
+    assert 20 * len(left) <= count, left

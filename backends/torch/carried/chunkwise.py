@@ -10,7 +10,7 @@ from torch import Tensor
 from seqdsl.backends.torch.carried.chunks import _apart, _Steps
 from seqdsl.backends.torch.carried.stretches import _stretch
 
-__all__ = ["_chunkwise", "_decay_grid", "_vectors"]
+__all__ = ["_chunkwise", "_decay_grid", "_group_size", "_vectors"]
 
 
 def _vectors(

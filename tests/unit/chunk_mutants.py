@@ -1,0 +1,190 @@
+"""Planted bugs in the functions that run matrix states by chunks, and who finds them.
+
+`python tests/unit/chunk_mutants.py` makes a mutant for every place where a sign, an index,
+a decay, a segment's edge or the order of two things can be wrong, and compares each with
+the plain loop on a few cases. It prints those that nobody noticed and exits with 1 where
+more than one in twenty is left.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple, cast
+
+import torch
+from matrix_states import Case, by_steps, close, leaves, there
+from torch import Tensor
+
+from seqdsl.backends.torch.helpers import helper_texts
+
+# What only decides how much is done at once, or how.
+LEFT_OUT = ("_group_size", "_single", "_How", "_Steps", "_Seen", "_Passed", "_Erasing")
+SAME = (
+    "query.shape[1] * left.shape[1]",
+    "batch * copies * rows",
+    "batch * copies",
+    "min(size, time) - 1",
+)
+"""Expressions that only decide how much is done at once, wherever they stand."""
+CASES = (
+    Case(time=9, size=4, writes=3, erases=2, queries=3, now=2),
+    Case(time=7, size=8, kept="one", writes=2, erases=1, queries=2, now=1),
+    Case(time=5, size=4, kept="all", erases=0, writes=1, queries=1, now=1, zero=True),
+    Case(time=8, size=4, states=2, writes=2, erases=1, reverse=True),
+    Case(time=6, size=2, states=2, erases=0, writes=1, segments=False),
+    Case(time=11, size=4, kept="one", segments=False, queries=3, now=0, erases=2),
+    Case(time=0),
+)
+SWAPPED: dict[type[ast.operator], ast.operator] = {
+    ast.Add: ast.Sub(),
+    ast.Sub: ast.Add(),
+    ast.Mult: ast.Add(),
+    ast.MatMult: ast.Add(),
+}
+
+
+class Mutant(NamedTuple):
+    """A changed program and what was changed."""
+
+    what: str
+    tree: ast.Module
+
+
+def program() -> ast.Module:
+    """The functions as a generated file has them."""
+    head = "import math\nfrom collections.abc import Callable, Sequence\n"
+    head += (
+        "from typing import Any, NamedTuple\nimport torch\nfrom torch import Tensor\n"
+    )
+    return ast.parse(head + "\n".join(helper_texts({"_chunkwise"})))
+
+
+def mutants() -> Iterator[Mutant]:
+    """One after another, in the order of the source."""
+    tree = program()
+    for i, function in enumerate(tree.body):
+        named = isinstance(function, ast.FunctionDef | ast.ClassDef)
+        if not named or function.name in LEFT_OUT:
+            continue
+        for j, node in enumerate(ast.walk(function)):
+            for change in changes(node):
+                other = copy.deepcopy(tree)
+                place = list(ast.walk(other.body[i]))[j]
+                before = ast.unparse(place)
+                change(place)
+                after = ast.unparse(place)
+                if after == before or before in SAME:
+                    continue
+                what = f"{function.name}: {before}  ->  {after}"
+                yield Mutant(what, ast.fix_missing_locations(other))
+
+
+def changes(node: ast.AST) -> Iterator[Callable[[Any], None]]:
+    """Ways to get `node` wrong."""
+    match node:
+        case ast.BinOp(op=op) if type(op) in SWAPPED:
+            yield _other_operator
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Name()):
+            yield _other_sign
+        case ast.Subscript(slice=ast.Slice() | ast.Tuple()):
+            yield _other_end
+        case ast.Call(func=ast.Name(id=name)) if name.startswith("_carried"):
+            yield _without_decay
+        case ast.Call(func=ast.Attribute(attr="where"), args=[_, _, _]):
+            yield _other_way
+        case ast.Call(func=ast.Attribute(attr="cat"), args=[ast.List(), *_]):
+            yield _other_order
+        case _:
+            pass
+
+
+def _other_operator(node: ast.BinOp) -> None:
+    node.op = SWAPPED[type(node.op)]
+
+
+def _other_sign(node: ast.UnaryOp) -> None:
+    node.op = ast.UAdd()
+
+
+def _other_end(node: ast.Subscript) -> None:
+    """`[a:]` for `[:a]` and the other way round."""
+    for part in ast.walk(node.slice):
+        if isinstance(part, ast.Slice):
+            part.lower, part.upper = part.upper, part.lower
+
+
+def _without_decay(node: ast.Call) -> None:
+    (line,) = ast.parse("(lambda x, *_: x)").body
+    node.func = cast(ast.Expr, line).value
+
+
+def _other_way(node: ast.Call) -> None:
+    node.args[1], node.args[2] = node.args[2], node.args[1]
+
+
+def _other_order(node: ast.Call) -> None:
+    cast(ast.List, node.args[0]).elts.reverse()
+
+
+def survives(mutant: Mutant) -> bool:
+    """Whether values and gradients are those of the loop all the same."""
+    names: dict[str, Any] = {"__name__": "mutant"}
+    try:
+        exec(compile(mutant.tree, "mutant", "exec"), names)  # noqa: S102 - its own text
+        names["_group_size"] = _one
+        for case in CASES:
+            ours = _outcome(partial(_called, names), case)
+            for found, wanted in zip(ours, _outcome(by_steps, case), strict=True):
+                close(found, wanted, 1e-8)
+    except Exception:  # noqa: BLE001 - any of them is noticed
+        return False
+    return True
+
+
+def _one(size: int, width: int) -> int:
+    """Every chunk is a group of its own."""
+    return size
+
+
+def _called(names: dict[str, Any], case: Case, t: Any, starts: Tensor | None) -> Any:
+    return names["_chunkwise"](
+        t["decay"], t["right"], t["left"], t["value"], t["query"], t["first"],
+        t["initial"], starts, case.time, case.now, case.size, case.states, case.reverse,
+    )  # fmt: skip
+
+
+def _outcome(function: Callable[..., Any], case: Case) -> list[Tensor]:
+    """Values, and gradients of something that all of them matter to."""
+    tensors = leaves(case)
+    reads, last = function(case, tensors, case.starts())
+    value = (torch.cos(torch.arange(reads.numel())).view(reads.shape) * reads).sum()
+    first = _grads(value + last.sin().sum(), there(tensors))
+    again = torch.stack([g.square().sum() for g in first]).sum()
+    return [reads, last, *first, *_grads(again, there(tensors))]
+
+
+def _grads(value: Tensor, at: list[Tensor]) -> list[Tensor]:
+    found: Any = torch.autograd.grad(value, at, create_graph=True, allow_unused=True)
+    pairs = zip(found, at, strict=True)
+    return [torch.zeros_like(x) if g is None else g for g, x in pairs]
+
+
+def run(every: int = 1) -> tuple[int, list[str]]:
+    """How many mutants there were, taking each `every`-th, and those not noticed."""
+    tried = [m for i, m in enumerate(mutants()) if i % every == 0]
+    return len(tried), [m.what for m in tried if survives(m)]
+
+
+def main() -> int:
+    """All mutants."""
+    count, left = run()
+    print(*left, f"{count} mutants, {count - len(left)} found", sep="\n")
+    return 1 if 20 * len(left) > count else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
