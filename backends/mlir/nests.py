@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from seqdsl.backends.mlir.kernel import Buffer, Kernel, Nest, Role, Write
 from seqdsl.backends.mlir.machine import Machine
 from seqdsl.backends.mlir.statements import Statement, reads, statements
+from seqdsl.backends.mlir.vector_math import FUNCTIONS
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import evaluate
@@ -54,8 +56,13 @@ def choose_layout(
     found: Sequence[Statement],
     extents: Mapping[str, int],
     machine: Machine,
+    together: bool,
 ) -> Layout:
-    """The lane and the tasks of a kernel."""
+    """The lane and the tasks of a kernel.
+
+    `together`: there are enough sequences, so that what is small may stay in one task
+    where that gives vectors to functions that would else be computed number by number.
+    """
     dims = list(dict.fromkeys(d for s in found for d in (*s.dims, *s.over)))
     for state in region.model.states:
         dims += [d for d in state.type.dims if d not in dims]
@@ -71,7 +78,25 @@ def choose_layout(
     state_dims = frozenset(d for s in region.model.states for d in s.type.dims)
     lane = min(state_dims, key=lambda d: rank[d], default=None)
     tasks = tuple(d for d in apart if d != lane)
+    if together and _small(region, extents) and _lonely(found, tasks):
+        tasks = ()
     return Layout(extents, rank, tasks, lane if lane in apart else None, machine)
+
+
+def _small(region: Region, extents: Mapping[str, int]) -> bool:
+    """Whether the states of a sequence fit into a part of the innermost cache."""
+    entries = (math.prod(extents[d] for d in s.type.dims) for s in region.model.states)
+    return sum(entries) <= 2048
+
+
+def _lonely(found: Sequence[Statement], tasks: Sequence[str]) -> bool:
+    """Whether a task computes functions of single numbers."""
+    return any(
+        s.dims
+        and s.space <= set(tasks)
+        and any(isinstance(n, ir.Map) and n.op in FUNCTIONS for n in subtree(s.expr))
+        for s in found
+    )
 
 
 def _gain(
@@ -168,12 +193,13 @@ def make_kernel(
     region: Region,
     machine: Machine,
     rows: int,
+    together: bool = False,
 ) -> Kernel:
     """The kernel of `region`, all of whose extents are known."""
     extents = extents_of(region)
     again = statements(region, region.replay)
     found = statements(region, region.steps)
-    layout = choose_layout(region, (*again, *found), extents, machine)
+    layout = choose_layout(region, (*again, *found), extents, machine, together)
     groups, twice = group(found, region.states, layout.tasks)
     planner = _Planner(region, found, again, layout, twice, rows)
     step = tuple(planner.nest(g) for g in groups)

@@ -50,11 +50,14 @@ class Native:
         for output in model.outputs:
             self._dims[f"{output.name}.out"] = output.expr.type.dims
 
-    def kernel(self, floats: torch.dtype, rows: int) -> tuple[Kernel, Code]:
+    def kernel(
+        self, floats: torch.dtype, rows: int, together: bool
+    ) -> tuple[Kernel, Code]:
         """The kernel for floats of that dtype, and its code."""
-        key = (floats, rows)
+        key = (floats, rows, together)
         if key not in self._made:
-            kernel = make_kernel(self.region, machine(*_STORAGE[floats]), rows)
+            host = machine(*_STORAGE[floats])
+            kernel = make_kernel(self.region, host, rows, together)
             self._made[key] = kernel, compile_text(lower(kernel), kernel.name)
         return self._made[key]
 
@@ -69,7 +72,8 @@ class Native:
         self, inputs: Sequence[Tensor], batch: int, time: int, floats: torch.dtype
     ) -> list[Tensor]:
         """Outputs of every step, then the states after the last."""
-        kernel, code = self.kernel(floats, self._rows(batch))
+        together = batch >= torch.get_num_threads()
+        kernel, code = self.kernel(floats, self._rows(batch), together)
         names = (i.name for i in self.region.model.inputs)
         tensors = dict(zip(names, inputs, strict=True))
         results: list[Tensor] = []
