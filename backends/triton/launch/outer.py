@@ -1,0 +1,260 @@
+"""Decayed outer products as operators of torch, with their gradients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+
+from seqdsl.backends.triton.kernels.outer import (
+    outer_backward,
+    outer_forward,
+    outer_segments,
+)
+from seqdsl.backends.triton.launch.tiles import (
+    NAMESPACE,
+    Tiles,
+    blank,
+    cut,
+    fitting,
+    precision,
+    smaller,
+)
+
+OUTER = {
+    ("none", "forward"): Tiles(chunk=64, rows=64, columns=32, warps=4, stages=2),
+    ("none", "backward"): Tiles(chunk=32, rows=64, columns=64, warps=4, stages=1),
+    ("scalar", "forward"): Tiles(chunk=64, rows=64, columns=32, warps=4, stages=2),
+    ("scalar", "backward"): Tiles(chunk=32, rows=64, columns=64, warps=4, stages=1),
+    ("channel", "forward"): Tiles(chunk=16, rows=64, columns=32, warps=4, stages=2),
+    ("channel", "backward"): Tiles(chunk=16, rows=64, columns=64, warps=4, stages=1),
+}
+
+
+def decayed_products(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor | None = None,
+    initial: Tensor | None = None,
+    scale: float = 1.0,
+    lag: int = 0,
+) -> tuple[Tensor, Tensor]:
+    """`o[t] = scale * q[t] S[t - lag]` where `S[t] = exp(g[t]) S[t-1] + k[t] v[t]`.
+
+    `q` and `k` are [batch, time, heads, K], `v` is [batch, time, heads, V], `g` is
+    [batch, time, heads], with or without K, or None; `initial` is [batch, heads, K, V].
+    Returns `o` like `v`, and the state after the last step in float32.
+    """
+    given = [None if x is None else x.contiguous() for x in (q, k, v, g, initial)]
+    o, final, _, _ = outer(*given, scale, lag)
+    return o, final
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Extents of a call, and how its sequences are cut."""
+
+    batch: int
+    time: int
+    heads: int
+    K: int
+    V: int
+    kind: str
+    length: int
+    segments: int
+
+    @property
+    def states(self) -> int:
+        """How many states there are."""
+        return self.batch * self.heads
+
+    def constants(self, tiles: Tiles) -> dict[str, Any]:
+        """What kernels are compiled for."""
+        return {
+            **{"H": self.heads, "K": self.K, "V": self.V, "C": tiles.chunk},
+            **{"BK": tiles.rows, "BV": tiles.columns, "DECAY": self.kind},
+            **{"num_warps": tiles.warps, "num_stages": tiles.stages},
+        }
+
+
+def sizes_of(k: Tensor, v: Tensor, g: Tensor | None) -> Sizes:
+    """The sizes of a call; a sequence is cut alike forwards and backwards."""
+    (batch, time, heads, K), V = k.shape, v.shape[-1]
+    kind = "none" if g is None else "scalar" if g.dim() == 3 else "channel"
+    tiles = smaller(OUTER[kind, "forward"], K, V)
+    programs = max(1, batch * heads * triton.cdiv(V, tiles.columns))
+    length, segments = cut(tiles.chunk, programs, time, k.device)
+    return Sizes(batch, time, heads, K, V, kind, length, segments)
+
+
+@torch.library.custom_op(f"{NAMESPACE}::outer", mutates_args=())
+def outer(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor | None,
+    initial: Tensor | None,
+    scale: float,
+    lag: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Outputs, the last state, and what each segment adds to the state and keeps of it."""
+    size = sizes_of(k, v, g)
+    tiles = smaller(OUTER[size.kind, "forward"], size.K, size.V)
+    o, final, added, wholes = _outer_made(q, k, v, g, initial, scale, lag)
+    if lag or not size.time:
+        first = torch.zeros_like(final) if initial is None else initial
+        o[:, :1] = scale * torch.einsum("bthk,bhkv->bthv", q[:, :1].float(), first)
+        final.copy_(first)
+    if not size.time:
+        return o, final, added, wholes
+    g = k if g is None else g
+    if size.segments > 1:
+        _segments(size, k, v, g, added, wholes, 1.0, size.time, adjoint=False)
+    parts = triton.cdiv(size.V, tiles.columns)
+    outer_forward[size.states * parts, size.segments](
+        q[:, lag:], k, v, g, initial, added, wholes, o[:, lag:], final,
+        scale, size.time, size.time - lag, size.length, size.segments,
+        **(size.constants(tiles) | {"BK": fitting(size.K)}),
+        INITIAL=initial is not None, FINAL=True, PRECISION=precision(k),
+    )  # fmt: skip
+    return o, final, added, wholes
+
+
+@outer.register_fake
+def _outer_made(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor | None,
+    initial: Tensor | None,
+    scale: float,
+    lag: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    size = sizes_of(k, v, g)
+    rows = size.K if size.kind == "channel" else 1
+    state = (size.K, size.V)
+    return (
+        torch.empty_like(v),
+        blank(k, size.batch, size.heads, *state, dtype=torch.float32),
+        blank(k, size.states, size.segments, *state, dtype=torch.float32),
+        blank(k, size.states, size.segments, rows, dtype=torch.float32),
+    )
+
+
+def _segments(
+    size: Sizes,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor,
+    added: Tensor,
+    wholes: Tensor,
+    scale: float,
+    rows: int,
+    adjoint: bool,
+) -> None:
+    """Launches `outer_segments`; `rows` is how many steps `k` and `v` have."""
+    tiles = smaller(OUTER[size.kind, "forward"], size.K, size.V)
+    parts = triton.cdiv(size.K, tiles.rows) * triton.cdiv(size.V, tiles.columns)
+    outer_segments[size.states * parts, size.segments](
+        k, v, g, added, wholes, scale, size.time, rows, size.length, size.segments,
+        **size.constants(tiles), ADJOINT=adjoint, PRECISION=precision(k),
+    )  # fmt: skip
+
+
+@torch.library.custom_op(f"{NAMESPACE}::outer_gradients", mutates_args=())
+def outer_gradients(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor | None,
+    initial: Tensor | None,
+    added: Tensor,
+    wholes: Tensor,
+    do: Tensor,
+    dfinal: Tensor | None,
+    scale: float,
+    lag: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of q, k, v, g (in parts, for scalar decays) and the initial state."""
+    size = sizes_of(k, v, g)
+    tiles = smaller(OUTER[size.kind, "backward"], size.K, size.V)
+    made = _outer_gradients_made(
+        q, k, v, g, initial, added, wholes, do, dfinal, scale, lag
+    )
+    dq, dk, dv, dg, dinitial = made
+    if not size.time:
+        dinitial.copy_(0 if dfinal is None else dfinal)
+        return made
+    g = k if g is None else g
+    adjoint = torch.empty_like(added)
+    later = size.time - lag
+    if size.segments > 1:
+        moved = q[:, lag:], do[:, lag:], g, adjoint, wholes
+        _segments(size, *moved, scale, later, adjoint=True)
+    parts = triton.cdiv(size.K, tiles.rows) + triton.cdiv(size.V, tiles.columns)
+    outer_backward[size.states * parts, size.segments](
+        q[:, lag:], k, v, g, do[:, lag:], initial, added, wholes, dfinal, adjoint,
+        dq[:, lag:], dk, dv, dg, dinitial, scale, size.time, later, size.length, size.segments,
+        **size.constants(tiles), WK=fitting(size.K), WV=fitting(size.V),
+        INITIAL=initial is not None, FINAL=dfinal is not None, PRECISION=precision(k),
+    )  # fmt: skip
+    if lag:
+        first = torch.zeros_like(dinitial) if initial is None else initial
+        at = do[:, :1].float() * scale
+        dq[:, :1] = torch.einsum("bthv,bhkv->bthk", at, first)
+        dinitial += torch.einsum("bthk,bthv->bhkv", q[:, :1].float(), at)
+    return made
+
+
+@outer_gradients.register_fake
+def _outer_gradients_made(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor | None,
+    initial: Tensor | None,
+    added: Tensor,
+    wholes: Tensor,
+    do: Tensor,
+    dfinal: Tensor | None,
+    scale: float,
+    lag: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    size = sizes_of(k, v, g)
+    tiles = smaller(OUTER[size.kind, "backward"], size.K, size.V)
+    lead = (size.batch, size.time, size.heads)
+    parts = triton.cdiv(size.K, tiles.rows)
+    shape = (*lead, size.K) if size.kind == "channel" else (parts, *lead)
+    dg = blank(k, *shape, dtype=torch.float32 if g is None else g.dtype)
+    if size.kind == "scalar":
+        dg = blank(k, *shape, dtype=torch.float32)
+    like = torch.empty_like
+    dinitial = blank(k, size.batch, size.heads, size.K, size.V, dtype=torch.float32)
+    return like(q), like(k), like(v), dg, dinitial
+
+
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *tensors, ctx.scale, ctx.lag = inputs
+    ctx.save_for_backward(*tensors, *output[2:])
+
+
+def _gradients(
+    ctx: Any, do: Tensor | None, dfinal: Tensor | None, *_: Any
+) -> tuple[Tensor | None, ...]:
+    q, k, v, g, initial, added, wholes = ctx.saved_tensors
+    do = torch.zeros_like(v) if do is None else do.contiguous()
+    dfinal = None if dfinal is None else dfinal.contiguous()
+    dq, dk, dv, dg, dinitial = outer_gradients(
+        q, k, v, g, initial, added, wholes, do, dfinal, ctx.scale, ctx.lag
+    )
+    if g is not None and g.dim() == 3:
+        dg = dg.sum(0).to(g.dtype)
+    dfirst = None if initial is None else dinitial.to(initial.dtype)
+    return dq, dk, dv, (None if g is None else dg), dfirst, None, None
+
+
+outer.register_autograd(_gradients, setup_context=_remember)

@@ -1,0 +1,61 @@
+"""Which tiles a kernel runs with, and into how many segments a sequence is cut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import triton
+from torch import Tensor
+
+NAMESPACE = "seqdsl"
+"""Under which the operators of this file are known to torch."""
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """`chunk` steps at a time, by `rows` keys and `columns` values, and how to run it."""
+
+    chunk: int
+    rows: int
+    columns: int
+    warps: int
+    stages: int
+
+
+def fitting(extent: int) -> int:
+    """The block that holds a whole extent."""
+    return max(16, triton.next_power_of_2(extent))
+
+
+def smaller(tiles: Tiles, K: int, V: int) -> Tiles:
+    """`tiles` no larger than what there is."""
+    rows, columns = min(tiles.rows, fitting(K)), min(tiles.columns, fitting(V))
+    return Tiles(tiles.chunk, rows, columns, tiles.warps, tiles.stages)
+
+
+def precision(x: Tensor) -> str:
+    """How products of matrices are computed: as exactly as the inputs are."""
+    if x.dtype != torch.float32 or x.device.type != "cuda" or torch.version.hip:
+        return "ieee"
+    return "tf32x3"
+
+
+def processors(device: torch.device) -> int:
+    """Multiprocessors of a device; those of an H100 where there is none."""
+    if device.type != "cuda":
+        return 132
+    return torch.cuda.get_device_properties(device).multi_processor_count
+
+
+def cut(chunk: int, programs: int, time: int, device: torch.device) -> tuple[int, int]:
+    """The length and number of segments, as many as give every multiprocessor two programs."""
+    chunks = triton.cdiv(time, chunk)
+    wanted = max(1, min(2 * processors(device) // programs, triton.cdiv(chunks, 4), 64))
+    length = triton.cdiv(chunks, wanted) * chunk
+    return length, triton.cdiv(time, length)
+
+
+def blank(like: Tensor, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
+    """A tensor to be filled, on the device of `like`."""
+    return torch.empty(shape, dtype=dtype or like.dtype, device=like.device)
