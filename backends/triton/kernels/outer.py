@@ -37,13 +37,14 @@ def outer_segments(
     BK: tl.constexpr, BV: tl.constexpr, C: tl.constexpr,
     DECAY: tl.constexpr, ADJOINT: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """What every segment adds to the state at its end, were it 0 at its start.
+    """What every segment but the last adds to the state at its end, and what it keeps.
 
-    ADJOINT: what it adds to the state's adjoint at its start, `k` being the queries and
-    `v` the gradients of the outputs. `k` has `TK` steps, the others `T`.
+    ADJOINT: what each but the first adds to the state's adjoint at its start, `k` being
+    the queries and `v` the gradients of the outputs, of `TK` steps where others have `T`.
     """
     parts: tl.constexpr = tl.cdiv(K, BK) * tl.cdiv(V, BV)
-    part, bh, n = tl.program_id(0) % parts, tl.program_id(0) // parts, tl.program_id(1)
+    part, bh, slot = tl.program_id(0) % parts, tl.program_id(0) // parts, tl.program_id(1)
+    n = slot + 1 if ADJOINT else slot
     ik, iv = part % tl.cdiv(K, BK), part // tl.cdiv(K, BK)
     b, head = (bh // H).to(tl.int64), bh % H
     kc, vc = ik * BK + tl.arange(0, BK), iv * BV + tl.arange(0, BV)
@@ -60,7 +61,7 @@ def outer_segments(
         weight, decay = (since * scale if ADJOINT else until), whole(since)
         state = write(state, decay, kt, vt, weight, DECAY, PRECISION)
         total *= decay
-    at = bh.to(tl.int64) * segments + n
+    at = bh.to(tl.int64) * (segments - 1) + slot
     store_state(added, at, state, kc, vc, K, V)
     if iv == 0:
         store_whole(wholes, at, total, kc, K, DECAY)
@@ -77,7 +78,7 @@ def entering(
     else:
         state = tl.zeros([kc.shape[0], vc.shape[0]], tl.float32)
     for m in range(n):
-        at = bh.to(tl.int64) * segments + m
+        at = bh.to(tl.int64) * (segments - 1) + m
         decay = load_whole(wholes, at, kc, K, DECAY)
         state = state * decay[:, None] + load_state(added, at, kc, vc, K, V)
     return state
@@ -94,7 +95,7 @@ def leaving(
     else:
         state = tl.zeros([kc.shape[0], vc.shape[0]], tl.float32)
     for m in range(segments - 1 - n):
-        at = bh.to(tl.int64) * segments + (segments - 1 - m)
+        at = bh.to(tl.int64) * (segments - 1) + (segments - 2 - m)
         decay = load_whole(wholes, at, kc, K, DECAY)
         state = state * decay[:, None] + load_state(added, at, kc, vc, K, V)
     return state
@@ -137,7 +138,7 @@ def outer_forward(
 
 @triton.jit
 def outer_backward(
-    q, k, v, g, do, initial, added, wholes, dfinal, adjoint, dq, dk, dv, dg, dinitial,
+    q, k, v, g, do, initial, added, wholes, dfinal, adjoint, kept, dq, dk, dv, dg, dinitial,
     scale, T, TQ, length, segments,
     H: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
     BK: tl.constexpr, BV: tl.constexpr, WK: tl.constexpr, WV: tl.constexpr, C: tl.constexpr,
@@ -160,13 +161,13 @@ def outer_backward(
     steps = tl.cdiv(tl.minimum(length, T - n * length), C)
     if part < tl.cdiv(K, BK):
         outer_backward_keys(
-            q, k, v, g, do, initial, added, wholes, dfinal, adjoint, dq, dk, dg,
+            q, k, v, g, do, initial, added, wholes, dfinal, adjoint, kept, dq, dk, dg,
             scale, T, TQ, length, segments, steps, part, n, bh, head,
             H, K, V, BK, WV, C, DECAY, INITIAL, FINAL, PRECISION,
         )  # fmt: skip
     else:
         outer_backward_values(
-            q, k, g, do, wholes, dfinal, adjoint, dv, dinitial,
+            q, k, g, do, dfinal, adjoint, kept, dv, dinitial,
             scale, T, TQ, length, segments, steps, part - tl.cdiv(K, BK), n, bh, head,
             H, K, V, WK, BV, C, DECAY, INITIAL, FINAL, PRECISION,
         )  # fmt: skip
@@ -174,14 +175,14 @@ def outer_backward(
 
 @triton.jit
 def outer_backward_values(
-    q, k, g, do, wholes, dfinal, adjoint, dv, dinitial,
+    q, k, g, do, dfinal, adjoint, kept, dv, dinitial,
     scale, T, TQ, length, segments, steps, iv, n, bh, head,
     H: tl.constexpr, K: tl.constexpr, V: tl.constexpr, WK: tl.constexpr, BV: tl.constexpr, C: tl.constexpr,
     DECAY: tl.constexpr, INITIAL: tl.constexpr, FINAL: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Gradients of values and of the initial state, from the end with the adjoint state."""
     kc, vc = tl.arange(0, WK), iv * BV + tl.arange(0, BV)
-    state = leaving(dfinal, adjoint, wholes, bh, n, segments, kc, vc, K, V, DECAY, FINAL)
+    state = leaving(dfinal, adjoint, kept, bh, n, segments, kc, vc, K, V, DECAY, FINAL)
     for i in range(steps):
         first = n * length + (steps - 1 - i) * C
         a = decays(load_logs(g, first, T, H, head, kc, K, C, DECAY), DECAY)
@@ -200,7 +201,7 @@ def outer_backward_values(
 
 @triton.jit
 def outer_backward_keys(
-    q, k, v, g, do, initial, added, wholes, dfinal, adjoint, dq, dk, dg,
+    q, k, v, g, do, initial, added, wholes, dfinal, adjoint, kept, dq, dk, dg,
     scale, T, TQ, length, segments, steps, ik, n, bh, head,
     H: tl.constexpr, K: tl.constexpr, V: tl.constexpr, BK: tl.constexpr, WV: tl.constexpr, C: tl.constexpr,
     DECAY: tl.constexpr, INITIAL: tl.constexpr, FINAL: tl.constexpr, PRECISION: tl.constexpr,
@@ -225,7 +226,7 @@ def outer_backward_keys(
         y += since * tl.dot(dot, tl.trans(state.to(dot.dtype)), input_precision=PRECISION)
         store_rows(dq, y * scale, first, TQ, H, head, kc, K, C)
         state = write(state, whole(since), kt, vt, until, DECAY, PRECISION)
-    adj = leaving(dfinal, adjoint, wholes, bh, n, segments, kc, vc, K, V, DECAY, FINAL)
+    adj = leaving(dfinal, adjoint, kept, bh, n, segments, kc, vc, K, V, DECAY, FINAL)
     carry = tl.sum(state * adj, axis=1) if DECAY == "channel" else tl.sum(state * adj)
     tl.debug_barrier()
     for i in range(steps):

@@ -42,15 +42,16 @@ def decayed_products(
     initial: Tensor | None = None,
     scale: float = 1.0,
     lag: int = 0,
+    keep: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """`o[t] = scale * q[t] S[t - lag]` where `S[t] = exp(g[t]) S[t-1] + k[t] v[t]`.
 
     `q` and `k` are [batch, time, heads, K], `v` is [batch, time, heads, V], `g` is
     [batch, time, heads], with or without K, or None; `initial` is [batch, heads, K, V].
-    Returns `o` like `v`, and the state after the last step in float32.
+    Returns `o` like `v`, and the state after the last step in float32 if `keep`.
     """
     given = [None if x is None else x.contiguous() for x in (q, k, v, g, initial)]
-    o, final, _, _ = outer(*given, scale, lag)
+    o, final, _, _ = outer(*given, scale, lag, keep)
     return o, final
 
 
@@ -100,15 +101,18 @@ def outer(
     initial: Tensor | None,
     scale: float,
     lag: int,
+    keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Outputs, the last state, and what each segment adds to the state and keeps of it."""
     size = sizes_of(k, v, g)
     tiles = smaller(OUTER[size.kind, "forward"], size.K, size.V)
-    o, final, added, wholes = _outer_made(q, k, v, g, initial, scale, lag)
+    o, final, added, wholes = _outer_made(q, k, v, g, initial, scale, lag, keep)
     if lag or not size.time:
-        first = torch.zeros_like(final) if initial is None else initial
-        o[:, :1] = scale * torch.einsum("bthk,bhkv->bthv", q[:, :1].float(), first)
-        final.copy_(first)
+        shape = size.batch, size.heads, size.K, size.V
+        first = torch.zeros(shape, device=k.device) if initial is None else initial
+        o[:, :1] = scale * torch.einsum("bthk,bhkv->bthv", q[:, :1].float(), first.float())
+        if keep:
+            final.copy_(first)
     if not size.time:
         return o, final, added, wholes
     g = k if g is None else g
@@ -119,7 +123,7 @@ def outer(
         q[:, lag:], k, v, g, initial, added, wholes, o[:, lag:], final,
         scale, size.time, size.time - lag, size.length, size.segments,
         **(size.constants(tiles) | {"BK": fitting(size.K)}),
-        INITIAL=initial is not None, FINAL=True, PRECISION=precision(k),
+        INITIAL=initial is not None, FINAL=keep, PRECISION=precision(k),
     )  # fmt: skip
     return o, final, added, wholes
 
@@ -133,15 +137,16 @@ def _outer_made(
     initial: Tensor | None,
     scale: float,
     lag: int,
+    keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     size = sizes_of(k, v, g)
     rows = size.K if size.kind == "channel" else 1
     state = (size.K, size.V)
     return (
         torch.empty_like(v),
-        blank(k, size.batch, size.heads, *state, dtype=torch.float32),
-        blank(k, size.states, size.segments, *state, dtype=torch.float32),
-        blank(k, size.states, size.segments, rows, dtype=torch.float32),
+        blank(k, size.batch, size.heads, *(state if keep else (0, 0)), dtype=torch.float32),
+        blank(k, size.states, size.segments - 1, *state, dtype=torch.float32),
+        blank(k, size.states, size.segments - 1, rows, dtype=torch.float32),
     )
 
 
@@ -159,7 +164,7 @@ def _segments(
     """Launches `outer_segments`; `rows` is how many steps `k` and `v` have."""
     tiles = smaller(OUTER[size.kind, "forward"], size.K, size.V)
     parts = triton.cdiv(size.K, tiles.rows) * triton.cdiv(size.V, tiles.columns)
-    outer_segments[size.states * parts, size.segments](
+    outer_segments[size.states * parts, size.segments - 1](
         k, v, g, added, wholes, scale, size.time, rows, size.length, size.segments,
         **size.constants(tiles), ADJOINT=adjoint, PRECISION=precision(k),
     )  # fmt: skip
@@ -190,20 +195,20 @@ def outer_gradients(
         dinitial.copy_(0 if dfinal is None else dfinal)
         return made
     g = k if g is None else g
-    adjoint = torch.empty_like(added)
+    adjoint, kept = torch.empty_like(added), torch.empty_like(wholes)
     later = size.time - lag
     if size.segments > 1:
-        moved = q[:, lag:], do[:, lag:], g, adjoint, wholes
+        moved = q[:, lag:], do[:, lag:], g, adjoint, kept
         _segments(size, *moved, scale, later, adjoint=True)
     parts = triton.cdiv(size.K, tiles.rows) + triton.cdiv(size.V, tiles.columns)
     outer_backward[size.states * parts, size.segments](
-        q[:, lag:], k, v, g, do[:, lag:], initial, added, wholes, dfinal, adjoint,
+        q[:, lag:], k, v, g, do[:, lag:], initial, added, wholes, dfinal, adjoint, kept,
         dq[:, lag:], dk, dv, dg, dinitial, scale, size.time, later, size.length, size.segments,
         **size.constants(tiles), WK=fitting(size.K), WV=fitting(size.V),
         INITIAL=initial is not None, FINAL=dfinal is not None, PRECISION=precision(k),
     )  # fmt: skip
     if lag:
-        first = torch.zeros_like(dinitial) if initial is None else initial
+        first = torch.zeros_like(dinitial) if initial is None else initial.float()
         at = do[:, :1].float() * scale
         dq[:, :1] = torch.einsum("bthv,bhkv->bthk", at, first)
         dinitial += torch.einsum("bthk,bthv->bhkv", q[:, :1].float(), at)
@@ -238,7 +243,7 @@ def _outer_gradients_made(
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    *tensors, ctx.scale, ctx.lag = inputs
+    *tensors, ctx.scale, ctx.lag, ctx.keep = inputs
     ctx.save_for_backward(*tensors, *output[2:])
 
 
@@ -247,14 +252,14 @@ def _gradients(
 ) -> tuple[Tensor | None, ...]:
     q, k, v, g, initial, added, wholes = ctx.saved_tensors
     do = torch.zeros_like(v) if do is None else do.contiguous()
-    dfinal = None if dfinal is None else dfinal.contiguous()
+    dfinal = dfinal.contiguous() if dfinal is not None and ctx.keep else None
     dq, dk, dv, dg, dinitial = outer_gradients(
         q, k, v, g, initial, added, wholes, do, dfinal, ctx.scale, ctx.lag
     )
     if g is not None and g.dim() == 3:
         dg = dg.sum(0).to(g.dtype)
     dfirst = None if initial is None else dinitial.to(initial.dtype)
-    return dq, dk, dv, (None if g is None else dg), dfirst, None, None
+    return dq, dk, dv, (None if g is None else dg), dfirst, None, None, None
 
 
 outer.register_autograd(_gradients, setup_context=_remember)
