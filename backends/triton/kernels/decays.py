@@ -23,15 +23,16 @@ def decays(g, DECAY: tl.constexpr):
 
 @triton.jit
 def spans(a, DECAY: tl.constexpr):
-    """Products from the chunk's start through each row, and after each row to the end."""
+    """Products of the decays from the chunk's start through each row, of those after
+    each row, and of those before it."""
     if DECAY == "channel":
         C: tl.constexpr = a.shape[0]
-        since, until = a, tl.full(a.shape, 1.0, tl.float32)
+        since, until, ahead = single(a)
         for n in tl.static_range(doublings(C)):
-            since, until = doubled(since, until, 1 << n)
+            since, until, ahead = doubled(since, until, ahead, 1 << n)
     else:
-        _, since, until = between(a)
-    return since, until
+        _, since, until, ahead = between(a, False)
+    return since, until, ahead
 
 
 @triton.jit
@@ -42,7 +43,13 @@ def whole(since):
 
 
 @triton.jit
-def doubled(since, until, HALF: tl.constexpr):
+def single(a):
+    """`since`, `until` and `ahead` in blocks of one row."""
+    return a, tl.full(a.shape, 1.0, tl.float32), tl.full(a.shape, 1.0, tl.float32)
+
+
+@triton.jit
+def doubled(since, until, ahead, HALF: tl.constexpr):
     """Products within blocks of 2 * HALF rows from those within blocks of HALF rows."""
     C: tl.constexpr = since.shape[0]
     K: tl.constexpr = since.shape[1]
@@ -50,11 +57,13 @@ def doubled(since, until, HALF: tl.constexpr):
     row = tl.arange(0, PAIR)[None, :, None]
     since = tl.reshape(since, [C // PAIR, PAIR, K])
     until = tl.reshape(until, [C // PAIR, PAIR, K])
+    ahead = tl.reshape(ahead, [C // PAIR, PAIR, K])
     low = tl.sum(tl.where(row == HALF - 1, since, 0.0), axis=1)[:, None, :]
     high = tl.sum(tl.where(row == PAIR - 1, since, 0.0), axis=1)[:, None, :]
     since = tl.where(row >= HALF, since * low, since)
     until = tl.where(row >= HALF, until, until * high)
-    return tl.reshape(since, [C, K]), tl.reshape(until, [C, K])
+    ahead = tl.where(row >= HALF, ahead * low, ahead)
+    return tl.reshape(since, [C, K]), tl.reshape(until, [C, K]), tl.reshape(ahead, [C, K])
 
 
 @triton.jit
@@ -73,88 +82,108 @@ def joined(C: tl.constexpr, HALF: tl.constexpr):
 
 
 @triton.jit
-def between(g):
+def diagonal(C: tl.constexpr):
+    """Pairs of a row with itself."""
+    i = tl.arange(0, C)
+    return i[:, None] == i[None, :]
+
+
+@triton.jit
+def between(g, BEFORE: tl.constexpr):
     """exp of the sums of `g` [C] over the rows (j, i], 0 where j > i; and the spans.
 
-    Sums are exact to 1e-8 whatever the size of `g`: its multiples of 1/256 and the rest
-    are summed apart. Below -80 a decay counts as 0.
+    With BEFORE over (j, i), 0 where j >= i. Sums are exact to 1e-8 whatever the size of
+    `g`: its multiples of 1/256 and the rest are summed apart. Below -80 a decay counts
+    as 0.
     """
     C: tl.constexpr = g.shape[0]
     i = tl.arange(0, C)
     zero = g < -80.0
     g = tl.where(zero, 0.0, g)
-    coarse = tl.floor(g * 256.0) / 256.0
-    fine = tl.cumsum(g - coarse, axis=0)
-    coarse = tl.cumsum(coarse, axis=0)
+    large = tl.floor(g * 256.0) / 256.0
+    coarse, fine = tl.cumsum(large, axis=0), tl.cumsum(g - large, axis=0)
     zeros = tl.cumsum(zero.to(tl.int32), axis=0)
-    linked = (i[:, None] >= i[None, :]) & (zeros[:, None] == zeros[None, :])
-    sums = (coarse[:, None] - coarse[None, :]) + (fine[:, None] - fine[None, :])
+    coarse_1, fine_1, zeros_1 = coarse - large, fine - (g - large), zeros - zero.to(tl.int32)
+    coarse_i = coarse_1 if BEFORE else coarse
+    fine_i = fine_1 if BEFORE else fine
+    zeros_i = zeros_1 if BEFORE else zeros
+    below = i[:, None] > i[None, :] if BEFORE else i[:, None] >= i[None, :]
+    linked = below & (zeros_i[:, None] == zeros[None, :])
+    sums = (coarse_i[:, None] - coarse[None, :]) + (fine_i[:, None] - fine[None, :])
     products = tl.exp(tl.where(linked, sums, float("-inf")))
-    coarse_end = tl.sum(tl.where(i == C - 1, coarse, 0.0), axis=0)
-    fine_end = tl.sum(tl.where(i == C - 1, fine, 0.0), axis=0)
-    left = (coarse_end - coarse) + (fine_end - fine)
+    left = tl.sum(tl.where(i == C - 1, coarse, 0.0), axis=0) - coarse
+    left += tl.sum(tl.where(i == C - 1, fine, 0.0), axis=0) - fine
     since = tl.where(zeros == 0, tl.exp(coarse + fine), 0.0)
     until = tl.where(zeros == tl.max(zeros, axis=0), tl.exp(left), 0.0)
-    return products, since[:, None], until[:, None]
+    ahead = tl.where(zeros_1 == 0, tl.exp(coarse_1 + fine_1), 0.0)
+    return products, since[:, None], until[:, None], ahead[:, None]
 
 
 @triton.jit
-def scores(q, k, a, DECAY: tl.constexpr, PRECISION: tl.constexpr):
-    """p[i, j]: the sum over channels of q[i] k[j] and the decays (j, i]; and the spans."""
+def scores(q, k, a, BEFORE: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr):
+    """p[i, j]: the sum over channels of q[i] k[j] and the decays (j, i]; and the spans.
+
+    With BEFORE, rows read what was there before their own decay: (j, i), and j < i.
+    """
     C: tl.constexpr = q.shape[0]
     p = tl.dot(q, tl.trans(k), input_precision=PRECISION)
     if DECAY == "channel":
-        i = tl.arange(0, C)
-        p = tl.where(i[:, None] == i[None, :], p, 0.0)
-        since, until = a, tl.full(a.shape, 1.0, tl.float32)
+        p = tl.where(diagonal(C), 0.0 if BEFORE else p, 0.0)
+        since, until, ahead = single(a)
         for n in tl.static_range(doublings(C)):
-            factor = tl.where(upper(C, 1 << n), since, until)
+            factor = tl.where(upper(C, 1 << n), ahead if BEFORE else since, until)
             left = (q * factor).to(q.dtype)
             right = tl.trans((k * factor).to(k.dtype))
             pair = tl.dot(left, right, input_precision=PRECISION)
             p = tl.where(joined(C, 1 << n), pair, p)
-            since, until = doubled(since, until, 1 << n)
+            since, until, ahead = doubled(since, until, ahead, 1 << n)
     else:
-        products, since, until = between(a)
+        products, since, until, ahead = between(a, BEFORE)
         p *= products
-    return p, since, until
+    return p, since, until, ahead
 
 
 @triton.jit
-def spread(p, x, a, DECAY: tl.constexpr, PRECISION: tl.constexpr):
-    """y[i, c]: the sum over j <= i of p[i, j] x[j, c] and the decays (j, i] of c."""
+def spread(p, x, a, BEFORE: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr):
+    """y[i, c]: the sum over j <= i of p[i, j] x[j, c] and the decays (j, i] of c.
+
+    With BEFORE over j < i, and the decays (j, i).
+    """
     C: tl.constexpr = x.shape[0]
     if DECAY == "channel":
-        i = tl.arange(0, C)
-        own = tl.where(i[:, None] == i[None, :], p, 0.0).to(x.dtype)
+        own = tl.where(diagonal(C), 0.0 if BEFORE else p, 0.0).to(x.dtype)
         y = tl.dot(own, x, input_precision=PRECISION)
-        since, until = a, tl.full(a.shape, 1.0, tl.float32)
+        since, until, ahead = single(a)
         for n in tl.static_range(doublings(C)):
             part = tl.where(joined(C, 1 << n), p, 0.0).to(x.dtype)
             moved = tl.dot(part, (x * until).to(x.dtype), input_precision=PRECISION)
-            y += tl.where(upper(C, 1 << n), since * moved, 0.0)
-            since, until = doubled(since, until, 1 << n)
+            moved *= ahead if BEFORE else since
+            y += tl.where(upper(C, 1 << n), moved, 0.0)
+            since, until, ahead = doubled(since, until, ahead, 1 << n)
     else:
-        products, since, until = between(a)
+        products, since, until, ahead = between(a, BEFORE)
         y = tl.dot((p * products).to(x.dtype), x, input_precision=PRECISION)
-    return y, since, until
+    return y, since, until, ahead
 
 
 @triton.jit
-def collected(p, x, a, DECAY: tl.constexpr, PRECISION: tl.constexpr):
-    """y[j, c]: the sum over i >= j of p[i, j] x[i, c] and the decays (j, i] of c."""
+def collected(p, x, a, BEFORE: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr):
+    """y[j, c]: the sum over i >= j of p[i, j] x[i, c] and the decays (j, i] of c.
+
+    With BEFORE over i > j, and the decays (j, i).
+    """
     C: tl.constexpr = x.shape[0]
     if DECAY == "channel":
-        i = tl.arange(0, C)
-        own = tl.where(i[:, None] == i[None, :], p, 0.0).to(x.dtype)
+        own = tl.where(diagonal(C), 0.0 if BEFORE else p, 0.0).to(x.dtype)
         y = tl.dot(own, x, input_precision=PRECISION)
-        since, until = a, tl.full(a.shape, 1.0, tl.float32)
+        since, until, ahead = single(a)
         for n in tl.static_range(doublings(C)):
             part = tl.trans(tl.where(joined(C, 1 << n), p, 0.0)).to(x.dtype)
-            moved = tl.dot(part, (x * since).to(x.dtype), input_precision=PRECISION)
+            weighted = (x * (ahead if BEFORE else since)).to(x.dtype)
+            moved = tl.dot(part, weighted, input_precision=PRECISION)
             y += tl.where(upper(C, 1 << n), 0.0, until * moved)
-            since, until = doubled(since, until, 1 << n)
+            since, until, ahead = doubled(since, until, ahead, 1 << n)
     else:
-        products, since, until = between(a)
+        products, since, until, ahead = between(a, BEFORE)
         y = tl.dot(tl.trans(p * products).to(x.dtype), x, input_precision=PRECISION)
-    return y, since, until
+    return y, since, until, ahead

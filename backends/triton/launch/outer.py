@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,17 +14,17 @@ from seqdsl.backends.triton.kernels.outer import (
     outer_forward,
     outer_segments,
 )
+from seqdsl.backends.triton.launch.sizes import Sizes, sizes_of
 from seqdsl.backends.triton.launch.tiles import (
     NAMESPACE,
     Tiles,
     blank,
-    cut,
     fitting,
     precision,
     smaller,
 )
 
-OUTER = {
+OUTER: Mapping[tuple[str, str], Tiles] = {
     ("none", "forward"): Tiles(chunk=64, rows=64, columns=32, warps=4, stages=2),
     ("none", "backward"): Tiles(chunk=32, rows=64, columns=64, warps=4, stages=1),
     ("scalar", "forward"): Tiles(chunk=64, rows=64, columns=32, warps=4, stages=2),
@@ -55,43 +55,6 @@ def decayed_products(
     return o, final
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """Extents of a call, and how its sequences are cut."""
-
-    batch: int
-    time: int
-    heads: int
-    K: int
-    V: int
-    kind: str
-    length: int
-    segments: int
-
-    @property
-    def states(self) -> int:
-        """How many states there are."""
-        return self.batch * self.heads
-
-    def constants(self, tiles: Tiles) -> dict[str, Any]:
-        """What kernels are compiled for."""
-        return {
-            **{"H": self.heads, "K": self.K, "V": self.V, "C": tiles.chunk},
-            **{"BK": tiles.rows, "BV": tiles.columns, "DECAY": self.kind},
-            **{"num_warps": tiles.warps, "num_stages": tiles.stages},
-        }
-
-
-def sizes_of(k: Tensor, v: Tensor, g: Tensor | None) -> Sizes:
-    """The sizes of a call; a sequence is cut alike forwards and backwards."""
-    (batch, time, heads, K), V = k.shape, v.shape[-1]
-    kind = "none" if g is None else "scalar" if g.dim() == 3 else "channel"
-    tiles = smaller(OUTER[kind, "forward"], K, V)
-    programs = max(1, batch * heads * triton.cdiv(V, tiles.columns))
-    length, segments = cut(tiles.chunk, programs, time, k.device)
-    return Sizes(batch, time, heads, K, V, kind, length, segments)
-
-
 @torch.library.custom_op(f"{NAMESPACE}::outer", mutates_args=())
 def outer(
     q: Tensor,
@@ -104,7 +67,7 @@ def outer(
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Outputs, the last state, and what each segment adds to the state and keeps of it."""
-    size = sizes_of(k, v, g)
+    size = sizes_of(k, v, g, OUTER)
     tiles = smaller(OUTER[size.kind, "forward"], size.K, size.V)
     o, final, added, wholes = _outer_made(q, k, v, g, initial, scale, lag, keep)
     if lag or not size.time:
@@ -139,7 +102,7 @@ def _outer_made(
     lag: int,
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    size = sizes_of(k, v, g)
+    size = sizes_of(k, v, g, OUTER)
     rows = size.K if size.kind == "channel" else 1
     state = (size.K, size.V)
     return (
@@ -185,7 +148,7 @@ def outer_gradients(
     lag: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of q, k, v, g (in parts, for scalar decays) and the initial state."""
-    size = sizes_of(k, v, g)
+    size = sizes_of(k, v, g, OUTER)
     tiles = smaller(OUTER[size.kind, "backward"], size.K, size.V)
     made = _outer_gradients_made(
         q, k, v, g, initial, added, wholes, do, dfinal, scale, lag
@@ -229,7 +192,7 @@ def _outer_gradients_made(
     scale: float,
     lag: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    size = sizes_of(k, v, g)
+    size = sizes_of(k, v, g, OUTER)
     tiles = smaller(OUTER[size.kind, "backward"], size.K, size.V)
     lead = (size.batch, size.time, size.heads)
     parts = triton.cdiv(size.K, tiles.rows)

@@ -41,6 +41,13 @@ def precision(x: Tensor) -> str:
     return "tf32x3"
 
 
+def solving(x: Tensor) -> str:
+    """How triangular inverses and products of whole states are computed."""
+    if x.device.type != "cuda" or torch.version.hip:
+        return "ieee"
+    return "tf32x3" if x.dtype == torch.float32 else "tf32"
+
+
 def processors(device: torch.device) -> int:
     """Multiprocessors of a device; those of an H100 where there is none."""
     if device.type != "cuda":

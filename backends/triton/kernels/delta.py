@@ -1,0 +1,240 @@
+"""Delta rules: S[t] = a[t] S[t-1] + l[t] x[t]^T, x[t] = y[t] + S[t-1]^T r[t], o = S^T q.
+
+In a chunk x = T (y + R S), where S is the state before it and T is the inverse of a unit
+lower triangular matrix (the WY form of Yang et al. 2024, "Parallelizing linear
+transformers with the delta rule over sequence length"). Segments of a sequence run side
+by side: what one does to any state is a matrix, found by running it on the identity.
+`ls` and `rs` are a number for each row that `l` and `r` are multiplied with.
+"""
+
+import triton
+import triton.language as tl
+
+from seqdsl.backends.triton.kernels.decays import (
+    decays,
+    diagonal,
+    doublings,
+    joined,
+    scores,
+    spans,
+    whole,
+)
+from seqdsl.backends.triton.kernels.rows import (
+    load_logs,
+    load_rows,
+    load_scalars,
+    load_state,
+    read,
+    store_rows,
+    store_state,
+    write,
+)
+
+
+@triton.jit
+def load_scales(x, first, T, heads, head, C: tl.constexpr, SCALED: tl.constexpr):
+    """Numbers for the rows, 1 without any."""
+    if SCALED:
+        return load_scalars(x, first, T, heads, head, C)
+    else:
+        return tl.full([C], 1.0, tl.float32)
+
+
+@triton.jit
+def delta_inverse(
+    l, r, ls, rs, g, inverse, T,
+    H: tl.constexpr, K: tl.constexpr, BK: tl.constexpr, C: tl.constexpr,
+    SCALED: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr, SOLVE: tl.constexpr,
+):  # fmt: skip
+    """T of every chunk, by halves: the inverses of two blocks make that of both."""
+    bh, first = tl.program_id(0), tl.program_id(1) * C
+    b, head = (bh // H).to(tl.int64), bh % H
+    kc, row = tl.arange(0, BK), tl.arange(0, C)
+    l, r, g = l + b * T * H * K, r + b * T * H * K, g + b * T * H * (K if DECAY == "channel" else 1)
+    ls, rs = ls + b * T * H, rs + b * T * H
+    a = decays(load_logs(g, first, T, H, head, kc, K, C, DECAY), DECAY)
+    lt = load_rows(l, first, T, H, head, kc, K, C)
+    rt = load_rows(r, first, T, H, head, kc, K, C)
+    m, _, _, _ = scores(rt, lt, a, True, DECAY, PRECISION)
+    m *= load_scales(rs, first, T, H, head, C, SCALED)[:, None]
+    m *= load_scales(ls, first, T, H, head, C, SCALED)[None, :]
+    found = tl.where(diagonal(C), 1.0, 0.0)
+    for n in tl.static_range(doublings(C)):
+        part = tl.where(joined(C, 1 << n), m, 0.0)
+        part = tl.dot(part, found, input_precision=SOLVE)
+        found += tl.dot(found, part, input_precision=SOLVE)
+    inverse += b * T * H * C
+    store_rows(inverse, found, first, T, H, head, row, C, C)
+
+
+@triton.jit
+def delta_segments(
+    l, r, ls, rs, y, g, inverse, added, moved, T, length, segments,
+    H: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
+    BK: tl.constexpr, BV: tl.constexpr, C: tl.constexpr,
+    SCALED: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """What every segment makes of the state 0, and of the identity."""
+    parts: tl.constexpr = tl.cdiv(V, BV) + tl.cdiv(K, BV)
+    part, bh, n = tl.program_id(0) % parts, tl.program_id(0) // parts, tl.program_id(1)
+    b, head = (bh // H).to(tl.int64), bh % H
+    own = part < tl.cdiv(V, BV)
+    block = tl.where(own, part, part - tl.cdiv(V, BV))
+    kc, vc = tl.arange(0, BK), block * BV + tl.arange(0, BV)
+    l, r, y = l + b * T * H * K, r + b * T * H * K, y + b * T * H * V
+    g += b * T * H * (K if DECAY == "channel" else 1)
+    ls, rs, inverse = ls + b * T * H, rs + b * T * H, inverse + b * T * H * C
+    other = part >= tl.cdiv(V, BV)
+    state = tl.where((kc[:, None] == vc[None, :]) & other, 1.0, 0.0)
+    known = tl.where(own, T, 0)
+    steps = tl.cdiv(tl.minimum(length, T - n * length), C)
+    for i in range(steps):
+        first = n * length + i * C
+        a = decays(load_logs(g, first, T, H, head, kc, K, C, DECAY), DECAY)
+        lt = load_rows(l, first, T, H, head, kc, K, C)
+        rt = load_rows(r, first, T, H, head, kc, K, C)
+        yt = load_rows(y, first, known, H, head, vc, V, C)
+        since, until, ahead = spans(a, DECAY)
+        x = erased(rt, rs, yt, inverse, state, ahead, first, T, H, head, C, SCALED, DECAY, PRECISION)
+        x *= load_scales(ls, first, T, H, head, C, SCALED)[:, None]
+        state = write(state, whole(since), lt, x.to(lt.dtype), until, DECAY, PRECISION)
+    at = bh.to(tl.int64) * segments + n
+    if own:
+        store_state(added, at, state, kc, vc, K, V)
+    else:
+        store_state(moved, at, state, kc, vc, K, K)
+
+
+@triton.jit
+def erased(
+    rt, rs, yt, inverse, state, ahead, first, T, heads, head,
+    C: tl.constexpr, SCALED: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """x of a chunk: what is written, after what is erased."""
+    x = read(rt, ahead, state, DECAY, PRECISION)
+    x = yt + x * load_scales(rs, first, T, heads, head, C, SCALED)[:, None]
+    found = load_rows(inverse, first, T, heads, head, tl.arange(0, C), C, C)
+    return tl.dot(found, x.to(found.dtype), input_precision=PRECISION)
+
+
+@triton.jit
+def delta_adjoints(
+    q, l, r, ls, rs, do, g, inverse, added, scale, T, length, segments,
+    H: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
+    BK: tl.constexpr, BV: tl.constexpr, C: tl.constexpr,
+    SCALED: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """The adjoint of the state before every segment, were it 0 after it."""
+    parts: tl.constexpr = tl.cdiv(V, BV)
+    part, bh, n = tl.program_id(0) % parts, tl.program_id(0) // parts, tl.program_id(1)
+    b, head = (bh // H).to(tl.int64), bh % H
+    kc, vc = tl.arange(0, BK), part * BV + tl.arange(0, BV)
+    q, l, r, do = q + b * T * H * K, l + b * T * H * K, r + b * T * H * K, do + b * T * H * V
+    g += b * T * H * (K if DECAY == "channel" else 1)
+    ls, rs, inverse = ls + b * T * H, rs + b * T * H, inverse + b * T * H * C
+    state = tl.zeros([BK, BV], tl.float32)
+    steps = tl.cdiv(tl.minimum(length, T - n * length), C)
+    for i in range(steps):
+        first = n * length + (steps - 1 - i) * C
+        state, _ = pulled(
+            q, l, r, ls, rs, do, g, inverse, state, scale, first, T, head, kc, vc,
+            H, K, V, C, SCALED, DECAY, PRECISION,
+        )  # fmt: skip
+    store_state(added, bh.to(tl.int64) * segments + n, state, kc, vc, K, V)
+
+
+@triton.jit
+def pulled(
+    q, l, r, ls, rs, do, g, inverse, state, scale, first, T, head, kc, vc,
+    H: tl.constexpr, K: tl.constexpr, V: tl.constexpr, C: tl.constexpr,
+    SCALED: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """The adjoints of the state before a chunk and of what it writes, `y`."""
+    a = decays(load_logs(g, first, T, H, head, kc, K, C, DECAY), DECAY)
+    qt = load_rows(q, first, T, H, head, kc, K, C)
+    lt = load_rows(l, first, T, H, head, kc, K, C)
+    dot = load_rows(do, first, T, H, head, vc, V, C)
+    dot = (dot.to(tl.float32) * scale).to(dot.dtype)
+    p, since, until, ahead = scores(qt, lt, a, False, DECAY, PRECISION)
+    dx = read(lt, until, state, DECAY, PRECISION)
+    dx += tl.dot(tl.trans(p).to(dot.dtype), dot, input_precision=PRECISION)
+    dx *= load_scales(ls, first, T, H, head, C, SCALED)[:, None]
+    found = load_rows(inverse, first, T, H, head, tl.arange(0, C), C, C)
+    dy = tl.dot(tl.trans(found), dx.to(found.dtype), input_precision=PRECISION)
+    rt = load_rows(r, first, T, H, head, kc, K, C)
+    pull = (dy * load_scales(rs, first, T, H, head, C, SCALED)[:, None]).to(rt.dtype)
+    state = write(state, whole(since), qt, dot, since, DECAY, PRECISION)
+    ones = tl.full([1], 1.0, tl.float32)
+    return write(state, ones, rt, pull, ahead, DECAY, PRECISION), dy
+
+
+@triton.jit
+def delta_states(
+    initial, added, moved, states, segments,
+    K: tl.constexpr, V: tl.constexpr, BK: tl.constexpr, BR: tl.constexpr, BV: tl.constexpr,
+    ADJOINT: tl.constexpr, INITIAL: tl.constexpr, SOLVE: tl.constexpr,
+):  # fmt: skip
+    """The state before every segment; ADJOINT: the adjoint of the state after each.
+
+    A program goes from segment to segment and reads what it wrote itself.
+    """
+    parts: tl.constexpr = tl.cdiv(V, BV)
+    part, bh = tl.program_id(0) % parts, (tl.program_id(0) // parts).to(tl.int64)
+    rows, vc = tl.arange(0, BK), part * BV + tl.arange(0, BV)
+    now = bh * segments + (segments - 1 if ADJOINT else 0)
+    if INITIAL:
+        state = load_state(initial, bh, rows, vc, K, V)
+    else:
+        state = tl.zeros([BK, BV], tl.float32)
+    store_state(states, now, state, rows, vc, K, V)
+    for _ in range(segments - 1):
+        then = now - 1 if ADJOINT else now + 1
+        for block in range(tl.cdiv(K, BR)):
+            kc = block * BR + tl.arange(0, BR)
+            if ADJOINT:
+                matrix = tl.trans(load_state(moved, now, rows, kc, K, K))
+            else:
+                matrix = load_state(moved, now, kc, rows, K, K)
+            new = load_state(added, now, kc, vc, K, V)
+            new += tl.dot(matrix, state, input_precision=SOLVE)
+            store_state(states, then, new, kc, vc, K, V)
+        tl.debug_barrier()
+        state = load_state(states, then, rows, vc, K, V)
+        now = then
+
+
+@triton.jit
+def delta_forward(
+    q, l, r, ls, rs, y, g, inverse, states, o, final, scale, T, length, segments,
+    H: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
+    BK: tl.constexpr, BV: tl.constexpr, C: tl.constexpr, SCALED: tl.constexpr,
+    DECAY: tl.constexpr, ENTER: tl.constexpr, FINAL: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """The outputs of one segment; the last one stores the state after it."""
+    parts: tl.constexpr = tl.cdiv(V, BV)
+    part, bh, n = tl.program_id(0) % parts, tl.program_id(0) // parts, tl.program_id(1)
+    b, head = (bh // H).to(tl.int64), bh % H
+    kc, vc = tl.arange(0, BK), part * BV + tl.arange(0, BV)
+    q, l, r = q + b * T * H * K, l + b * T * H * K, r + b * T * H * K
+    y, o, inverse = y + b * T * H * V, o + b * T * H * V, inverse + b * T * H * C
+    g, ls, rs = g + b * T * H * (K if DECAY == "channel" else 1), ls + b * T * H, rs + b * T * H
+    if ENTER:
+        state = load_state(states, bh.to(tl.int64) * segments + n, kc, vc, K, V)
+    else:
+        state = tl.zeros([BK, BV], tl.float32)
+    for i in range(tl.cdiv(tl.minimum(length, T - n * length), C)):
+        first = n * length + i * C
+        a = decays(load_logs(g, first, T, H, head, kc, K, C, DECAY), DECAY)
+        qt = load_rows(q, first, T, H, head, kc, K, C)
+        lt = load_rows(l, first, T, H, head, kc, K, C)
+        rt = load_rows(r, first, T, H, head, kc, K, C)
+        yt = load_rows(y, first, T, H, head, vc, V, C)
+        p, since, until, ahead = scores(qt, lt, a, False, DECAY, PRECISION)
+        x = erased(rt, rs, yt, inverse, state, ahead, first, T, H, head, C, SCALED, DECAY, PRECISION)
+        x = (x * load_scales(ls, first, T, H, head, C, SCALED)[:, None]).to(lt.dtype)
+        out = read(qt, since, state, DECAY, PRECISION)
+        out += tl.dot(p.to(lt.dtype), x, input_precision=PRECISION)
+        store_rows(o, out * scale, first, T, H, head, vc, V, C)
+        state = write(state, whole(since), lt, x, until, DECAY, PRECISION)
+    if FINAL and n == segments - 1:
+        store_state(final, bh.to(tl.int64), state, kc, vc, K, V)
