@@ -64,8 +64,8 @@ def check(program: Program, given: Mapping[str, Scalar] | None = None) -> Checke
 
 def require_target(target: str) -> None:
     """Raise `UnsupportedError` for a target that nothing is built for."""
-    if target not in ("auto", "torch", "mlir"):
-        names = "there are `torch` and `mlir`"
+    if target not in ("auto", "torch", "mlir", "triton"):
+        names = "there are `torch`, `mlir` and `triton`"
         raise UnsupportedError(f"there is no target `{target}`; {names}")
 
 
@@ -77,6 +77,10 @@ def artifact(elaborated: Elaborated, target: str, strategy: str) -> Artifact:
     require_target(target)
     if target == "mlir":
         raise UnsupportedError("there are no files of the target `mlir`, only modules")
+    if target == "triton":
+        from seqdsl.backends.triton import compile_model as with_kernels
+
+        return with_kernels(elaborated.model, strategy=strategy)
     from seqdsl.backends.torch import compile_model
 
     return compile_model(elaborated.model, strategy=strategy)

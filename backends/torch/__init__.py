@@ -7,9 +7,9 @@ from seqdsl.backends.torch.lower import lower
 from seqdsl.backends.torch.module import Artifact
 from seqdsl.backends.torch.render import render
 from seqdsl.ir import nodes as ir
-from seqdsl.schedule.choose import require, wish_of
+from seqdsl.schedule.choose import Wish, require, wish_of
 
-__all__ = ["Artifact", "compile_model"]
+__all__ = ["Artifact", "compile_model", "required"]
 
 
 def compile_model(model: ir.Model, *, strategy: str = "auto") -> Artifact:
@@ -20,9 +20,14 @@ def compile_model(model: ir.Model, *, strategy: str = "auto") -> Artifact:
     of the layer has because all are sequential, and `UnsupportedError` for one that none
     has for another reason, and for what `unsupported.py` lists.
     """
+    module = lower(model, required(model, strategy))
+    name = f"{model.name.lower()}.py"
+    return Artifact({name: render(module)}, name, module.main)
+
+
+def required(model: ir.Model, strategy: str) -> Wish:
+    """The wish that `strategy` spells; raises as `compile_model` does."""
     wish = wish_of(strategy)
     if wish.strategy not in ("auto", "loop"):
         require(analyze(model).verdicts, wish, model.name)
-    module = lower(model, wish)
-    name = f"{model.name.lower()}.py"
-    return Artifact({name: render(module)}, name, module.main)
+    return wish

@@ -38,17 +38,20 @@ _METHODS = frozenset(
 
 
 def lower(
-    model: ir.Model, wish: Wish = LOOP, kernels: Kernels | None = None
+    model: ir.Model,
+    wish: Wish = LOOP,
+    kernels: Kernels | None = None,
+    taken: frozenset[str] = frozenset(),
 ) -> TorchModule:
     """The file that computes `model`: its class and those of its sub-layers.
 
     `wish` says how recurrences run. Loops that `kernels` take in are calls of
-    `_KERNELS["NAME"]`, which the loader sets.
+    `_KERNELS["NAME"]`, which the loader sets. No class has a name that is `taken`.
 
     Raises `SpecError` where no order of steps computes the layer (E0310) and
     `UnsupportedError` for what this backend has no form of.
     """
-    writer = _Writer(wish, kernels)
+    writer = _Writer(wish, kernels, names=Names(taken))
     main = writer.add(model)
     classes = tuple(writer.classes)
     body = "\n".join(line for c in classes for m in c.methods for line in m)

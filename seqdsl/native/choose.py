@@ -10,12 +10,12 @@ from seqdsl.ir import nodes as ir
 if TYPE_CHECKING:
     from torch import nn
 
-TARGETS = ("auto", "torch", "mlir")
+TARGETS = ("auto", "torch", "mlir", "triton")
 """Targets for which modules are made."""
 
 
 def module_class(model: ir.Model, target: str, strategy: str) -> type[nn.Module]:
-    """The class of `model` for `target`, which is `auto`, `torch` or `mlir`.
+    """The class of `model` for `target`, one of `TARGETS`.
 
     With `auto`, loops along time are kernels for CPU tensors and run in torch for what
     kernels cannot serve. Raises `UnsupportedError` where the target cannot host the layer.
@@ -23,6 +23,10 @@ def module_class(model: ir.Model, target: str, strategy: str) -> type[nn.Module]
     from seqdsl.backends.torch import compile_model
     from seqdsl.backends.torch.load import load
 
+    if target == "triton":
+        from seqdsl.backends.triton import compile_model as with_kernels
+
+        return load(with_kernels(model, strategy=strategy))
     looped = strategy in ("auto", "loop")
     if target == "torch" or not looped:
         return load(compile_model(model, strategy=strategy))

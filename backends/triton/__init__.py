@@ -1,0 +1,29 @@
+"""Torch modules whose scans and chunks are Triton kernels: `compile_model(model)`."""
+
+from __future__ import annotations
+
+from seqdsl.backends.torch import required
+from seqdsl.backends.torch.lower import Prepared, lower, prepare
+from seqdsl.backends.torch.module import Artifact
+from seqdsl.backends.torch.render import render
+from seqdsl.backends.triton.assemble import names, with_kernels
+from seqdsl.backends.triton.bounded import bounded
+from seqdsl.ir import nodes as ir
+
+__all__ = ["compile_model"]
+
+
+def compile_model(model: ir.Model, *, strategy: str = "auto") -> Artifact:
+    """A file that computes `model` with torch and Triton alone.
+
+    On a GPU recurrences that scan or go by chunks run as kernels, where their shapes and
+    dtypes allow it; all else, and all on a CPU, is what the torch backend makes of it.
+    Raises what that raises.
+    """
+    wish = required(model, strategy)
+    plans: Prepared = {}
+    prepare(model, wish, plans)
+    module = lower(model, wish, taken=names())
+    module = with_kernels(module, bounded(plan for _, plan in plans.values()))
+    name = f"{model.name.lower()}_triton.py"
+    return Artifact({name: render(module)}, name, module.main)

@@ -1,0 +1,178 @@
+"""TorchModule → the same with kernels: the text of functions that it carries along."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+from seqdsl.backends.torch.module import TorchModule
+
+_FOLDER = Path(__file__).parent
+_FILES = (
+    "kernels/rows",
+    "kernels/decays",
+    "kernels/scan",
+    "kernels/outer",
+    "kernels/delta",
+    "kernels/delta_backward",
+    "launch/tiles",
+    "launch/sizes",
+    "launch/scan",
+    "launch/outer",
+    "launch/delta",
+    "launch/dispatch",
+)
+_IMPORTS = (
+    "import math",
+    "from collections.abc import Callable, Mapping, Sequence",
+    "from dataclasses import dataclass",
+    "from typing import Any, NamedTuple",
+    "",
+    "import torch",
+    "import torch.nn.functional as F",
+    "import triton",
+    "import triton.language as tl",
+    "from torch import Tensor, nn",
+    "from triton import knobs",
+)
+
+SCAN = '''\
+def _scanned(a: Tensor, b: Tensor, first: Tensor, reverse: bool) -> Tensor:
+    """`_scanned_by_torch`, as kernels on a GPU."""
+    if scan_fits(a, b, first):
+        return scan_fused(a, b, first, reverse)
+    return _scanned_by_torch(a, b, first, reverse)'''
+
+CHUNKS = '''\
+def _chunkwise(
+    decay: Tensor | None,
+    right: Tensor | None,
+    left: Tensor,
+    value: Tensor,
+    query: Tensor | None,
+    first: Tensor,
+    initial: Tensor | None,
+    starts: Tensor | None,
+    time: int,
+    now: int,
+    size: int,
+    states: int = 1,
+    reverse: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """`_chunkwise_by_torch`, as kernels on a GPU where these can do it."""
+    fresh = None if starts is None else initial
+    vectors = (decay, right, left, value, query)
+    if chunks_fit(*vectors, fresh, now, states, _BOUNDED):
+        return chunks_fused(*vectors, first, starts, time, now, reverse)
+    return _chunkwise_by_torch(
+        *vectors, first, initial, starts, time, now, size, states, reverse
+    )'''
+
+
+@cache
+def _statements() -> dict[str, tuple[tuple[str, ...], str, frozenset[str]]]:
+    """Top-level statements by a key: the names they define, their text, what they read."""
+    found: dict[str, tuple[tuple[str, ...], str, frozenset[str]]] = {}
+    for name in _FILES:
+        text = (_FOLDER / f"{name}.py").read_text("utf-8")
+        lines = text.splitlines()
+        for node in ast.parse(text).body[1:]:
+            if isinstance(node, ast.Import | ast.ImportFrom | ast.Expr):
+                if not isinstance(node, ast.Expr) or isinstance(node.value, ast.Constant):
+                    continue
+            start = min([node.lineno, *(d.lineno for d in _decorators(node))])
+            body = "\n".join(lines[start - 1 : node.end_lineno])
+            read = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+            found[f"{name}:{node.lineno}"] = (tuple(_defined(node)), body, frozenset(read))
+    return found
+
+
+def _decorators(node: ast.stmt) -> list[ast.expr]:
+    match node:
+        case ast.FunctionDef(decorator_list=found) | ast.ClassDef(decorator_list=found):
+            return found
+        case _:
+            return []
+
+
+def _defined(node: ast.stmt) -> Iterator[str]:
+    match node:
+        case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+            yield name
+        case ast.Assign(targets=[ast.Name(id=name)]):
+            yield name
+        case ast.AnnAssign(target=ast.Name(id=name)):
+            yield name
+        case _:
+            pass
+
+
+def names() -> frozenset[str]:
+    """All names that a file with kernels may define."""
+    mine = {n for defined, _, _ in _statements().values() for n in defined}
+    return frozenset(mine | {"triton", "tl", "knobs", "dataclass", "Mapping"})
+
+
+def texts(wanted: frozenset[str]) -> tuple[str, ...]:
+    """Statements that define `wanted`, and all that these need, in order.
+
+    A statement that defines nothing, or whose decorator is one of our functions (what
+    registers a fake or a gradient), belongs to what it reads.
+    """
+    known, mine = _statements(), names()
+    needed, chosen = set(wanted), set[str]()
+    grown = True
+    while grown:
+        grown = False
+        for key, (defined, text, read) in known.items():
+            attached = re.match(r"@?(\w+)\.register_", text)
+            if key in chosen or not (
+                needed & set(defined) or (attached and attached[1] in needed)
+            ):
+                continue
+            chosen.add(key)
+            needed |= read & mine
+            grown = True
+    return tuple(text for key, (_, text, _) in known.items() if key in chosen)
+
+
+def with_kernels(module: TorchModule, bounded: bool) -> TorchModule:
+    """`module` whose scans and chunks run as kernels on a GPU."""
+    helpers: list[str] = []
+    wanted: set[str] = set()
+    for text in module.helpers:
+        if text.startswith("def _scanned("):
+            helpers.append(text.replace("def _scanned(", "def _scanned_by_torch(", 1))
+            helpers.append(SCAN)
+            wanted |= {"scan_fits", "scan_fused"}
+        elif text.startswith("def _chunkwise("):
+            changed = text.replace("def _chunkwise(", "def _chunkwise_by_torch(", 1)
+            helpers += [changed, f"_BOUNDED = {bounded}", CHUNKS]
+            wanted |= {"chunks_fit", "chunks_fused"}
+        else:
+            helpers.append(text)
+    kernels = "\n\n\n".join(texts(frozenset(wanted)))
+    digest = hashlib.sha256(kernels.encode()).hexdigest()[:12]
+    kernels = kernels.replace('NAMESPACE = "seqdsl"', f'NAMESPACE = "seqdsl_{digest}"', 1)
+    if not wanted:
+        return module
+    return replace(module, imports=_imports(kernels, module), helpers=(kernels, *helpers))
+
+
+def _imports(kernels: str, module: TorchModule) -> tuple[str, ...]:
+    """The lines of `_IMPORTS` that something reads, narrowed to the names read."""
+    parts = [kernels, *module.helpers, SCAN, CHUNKS]
+    parts += ["\n".join(line for m in c.methods for line in m) for c in module.classes]
+    text = "\n".join(parts) + ("NamedTuple" if module.results else "") + "nn."
+    kept: list[str] = []
+    for line in _IMPORTS:
+        lead, _, named = line.rpartition("import ")
+        used = [n for n in named.split(", ") if re.search(rf"\b{n.split(' as ')[-1]}\b", text)]
+        if not line or used:
+            kept.append(line and f"{lead}import {', '.join(used)}")
+    return tuple(kept)
