@@ -9,6 +9,9 @@ from hypothesis import HealthCheck, settings
 # Runs in parallel (pytest-xdist) share the cores; torch reads this when it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Kernels run in Triton's interpreter; Triton reads this when it is imported.
+os.environ["TRITON_INTERPRET"] = "1"
+
 settings.register_profile(
     "ci",
     derandomize=True,

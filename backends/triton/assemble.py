@@ -82,14 +82,25 @@ def _statements() -> dict[str, tuple[tuple[str, ...], str, frozenset[str]]]:
         text = (_FOLDER / f"{name}.py").read_text("utf-8")
         lines = text.splitlines()
         for node in ast.parse(text).body[1:]:
-            if isinstance(node, ast.Import | ast.ImportFrom | ast.Expr):
-                if not isinstance(node, ast.Expr) or isinstance(node.value, ast.Constant):
-                    continue
+            if _is_import_or_text(node):
+                continue
             start = min([node.lineno, *(d.lineno for d in _decorators(node))])
             body = "\n".join(lines[start - 1 : node.end_lineno])
             read = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
-            found[f"{name}:{node.lineno}"] = (tuple(_defined(node)), body, frozenset(read))
+            found[f"{name}:{node.lineno}"] = (
+                tuple(_defined(node)),
+                body,
+                frozenset(read),
+            )
     return found
+
+
+def _is_import_or_text(node: ast.stmt) -> bool:
+    match node:
+        case ast.Import() | ast.ImportFrom() | ast.Expr(value=ast.Constant()):
+            return True
+        case _:
+            return False
 
 
 def _decorators(node: ast.stmt) -> list[ast.expr]:
@@ -158,10 +169,14 @@ def with_kernels(module: TorchModule, bounded: bool) -> TorchModule:
             helpers.append(text)
     kernels = "\n\n\n".join(texts(frozenset(wanted)))
     digest = hashlib.sha256(kernels.encode()).hexdigest()[:12]
-    kernels = kernels.replace('NAMESPACE = "seqdsl"', f'NAMESPACE = "seqdsl_{digest}"', 1)
+    kernels = kernels.replace(
+        'NAMESPACE = "seqdsl"', f'NAMESPACE = "seqdsl_{digest}"', 1
+    )
     if not wanted:
         return module
-    return replace(module, imports=_imports(kernels, module), helpers=(kernels, *helpers))
+    return replace(
+        module, imports=_imports(kernels, module), helpers=(kernels, *helpers)
+    )
 
 
 def _imports(kernels: str, module: TorchModule) -> tuple[str, ...]:
@@ -172,7 +187,11 @@ def _imports(kernels: str, module: TorchModule) -> tuple[str, ...]:
     kept: list[str] = []
     for line in _IMPORTS:
         lead, _, named = line.rpartition("import ")
-        used = [n for n in named.split(", ") if re.search(rf"\b{n.split(' as ')[-1]}\b", text)]
+        used = [
+            n
+            for n in named.split(", ")
+            if re.search(rf"\b{n.split(' as ')[-1]}\b", text)
+        ]
         if not line or used:
             kept.append(line and f"{lead}import {', '.join(used)}")
     return tuple(kept)

@@ -80,14 +80,16 @@ def resources(compiled: Any) -> Resources:
 
 
 def _nvidia(cubin: bytes) -> tuple[int, int]:
-    import triton.backends.nvidia as nvidia
+    from triton.backends import nvidia
 
     tool = Path(str(nvidia.__file__)).parent / "bin" / "cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
         command = [str(tool), "-res-usage", file.name]
-        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        said = subprocess.run(
+            command, capture_output=True, text=True, check=True
+        ).stdout
     found = re.search(r"REG:(\d+) STACK:(\d+)", said)
     assert found is not None, said
     return int(found[1]), int(found[2])

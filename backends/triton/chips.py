@@ -56,10 +56,10 @@ def occupancy(chip: Chip, registers: int, shared: int, warps: int) -> int:
         return 0
     each = warps * chip.warp * max(8, -(-registers // 8) * 8)
     reserved = chip.shared - chip.block
-    by_shared = chip.shared // (shared + reserved) if shared + reserved else chip.programs
-    return min(
-        chip.programs, chip.warps // warps, chip.registers // each, by_shared
+    by_shared = (
+        chip.shared // (shared + reserved) if shared + reserved else chip.programs
     )
+    return min(chip.programs, chip.warps // warps, chip.registers // each, by_shared)
 
 
 def roofline(chip: Chip, moved: float, flops: float) -> float:

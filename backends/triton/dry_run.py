@@ -18,6 +18,7 @@ from unittest import mock
 
 import torch
 from triton.compiler.compiler import CompiledKernel
+from triton.errors import TritonError
 from triton.runtime import driver
 from triton.runtime.autotuner import Autotuner
 from triton.runtime.jit import JITFunction
@@ -66,7 +67,7 @@ class DryRun:
 
         patch(mock.patch.object(JITFunction, "run", run))
         patch(mock.patch.object(Autotuner, "run", tune))
-        patch(mock.patch.object(CompiledKernel, "_init_handles", lambda kernel: None))
+        patch(mock.patch.object(CompiledKernel, "_init_handles", _nothing))
         before = driver._active  # pyright: ignore[reportPrivateUsage]
         self._patches.callback(driver.set_active, before)
         driver.set_active(_Driver(self.arch))
@@ -94,7 +95,7 @@ class DryRun:
         options: Mapping[str, Any],
     ) -> None:
         named = dict(zip(fn.arg_names, args, strict=False)) | dict(options)
-        shape = grid(named) if callable(grid) else grid
+        shape: tuple[int, ...] = grid(named) if callable(grid) else grid
         if id(compiled) not in self._known:
             self._known[id(compiled)] = resources(compiled)
         sizes: dict[int, int] = {}
@@ -128,7 +129,7 @@ class DryRun:
         try:
             launch()
             return self.launches[-1].resources.spilled
-        except Exception:  # a configuration may ask for more than the chip has
+        except (TritonError, RuntimeError, ValueError):  # too large for the chip
             return None
         finally:
             del self.launches[before:]
@@ -171,6 +172,20 @@ def _answers(arch: str) -> dict[str, Callable[..., Any]]:
     }
 
 
+def _nothing(*args: Any, **options: Any) -> None:
+    """Does nothing."""
+
+
+@dataclass(frozen=True)
+class _Constant:
+    """Answers the same whatever is asked."""
+
+    answer: Any
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return self.answer
+
+
 class _Driver:
     """As much of a driver as Triton asks when it launches."""
 
@@ -187,12 +202,12 @@ class _Driver:
             "warpSize": chip.warp,
         }
         self.utils = SimpleNamespace(
-            get_device_properties=lambda device: facts,
-            load_binary=lambda *_: (0, 0, 0, 0, 1024),
+            get_device_properties=_Constant(facts),
+            load_binary=_Constant((0, 0, 0, 0, 1024)),
         )
 
     def launcher_cls(self, source: Any, metadata: Any) -> Callable[..., None]:
-        return lambda *args, **options: None
+        return _nothing
 
     def get_current_target(self) -> Any:
         return self.target
@@ -216,7 +231,7 @@ class _Driver:
         return self.capability
 
     def get_benchmarker(self) -> Callable[..., list[float]]:
-        return lambda call, **_: [0.0, 0.0, 0.0]
+        return _Constant([0.0, 0.0, 0.0])
 
     def get_empty_cache_for_benchmark(self) -> torch.Tensor:
         return torch.empty(0)

@@ -63,7 +63,11 @@ def doubled(since, until, ahead, HALF: tl.constexpr):
     since = tl.where(row >= HALF, since * low, since)
     until = tl.where(row >= HALF, until, until * high)
     ahead = tl.where(row >= HALF, ahead * low, ahead)
-    return tl.reshape(since, [C, K]), tl.reshape(until, [C, K]), tl.reshape(ahead, [C, K])
+    return (
+        tl.reshape(since, [C, K]),
+        tl.reshape(until, [C, K]),
+        tl.reshape(ahead, [C, K]),
+    )
 
 
 @triton.jit
@@ -103,7 +107,11 @@ def between(g, BEFORE: tl.constexpr):
     large = tl.floor(g * 256.0) / 256.0
     coarse, fine = tl.cumsum(large, axis=0), tl.cumsum(g - large, axis=0)
     zeros = tl.cumsum(zero.to(tl.int32), axis=0)
-    coarse_1, fine_1, zeros_1 = coarse - large, fine - (g - large), zeros - zero.to(tl.int32)
+    coarse_1, fine_1, zeros_1 = (
+        coarse - large,
+        fine - (g - large),
+        zeros - zero.to(tl.int32),
+    )
     coarse_i = coarse_1 if BEFORE else coarse
     fine_i = fine_1 if BEFORE else fine
     zeros_i = zeros_1 if BEFORE else zeros
@@ -167,7 +175,9 @@ def spread(p, x, a, BEFORE: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.con
 
 
 @triton.jit
-def collected(p, x, a, BEFORE: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr):
+def collected(
+    p, x, a, BEFORE: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr
+):
     """y[j, c]: the sum over i >= j of p[i, j] x[i, c] and the decays (j, i] of c.
 
     With BEFORE over i > j, and the decays (j, i).

@@ -50,7 +50,11 @@ def delta_inverse(
     bh, first = tl.program_id(0), tl.program_id(1) * C
     b, head = (bh // H).to(tl.int64), bh % H
     kc, row = tl.arange(0, BK), tl.arange(0, C)
-    l, r, g = l + b * T * H * K, r + b * T * H * K, g + b * T * H * (K if DECAY == "channel" else 1)
+    l, r, g = (
+        l + b * T * H * K,
+        r + b * T * H * K,
+        g + b * T * H * (K if DECAY == "channel" else 1),
+    )
     ls, rs = ls + b * T * H, rs + b * T * H
     a = decays(load_logs(g, first, T, H, head, kc, K, C, DECAY), DECAY)
     lt = load_rows(l, first, T, H, head, kc, K, C)
@@ -95,7 +99,22 @@ def delta_segments(
         rt = load_rows(r, first, T, H, head, kc, K, C)
         yt = load_rows(y, first, known, H, head, vc, V, C)
         since, until, ahead = spans(a, DECAY)
-        x = erased(rt, rs, yt, inverse, state, ahead, first, T, H, head, C, SCALED, DECAY, PRECISION)
+        x = erased(
+            rt,
+            rs,
+            yt,
+            inverse,
+            state,
+            ahead,
+            first,
+            T,
+            H,
+            head,
+            C,
+            SCALED,
+            DECAY,
+            PRECISION,
+        )
         x *= load_scales(ls, first, T, H, head, C, SCALED)[:, None]
         state = write(state, whole(since), lt, x.to(lt.dtype), until, DECAY, PRECISION)
     at = bh.to(tl.int64) * segments + n
@@ -129,7 +148,12 @@ def delta_adjoints(
     part, bh, n = tl.program_id(0) % parts, tl.program_id(0) // parts, tl.program_id(1)
     b, head = (bh // H).to(tl.int64), bh % H
     kc, vc = tl.arange(0, BK), part * BV + tl.arange(0, BV)
-    q, l, r, do = q + b * T * H * K, l + b * T * H * K, r + b * T * H * K, do + b * T * H * V
+    q, l, r, do = (
+        q + b * T * H * K,
+        l + b * T * H * K,
+        r + b * T * H * K,
+        do + b * T * H * V,
+    )
     g += b * T * H * (K if DECAY == "channel" else 1)
     ls, rs, inverse = ls + b * T * H, rs + b * T * H, inverse + b * T * H * C
     state = tl.zeros([BK, BV], tl.float32)
@@ -217,7 +241,11 @@ def delta_forward(
     kc, vc = tl.arange(0, BK), part * BV + tl.arange(0, BV)
     q, l, r = q + b * T * H * K, l + b * T * H * K, r + b * T * H * K
     y, o, inverse = y + b * T * H * V, o + b * T * H * V, inverse + b * T * H * C
-    g, ls, rs = g + b * T * H * (K if DECAY == "channel" else 1), ls + b * T * H, rs + b * T * H
+    g, ls, rs = (
+        g + b * T * H * (K if DECAY == "channel" else 1),
+        ls + b * T * H,
+        rs + b * T * H,
+    )
     if ENTER:
         state = load_state(states, bh.to(tl.int64) * segments + n, kc, vc, K, V)
     else:
@@ -230,7 +258,22 @@ def delta_forward(
         rt = load_rows(r, first, T, H, head, kc, K, C)
         yt = load_rows(y, first, T, H, head, vc, V, C)
         p, since, until, ahead = scores(qt, lt, a, False, DECAY, PRECISION)
-        x = erased(rt, rs, yt, inverse, state, ahead, first, T, H, head, C, SCALED, DECAY, PRECISION)
+        x = erased(
+            rt,
+            rs,
+            yt,
+            inverse,
+            state,
+            ahead,
+            first,
+            T,
+            H,
+            head,
+            C,
+            SCALED,
+            DECAY,
+            PRECISION,
+        )
         x = (x * load_scales(ls, first, T, H, head, C, SCALED)[:, None]).to(lt.dtype)
         out = read(qt, since, state, DECAY, PRECISION)
         out += tl.dot(p.to(lt.dtype), x, input_precision=PRECISION)

@@ -41,8 +41,16 @@ def delta_values(
     b, head = (bh // H).to(tl.int64), bh % H
     kc, vc = tl.arange(0, BK), part * BV + tl.arange(0, BV)
     q, l, r = q + b * T * H * K, l + b * T * H * K, r + b * T * H * K
-    y, do, x, dy = y + b * T * H * V, do + b * T * H * V, x + b * T * H * V, dy + b * T * H * V
-    g, inverse = g + b * T * H * (K if DECAY == "channel" else 1), inverse + b * T * H * C
+    y, do, x, dy = (
+        y + b * T * H * V,
+        do + b * T * H * V,
+        x + b * T * H * V,
+        dy + b * T * H * V,
+    )
+    g, inverse = (
+        g + b * T * H * (K if DECAY == "channel" else 1),
+        inverse + b * T * H * C,
+    )
     ls, rs = ls + b * T * H, rs + b * T * H
     if ENTER:
         state = load_state(states, bh.to(tl.int64) * segments + n, kc, vc, K, V)
@@ -56,7 +64,22 @@ def delta_values(
         rt = load_rows(r, first, T, H, head, kc, K, C)
         yt = load_rows(y, first, T, H, head, vc, V, C)
         since, until, ahead = spans(a, DECAY)
-        xt = erased(rt, rs, yt, inverse, state, ahead, first, T, H, head, C, SCALED, DECAY, PRECISION)
+        xt = erased(
+            rt,
+            rs,
+            yt,
+            inverse,
+            state,
+            ahead,
+            first,
+            T,
+            H,
+            head,
+            C,
+            SCALED,
+            DECAY,
+            PRECISION,
+        )
         store_rows(x, xt, first, T, H, head, vc, V, C)
         xt = (xt * load_scales(ls, first, T, H, head, C, SCALED)[:, None]).to(lt.dtype)
         state = write(state, whole(since), lt, xt, until, DECAY, PRECISION)
@@ -94,7 +117,11 @@ def delta_keys(
     q, l, r = q + b * T * H * K, l + b * T * H * K, r + b * T * H * K
     dq, dl, dr = dq + b * T * H * K, dl + b * T * H * K, dr + b * T * H * K
     do, x, dy = do + b * T * H * V, x + b * T * H * V, dy + b * T * H * V
-    g, ls, rs = g + b * T * H * (K if DECAY == "channel" else 1), ls + b * T * H, rs + b * T * H
+    g, ls, rs = (
+        g + b * T * H * (K if DECAY == "channel" else 1),
+        ls + b * T * H,
+        rs + b * T * H,
+    )
     piece = (part * (tl.num_programs(0) // parts // H) + b) * T * H
     dls, drs = dls + piece, drs + piece
     dg += b * T * H * K if DECAY == "channel" else piece
@@ -114,12 +141,16 @@ def delta_keys(
         dot = load_rows(do, first, T, H, head, vc, V, C)
         dp = tl.where(causal, tl.dot(dot, tl.trans(xt), input_precision=PRECISION), 0.0)
         dqt, since, _, _ = spread(dp, lt, a, False, DECAY, PRECISION)
-        dqt += since * tl.dot(dot, tl.trans(state.to(dot.dtype)), input_precision=PRECISION)
+        dqt += since * tl.dot(
+            dot, tl.trans(state.to(dot.dtype)), input_precision=PRECISION
+        )
         store_rows(dq, dqt * scale, first, T, H, head, kc, K, C)
         dyt = load_rows(dy, first, T, H, head, vc, V, C)
         dm = tl.where(causal, tl.dot(dyt, tl.trans(xt), input_precision=PRECISION), 0.0)
         drt, since, until, ahead = spread(dm, lt, a, True, DECAY, PRECISION)
-        drt += ahead * tl.dot(dyt, tl.trans(state.to(dyt.dtype)), input_precision=PRECISION)
+        drt += ahead * tl.dot(
+            dyt, tl.trans(state.to(dyt.dtype)), input_precision=PRECISION
+        )
         if SCALED:
             rt = load_rows(r, first, T, H, head, kc, K, C)
             store_scalars(drs, tl.sum(drt * rt, axis=1), first, T, H, head, C)
@@ -142,12 +173,16 @@ def delta_keys(
         dot = load_rows(do, first, T, H, head, vc, V, C)
         dot = (dot.to(tl.float32) * scale).to(dot.dtype)
         dyt = load_rows(dy, first, T, H, head, vc, V, C)
-        dyt = (dyt * load_scales(rs, first, T, H, head, C, SCALED)[:, None]).to(dyt.dtype)
+        dyt = (dyt * load_scales(rs, first, T, H, head, C, SCALED)[:, None]).to(
+            dyt.dtype
+        )
         dp = tl.where(causal, tl.dot(dot, tl.trans(xt), input_precision=PRECISION), 0.0)
         dlt, since, until, _ = collected(dp, qt, a, False, DECAY, PRECISION)
         dm = tl.where(causal, tl.dot(dyt, tl.trans(xt), input_precision=PRECISION), 0.0)
         more, _, _, ahead = collected(dm, rt, a, True, DECAY, PRECISION)
-        dlt += more + until * tl.dot(xt, tl.trans(adj.to(xt.dtype)), input_precision=PRECISION)
+        dlt += more + until * tl.dot(
+            xt, tl.trans(adj.to(xt.dtype)), input_precision=PRECISION
+        )
         if SCALED:
             store_scalars(dls, tl.sum(dlt * lt, axis=1), first, T, H, head, C)
             dlt *= load_scales(ls, first, T, H, head, C, SCALED)[:, None]

@@ -43,12 +43,20 @@ def outer_segments(
     the queries and `v` the gradients of the outputs, of `TK` steps where others have `T`.
     """
     parts: tl.constexpr = tl.cdiv(K, BK) * tl.cdiv(V, BV)
-    part, bh, slot = tl.program_id(0) % parts, tl.program_id(0) // parts, tl.program_id(1)
+    part, bh, slot = (
+        tl.program_id(0) % parts,
+        tl.program_id(0) // parts,
+        tl.program_id(1),
+    )
     n = slot + 1 if ADJOINT else slot
     ik, iv = part % tl.cdiv(K, BK), part // tl.cdiv(K, BK)
     b, head = (bh // H).to(tl.int64), bh % H
     kc, vc = ik * BK + tl.arange(0, BK), iv * BV + tl.arange(0, BV)
-    k, v, g = k + b * T * H * K, v + b * T * H * V, g + b * T * H * (K if DECAY == "channel" else 1)
+    k, v, g = (
+        k + b * T * H * K,
+        v + b * T * H * V,
+        g + b * T * H * (K if DECAY == "channel" else 1),
+    )
     state = tl.zeros([BK, BV], tl.float32)
     total = tl.full([BK if DECAY == "channel" else 1], 1.0, tl.float32)
     steps = tl.cdiv(tl.minimum(length, T - n * length), C)
@@ -117,9 +125,16 @@ def outer_forward(
     part, bh, n = tl.program_id(0) % parts, tl.program_id(0) // parts, tl.program_id(1)
     b, head = (bh // H).to(tl.int64), bh % H
     kc, vc = tl.arange(0, BK), part * BV + tl.arange(0, BV)
-    q, k, v, o = q + b * T * H * K, k + b * T * H * K, v + b * T * H * V, o + b * T * H * V
+    q, k, v, o = (
+        q + b * T * H * K,
+        k + b * T * H * K,
+        v + b * T * H * V,
+        o + b * T * H * V,
+    )
     g += b * T * H * (K if DECAY == "channel" else 1)
-    state = entering(initial, added, wholes, bh, n, segments, kc, vc, K, V, DECAY, INITIAL)
+    state = entering(
+        initial, added, wholes, bh, n, segments, kc, vc, K, V, DECAY, INITIAL
+    )
     steps = tl.cdiv(tl.minimum(length, T - n * length), C)
     for i in range(steps):
         first = n * length + i * C
@@ -151,7 +166,12 @@ def outer_backward(
     parts: tl.constexpr = tl.cdiv(K, BK) + tl.cdiv(V, BV)
     part, bh, n = tl.program_id(0) % parts, tl.program_id(0) // parts, tl.program_id(1)
     b, head = (bh // H).to(tl.int64), bh % H
-    q, k, v, do = q + b * T * H * K, k + b * T * H * K, v + b * T * H * V, do + b * T * H * V
+    q, k, v, do = (
+        q + b * T * H * K,
+        k + b * T * H * K,
+        v + b * T * H * V,
+        do + b * T * H * V,
+    )
     dq, dk, dv = dq + b * T * H * K, dk + b * T * H * K, dv + b * T * H * V
     g += b * T * H * (K if DECAY == "channel" else 1)
     if DECAY == "channel":
@@ -214,7 +234,9 @@ def outer_backward_keys(
     kc, vc = ik * BK + tl.arange(0, BK), tl.arange(0, WV)
     row = tl.arange(0, C)
     causal = row[:, None] >= row[None, :]
-    state = entering(initial, added, wholes, bh, n, segments, kc, vc, K, V, DECAY, INITIAL)
+    state = entering(
+        initial, added, wholes, bh, n, segments, kc, vc, K, V, DECAY, INITIAL
+    )
     for i in range(steps):
         first = n * length + i * C
         a = decays(load_logs(g, first, T, H, head, kc, K, C, DECAY), DECAY)
@@ -223,7 +245,9 @@ def outer_backward_keys(
         dot = load_rows(do, first, TQ, H, head, vc, V, C)
         dp = tl.where(causal, tl.dot(dot, tl.trans(vt), input_precision=PRECISION), 0.0)
         y, since, until, _ = spread(dp, kt, a, False, DECAY, PRECISION)
-        y += since * tl.dot(dot, tl.trans(state.to(dot.dtype)), input_precision=PRECISION)
+        y += since * tl.dot(
+            dot, tl.trans(state.to(dot.dtype)), input_precision=PRECISION
+        )
         store_rows(dq, y * scale, first, TQ, H, head, kc, K, C)
         state = write(state, whole(since), kt, vt, until, DECAY, PRECISION)
     adj = leaving(dfinal, adjoint, kept, bh, n, segments, kc, vc, K, V, DECAY, FINAL)
@@ -249,6 +273,8 @@ def outer_backward_keys(
             store_rows(dg, dgt, first, T, H, head, kc, K, C)
         elif DECAY == "scalar":
             changes = tl.sum(change, axis=1)
-            store_scalars(dg, carry + tl.cumsum(changes, reverse=True), first, T, H, head, C)
+            store_scalars(
+                dg, carry + tl.cumsum(changes, reverse=True), first, T, H, head, C
+            )
             carry += tl.sum(changes)
         adj = write(adj, whole(since), qt, dot, since * scale, DECAY, PRECISION)

@@ -45,7 +45,15 @@ def store_scalars(x, y, first, T, heads, head, C: tl.constexpr):
 
 @triton.jit
 def load_logs(
-    g, first, T, heads, head, column, K: tl.constexpr, C: tl.constexpr, DECAY: tl.constexpr
+    g,
+    first,
+    T,
+    heads,
+    head,
+    column,
+    K: tl.constexpr,
+    C: tl.constexpr,
+    DECAY: tl.constexpr,
 ):
     """Logarithms of the decays of the rows, 0 from `T` on: [C, K], or [C]."""
     if DECAY == "channel":

@@ -45,7 +45,9 @@ def scan_segments(
 
 
 @triton.jit
-def tile(a, b, first, T, column, D: tl.constexpr, C: tl.constexpr, ADJOINT: tl.constexpr):
+def tile(
+    a, b, first, T, column, D: tl.constexpr, C: tl.constexpr, ADJOINT: tl.constexpr
+):
     """What C steps keep and add; steps after the end keep everything."""
     later = first + 1 if ADJOINT else first
     kept = load_rows(a, later, T, 1, 0, column, D, C).to(tl.float32)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import triton
 from torch import Tensor
 
 from seqdsl.backends.triton.kernels.delta import (
@@ -22,6 +21,7 @@ from seqdsl.backends.triton.launch.tiles import (
     NAMESPACE,
     Tiles,
     blank,
+    blocks,
     fitting,
     precision,
     smaller,
@@ -92,14 +92,14 @@ def delta(
     sides = l, r, *_scales(l, ls, rs)
     decay = l if g is None else g
     constants = _constants(size, tiles, ls is not None) | {"PRECISION": precision(l)}
-    delta_inverse[size.states, triton.cdiv(size.time, tiles.chunk)](
+    delta_inverse[size.states, blocks(size.time, tiles.chunk)](
         *sides, decay, inverse, size.time, SOLVE=solving(l),
         **{n: x for n, x in constants.items() if n not in ("V", "BV")},
     )  # fmt: skip
-    parts = triton.cdiv(size.V, tiles.columns)
+    parts = blocks(size.V, tiles.columns)
     cut = size.time, size.length, size.segments
     if size.segments > 1:
-        more = triton.cdiv(size.K, tiles.columns)
+        more = blocks(size.K, tiles.columns)
         added = torch.empty(states.shape, dtype=torch.float32, device=l.device)
         delta_segments[size.states * (parts + more), size.segments](
             *sides, y, decay, inverse, added, moved, *cut, **constants
@@ -168,7 +168,7 @@ def _states(
     adjoint: bool,
 ) -> None:
     """Launches `delta_states`."""
-    parts = triton.cdiv(size.V, tiles.columns)
+    parts = blocks(size.V, tiles.columns)
     delta_states[size.states * parts,](
         initial, added, moved, states, size.segments,
         K=size.K, V=size.V, BK=fitting(size.K), BR=min(32, fitting(size.K)), BV=tiles.columns,
@@ -207,7 +207,7 @@ def delta_gradients(
     decay = l if g is None else g
     sides = l, r, *_scales(l, ls, rs)
     constants = _constants(size, tiles, ls is not None) | {"PRECISION": precision(l)}
-    parts = triton.cdiv(size.V, tiles.columns)
+    parts = blocks(size.V, tiles.columns)
     cut = size.time, size.length, size.segments
     adjoints, x = torch.empty_like(states), torch.empty_like(y)
     if size.segments > 1:
@@ -227,7 +227,7 @@ def delta_gradients(
     )  # fmt: skip
     rows = constants | {"BK": tiles.rows, "WV": fitting(size.V)}
     del rows["BV"]
-    delta_keys[size.states * triton.cdiv(size.K, tiles.rows), size.segments](
+    delta_keys[size.states * blocks(size.K, tiles.rows), size.segments](
         q, *sides, do, decay, *ends, x, dy, dq, dl, dr, dls, drs, dg, scale, *cut,
         **flags, **rows,
     )  # fmt: skip
@@ -254,7 +254,7 @@ def _delta_gradients_made(
     size = delta_sizes(l, y, g)
     tiles = smaller(DELTA[size.kind, "backward"], size.K, size.V)
     lead = (size.batch, size.time, size.heads)
-    pieces = (triton.cdiv(size.K, tiles.rows), *lead)
+    pieces = (blocks(size.K, tiles.rows), *lead)
     if size.kind == "channel" and g is not None:
         dg = torch.empty_like(g)
     else:
@@ -264,7 +264,9 @@ def _delta_gradients_made(
     return [*(torch.empty_like(x) for x in (q, l, r, y)), dg, *scales, whole]
 
 
-def _delta_remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+def _delta_remember(
+    ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
+) -> None:
     *tensors, ctx.scale, ctx.keep = inputs
     ctx.save_for_backward(*tensors, *output[2:])
 

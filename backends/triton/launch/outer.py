@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import triton
 from torch import Tensor
 
 from seqdsl.backends.triton.kernels.outer import (
@@ -19,6 +18,7 @@ from seqdsl.backends.triton.launch.tiles import (
     NAMESPACE,
     Tiles,
     blank,
+    blocks,
     fitting,
     precision,
     smaller,
@@ -73,7 +73,9 @@ def outer(
     if lag or not size.time:
         shape = size.batch, size.heads, size.K, size.V
         first = torch.zeros(shape, device=k.device) if initial is None else initial
-        o[:, :1] = scale * torch.einsum("bthk,bhkv->bthv", q[:, :1].float(), first.float())
+        o[:, :1] = scale * torch.einsum(
+            "bthk,bhkv->bthv", q[:, :1].float(), first.float()
+        )
         if keep:
             final.copy_(first)
     if not size.time:
@@ -81,7 +83,7 @@ def outer(
     g = k if g is None else g
     if size.segments > 1:
         _segments(size, k, v, g, added, wholes, 1.0, size.time, adjoint=False)
-    parts = triton.cdiv(size.V, tiles.columns)
+    parts = blocks(size.V, tiles.columns)
     outer_forward[size.states * parts, size.segments](
         q[:, lag:], k, v, g, initial, added, wholes, o[:, lag:], final,
         scale, size.time, size.time - lag, size.length, size.segments,
@@ -107,7 +109,9 @@ def _outer_made(
     state = (size.K, size.V)
     return (
         torch.empty_like(v),
-        blank(k, size.batch, size.heads, *(state if keep else (0, 0)), dtype=torch.float32),
+        blank(
+            k, size.batch, size.heads, *(state if keep else (0, 0)), dtype=torch.float32
+        ),
         blank(k, size.states, size.segments - 1, *state, dtype=torch.float32),
         blank(k, size.states, size.segments - 1, rows, dtype=torch.float32),
     )
@@ -126,7 +130,7 @@ def _segments(
 ) -> None:
     """Launches `outer_segments`; `rows` is how many steps `k` and `v` have."""
     tiles = smaller(OUTER[size.kind, "forward"], size.K, size.V)
-    parts = triton.cdiv(size.K, tiles.rows) * triton.cdiv(size.V, tiles.columns)
+    parts = blocks(size.K, tiles.rows) * blocks(size.V, tiles.columns)
     outer_segments[size.states * parts, size.segments - 1](
         k, v, g, added, wholes, scale, size.time, rows, size.length, size.segments,
         **size.constants(tiles), ADJOINT=adjoint, PRECISION=precision(k),
@@ -163,7 +167,7 @@ def outer_gradients(
     if size.segments > 1:
         moved = q[:, lag:], do[:, lag:], g, adjoint, kept
         _segments(size, *moved, scale, later, adjoint=True)
-    parts = triton.cdiv(size.K, tiles.rows) + triton.cdiv(size.V, tiles.columns)
+    parts = blocks(size.K, tiles.rows) + blocks(size.V, tiles.columns)
     outer_backward[size.states * parts, size.segments](
         q[:, lag:], k, v, g, do[:, lag:], initial, added, wholes, dfinal, adjoint, kept,
         dq[:, lag:], dk, dv, dg, dinitial, scale, size.time, later, size.length, size.segments,
@@ -195,7 +199,7 @@ def _outer_gradients_made(
     size = sizes_of(k, v, g, OUTER)
     tiles = smaller(OUTER[size.kind, "backward"], size.K, size.V)
     lead = (size.batch, size.time, size.heads)
-    parts = triton.cdiv(size.K, tiles.rows)
+    parts = blocks(size.K, tiles.rows)
     shape = (*lead, size.K) if size.kind == "channel" else (parts, *lead)
     dg = blank(k, *shape, dtype=torch.float32 if g is None else g.dtype)
     if size.kind == "scalar":

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import triton
 from torch import Tensor
 
 from seqdsl.backends.triton.kernels.scan import (
@@ -13,7 +12,14 @@ from seqdsl.backends.triton.kernels.scan import (
     scan_forward,
     scan_segments,
 )
-from seqdsl.backends.triton.launch.tiles import NAMESPACE, Tiles, blank, cut
+from seqdsl.backends.triton.launch.tiles import (
+    NAMESPACE,
+    Tiles,
+    blank,
+    blocks,
+    cut,
+    fitting,
+)
 
 SCAN = Tiles(chunk=32, rows=1, columns=64, warps=4, stages=2)
 
@@ -42,8 +48,8 @@ def _scan_made(a: Tensor, b: Tensor, initial: Tensor) -> Tensor:
 def _cut(b: Tensor) -> tuple[int, int, int, dict[str, int]]:
     """Length and number of segments, programs for each, and what kernels are made for."""
     batch, time, channels = b.shape
-    columns = min(SCAN.columns, max(16, triton.next_power_of_2(channels)))
-    programs = batch * triton.cdiv(channels, columns)
+    columns = min(SCAN.columns, fitting(channels))
+    programs = batch * blocks(channels, columns)
     length, segments = cut(SCAN.chunk, programs, time, b.device)
     constants = {"D": channels, "BD": columns, "C": SCAN.chunk}
     options = {"num_warps": SCAN.warps, "num_stages": SCAN.stages}

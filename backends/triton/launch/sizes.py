@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import triton
 from torch import Tensor
 
-from seqdsl.backends.triton.launch.tiles import Tiles, cut, smaller
+from seqdsl.backends.triton.launch.tiles import Tiles, blocks, cut, smaller
 
 
 @dataclass(frozen=True)
@@ -33,9 +32,15 @@ class Sizes:
     def constants(self, tiles: Tiles) -> dict[str, Any]:
         """What kernels are compiled for."""
         return {
-            **{"H": self.heads, "K": self.K, "V": self.V, "C": tiles.chunk},
-            **{"BK": tiles.rows, "BV": tiles.columns, "DECAY": self.kind},
-            **{"num_warps": tiles.warps, "num_stages": tiles.stages},
+            "H": self.heads,
+            "K": self.K,
+            "V": self.V,
+            "C": tiles.chunk,
+            "BK": tiles.rows,
+            "BV": tiles.columns,
+            "DECAY": self.kind,
+            "num_warps": tiles.warps,
+            "num_stages": tiles.stages,
         }
 
 
@@ -46,6 +51,6 @@ def sizes_of(
     (batch, time, heads, K), V = k.shape, v.shape[-1]
     kind = "none" if g is None else "scalar" if g.dim() == 3 else "channel"
     tiles = smaller(table[kind, "forward"], K, V)
-    programs = max(1, batch * heads * triton.cdiv(V, tiles.columns))
+    programs = max(1, batch * heads * blocks(V, tiles.columns))
     length, segments = cut(tiles.chunk, programs, time, k.device)
     return Sizes(batch, time, heads, K, V, kind, length, segments)

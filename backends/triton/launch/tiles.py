@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import triton
 from torch import Tensor
 
 NAMESPACE = "seqdsl"
@@ -25,7 +24,12 @@ class Tiles:
 
 def fitting(extent: int) -> int:
     """The block that holds a whole extent."""
-    return max(16, triton.next_power_of_2(extent))
+    return max(16, 1 << (extent - 1).bit_length())
+
+
+def blocks(extent: int, block: int) -> int:
+    """How many blocks hold an extent."""
+    return -(-extent // block)
 
 
 def smaller(tiles: Tiles, K: int, V: int) -> Tiles:
@@ -57,10 +61,10 @@ def processors(device: torch.device) -> int:
 
 def cut(chunk: int, programs: int, time: int, device: torch.device) -> tuple[int, int]:
     """The length and number of segments, as many as give every multiprocessor two programs."""
-    chunks = triton.cdiv(time, chunk)
-    wanted = max(1, min(2 * processors(device) // programs, triton.cdiv(chunks, 4), 64))
-    length = triton.cdiv(chunks, wanted) * chunk
-    return length, triton.cdiv(time, length)
+    chunks = blocks(time, chunk)
+    wanted = max(1, min(2 * processors(device) // programs, blocks(chunks, 4), 64))
+    length = max(1, blocks(chunks, wanted)) * chunk
+    return length, max(1, blocks(time, length))
 
 
 def blank(like: Tensor, *shape: int, dtype: torch.dtype | None = None) -> Tensor:

@@ -1,0 +1,223 @@
+"""Kernels in Triton's interpreter against step-by-step loops in float64."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+pytest.importorskip("triton", reason="Triton is there for Linux only")
+
+from seqdsl.backends.triton.interpreting import interpreting, repair
+from seqdsl.backends.triton.launch.delta import delta_products
+from seqdsl.backends.triton.launch.outer import decayed_products
+from seqdsl.backends.triton.launch.scan import scan
+
+repair()
+BOUNDS = {torch.float32: 1e-5, torch.float16: 1e-2, torch.bfloat16: 2e-2}
+Values = Sequence[Tensor | None]
+
+
+def test_kernels_are_interpreted() -> None:
+    assert interpreting()
+
+
+def outer_loop(q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, S: Tensor, lag: int):
+    """Decayed outer products as the definition has them."""
+    reads: list[Tensor] = []
+    for t in range(k.shape[1]):
+        before = S
+        S = kept(g, t, S) + k[:, t, ..., None] * v[:, t, :, None]
+        reads.append(torch.einsum("bhk,bhkv->bhv", q[:, t], before if lag else S))
+    return torch.stack(reads, 1) if reads else v, S
+
+
+def kept(g: Tensor | None, t: int, S: Tensor) -> Tensor:
+    """What is left of a state."""
+    if g is None:
+        return S
+    return S * g[:, t].exp().view(*S.shape[:2], -1, 1)
+
+
+def delta_loop(
+    q: Tensor,
+    l: Tensor,
+    r: Tensor,
+    y: Tensor,
+    g: Tensor | None,
+    ls: Tensor | None,
+    rs: Tensor | None,
+    S: Tensor,
+):
+    """Delta rules as the definition has them."""
+    reads: list[Tensor] = []
+    for t in range(l.shape[1]):
+        seen = torch.einsum("bhk,bhkv->bhv", r[:, t], S)
+        x = y[:, t] + (seen if rs is None else rs[:, t, :, None] * seen)
+        left = l[:, t] if ls is None else ls[:, t, :, None] * l[:, t]
+        S = kept(g, t, S) + left[..., None] * x[:, :, None]
+        reads.append(torch.einsum("bhk,bhkv->bhv", q[:, t], S))
+    return torch.stack(reads, 1) if reads else y, S
+
+
+def agree(
+    kernel: Callable[..., tuple[Tensor, Tensor]],
+    loop: Callable[..., tuple[Tensor, Tensor]],
+    values: Values,
+    bound: float,
+) -> None:
+    """Outputs, last states and all gradients, relative to the largest of each."""
+    mine = [None if x is None else x.clone().requires_grad_() for x in values]
+    true = [None if x is None else x.double().requires_grad_() for x in values]
+    found, wanted = kernel(*mine), loop(*true)
+    weights = [torch.randn(x.shape, dtype=torch.float64) for x in wanted]
+    both: list[tuple[Tensor, ...]] = []
+    for outs, ins in ((found, mine), (wanted, true)):
+        loss = sum(((o * w).sum() for o, w in zip(outs, weights, strict=True)))
+        there = [x for x in ins if x is not None]
+        assert isinstance(loss, Tensor)
+        both.append((*outs, *torch.autograd.grad(loss, there)))
+    for a, b in zip(*both, strict=True):
+        largest = b.abs().max().clamp(min=1e-2) if b.numel() else 1
+        torch.testing.assert_close(
+            a.double() / largest, b / largest, atol=bound, rtol=0
+        )
+
+
+def gates(kind: str, lead: tuple[int, ...], K: int, harsh: bool) -> Tensor | None:
+    """Logarithms of decays; harsh ones forget all, or nearly, now and then."""
+    if kind == "none":
+        return None
+    g = -torch.rand(*lead, *([K] if kind == "channel" else [])) * 0.5
+    if harsh:
+        g[:, ::5] *= 300
+        g[:, 3::7] = -math.inf
+        g[:, 1::7] = 0
+    return g
+
+
+SHAPES = st.fixed_dictionaries(
+    {
+        "time": st.sampled_from([1, 2, 15, 16, 17, 70, 130]),
+        "kind": st.sampled_from(["none", "scalar", "channel"]),
+        "harsh": st.booleans(),
+        "K": st.sampled_from([1, 5, 16, 20]),
+        "V": st.sampled_from([1, 7, 16, 40]),
+        "dtype": st.sampled_from([torch.float32, torch.bfloat16, torch.float16]),
+        "seed": st.integers(0, 99),
+    }
+)
+Shape = dict[str, object]
+
+
+def drawn(shape: Shape, extents: Sequence[str]) -> list[Tensor]:
+    """Random vectors of the extents named, by shape."""
+    torch.manual_seed(int(str(shape["seed"])))
+    lead = (2 if shape["seed"] == 0 else 1, int(str(shape["time"])), 2)
+    dtype = shape["dtype"]
+    assert isinstance(dtype, torch.dtype)
+    return [torch.randn(*lead, int(str(shape[e]))).to(dtype) for e in extents]
+
+
+def bound_of(values: Values) -> float:
+    first = values[0]
+    assert first is not None
+    return BOUNDS[first.dtype]
+
+
+@settings(max_examples=10)
+@given(SHAPES, st.sampled_from([0, 1]))
+def test_outer_products(shape: Shape, lag: int) -> None:
+    q, k, v = drawn(shape, "KKV")
+    g = gates(str(shape["kind"]), k.shape[:3], k.shape[3], bool(shape["harsh"]))
+    first = torch.randn(len(k), 2, k.shape[3], v.shape[3])
+    agree(
+        lambda *x: decayed_products(*x, 1.0, lag),
+        lambda *x: outer_loop(*x, lag),
+        (q, k, v, g, first),
+        bound_of((q,)),
+    )
+
+
+@settings(max_examples=8)
+@given(SHAPES, st.booleans())
+def test_delta_rules(shape: Shape, scaled: bool) -> None:
+    q, l, y = drawn(shape, "KKV")
+    l = torch.nn.functional.normalize(l.float(), dim=-1).to(l.dtype)
+    g = gates(str(shape["kind"]), l.shape[:3], l.shape[3], bool(shape["harsh"]))
+    scales = [torch.rand(l.shape[:3]) if scaled else None for _ in range(2)]
+    first = torch.randn(len(l), 2, l.shape[3], y.shape[3])
+    agree(
+        lambda *x: delta_products(*x),
+        delta_loop,
+        (q, l, -0.9 * l, y, g, *scales, first),
+        bound_of((q,)),
+    )
+
+
+@settings(max_examples=10)
+@given(st.sampled_from([1, 31, 32, 33, 300]), st.sampled_from([1, 5, 40]))
+def test_scans(time: int, channels: int) -> None:
+    torch.manual_seed(time)
+    a, b = torch.rand(2, time, channels) * 2 - 1, torch.randn(2, time, channels)
+    a[:, 1::5] = 0
+
+    def loop(a: Tensor, b: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        steps: list[Tensor] = []
+        for t in range(time):
+            h = a[:, t] * h + b[:, t]
+            steps.append(h)
+        return torch.stack(steps, 1), h
+
+    def kernel(a: Tensor, b: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        made = scan(a, b, h)
+        return made, made[:, -1]
+
+    agree(kernel, loop, (a, b, torch.randn(2, channels)), 1e-5)
+
+
+def test_several_segments_of_many_chunks() -> None:
+    torch.manual_seed(1)
+    q, k, v = (torch.randn(1, 600, 1, n) for n in (8, 8, 8))
+    g = -torch.rand(1, 600, 1) * 0.1
+    first = torch.randn(1, 1, 8, 8)
+    agree(
+        lambda *x: decayed_products(*x),
+        lambda *x: outer_loop(*x, 0),
+        (q, k, v, g, first),
+        1e-5,
+    )
+
+
+def test_no_steps() -> None:
+    q, k, v = (torch.randn(1, 0, 2, n) for n in (4, 4, 3))
+    first = torch.randn(1, 2, 4, 3)
+    for o, last in (
+        decayed_products(q, k, v, initial=first),
+        delta_products(q, k, k, v, initial=first),
+    ):
+        assert o.shape == (1, 0, 2, 3)
+        torch.testing.assert_close(last, first)
+
+
+@pytest.mark.parametrize("op", ["outer", "delta", "scan"])
+def test_operators_keep_to_their_fakes(op: str) -> None:
+    from seqdsl.backends.triton.launch.delta import delta
+    from seqdsl.backends.triton.launch.outer import outer
+
+    q, k, v = (torch.randn(1, 20, 1, 4, requires_grad=True) for _ in range(3))
+    g = -torch.rand(1, 20, 1)
+    tests = ("test_schema", "test_faketensor", "test_autograd_registration")
+    if op == "outer":
+        torch.library.opcheck(outer, (q, k, v, g, None, 1.0, 0, True), test_utils=tests)
+    elif op == "delta":
+        given_ = (q, k, k, v, g, None, None, None, 1.0, True)
+        torch.library.opcheck(delta, given_, test_utils=tests)
+    else:
+        x = torch.rand(1, 20, 4, requires_grad=True)
+        torch.library.opcheck(scan, (x, x, x[:, 0]), test_utils=tests)
