@@ -16,21 +16,18 @@ from seqdsl.commands.outcome import (
     print_json,
     write_atomically,
 )
-from seqdsl.diagnostics import CallError, Diagnostic, SpecError, UnsupportedError
+from seqdsl.diagnostics import CallError, Diagnostic, SpecError
 from seqdsl.ir.bind import bind_sizes
 from seqdsl.ir.sizes import Lit
 
 Files = Mapping[str, str]
 Diagnostics = tuple[Diagnostic, ...]
 
-STAGES = ("ast", "ir", "verdict", "schedule", "adjoint", "torch", "mlir")
-LATER = ("triton",)
+STAGES = ("ast", "ir", "verdict", "schedule", "adjoint", "torch", "mlir", "triton")
 
 
 def show(request: Request, stage: str) -> int:
     """Print one stage of one layer (of the whole file, for `ast`)."""
-    if stage in LATER:
-        raise UnsupportedError(f"stage `{stage}` does not exist yet")
     if stage not in STAGES:
         raise CallError(f"there is no stage `{stage}`; stages: {', '.join(STAGES)}")
     print(_stage_text(request, stage), end="")
@@ -42,7 +39,7 @@ def _stage_text(request: Request, stage: str) -> str:
         from seqdsl.syntax.text import spec_text
 
         return spec_text(driver.load(request.file)[0].spec)
-    if stage == "torch":
+    if stage in ("torch", "triton"):
         return "\n".join(_artifact(request, stage)[0].values())
     elaborated = elaborate_request(request)
     match stage:

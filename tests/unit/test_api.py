@@ -99,8 +99,8 @@ def test_a_wrong_spec_raises_with_every_mistake() -> None:
 
 def test_what_a_target_cannot_do_is_said() -> None:
     spec = seqdsl.loads(SPEC)
-    with pytest.raises(seqdsl.UnsupportedError, match="triton"):
-        spec.Average(D=2, target="triton")
+    with pytest.raises(seqdsl.UnsupportedError, match="tpu"):
+        spec.Average(D=2, target="tpu")
     text = SPEC.replace("layer Average", "layer Gated").replace(
         "rate * m", "sigmoid(x) * m"
     )

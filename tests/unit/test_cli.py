@@ -168,7 +168,7 @@ def test_show_prints_a_stage(stage: str, part: str) -> None:
     assert part in run.out
 
 
-@pytest.mark.parametrize("stage", ["triton", "nonsense"])
+@pytest.mark.parametrize("stage", ["tpu", "nonsense"])
 def test_a_stage_that_does_not_exist_is_a_wrong_call(stage: str) -> None:
     run = seqdsl("show", "mingru.seq", "--stage", stage)
     assert (run.code, run.out) == (2, "")

@@ -29,10 +29,10 @@ from seqdsl.backends.triton.launch.tiles import (
 )
 
 DELTA: Mapping[tuple[str, str], Tiles] = {
-    ("none", "forward"): Tiles(chunk=64, rows=64, columns=32, warps=4, stages=1),
-    ("none", "backward"): Tiles(chunk=64, rows=32, columns=32, warps=4, stages=1),
-    ("scalar", "forward"): Tiles(chunk=64, rows=64, columns=32, warps=4, stages=1),
-    ("scalar", "backward"): Tiles(chunk=64, rows=32, columns=32, warps=4, stages=1),
+    ("none", "forward"): Tiles(chunk=32, rows=64, columns=32, warps=4, stages=1),
+    ("none", "backward"): Tiles(chunk=32, rows=32, columns=32, warps=4, stages=1),
+    ("scalar", "forward"): Tiles(chunk=32, rows=64, columns=32, warps=4, stages=1),
+    ("scalar", "backward"): Tiles(chunk=32, rows=32, columns=32, warps=4, stages=1),
     ("channel", "forward"): Tiles(chunk=16, rows=64, columns=32, warps=4, stages=1),
     ("channel", "backward"): Tiles(chunk=16, rows=32, columns=32, warps=4, stages=1),
 }
