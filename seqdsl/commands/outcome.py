@@ -70,10 +70,6 @@ def guard(run: Callable[[], int], style: Style = "full") -> int:
         return code_of(error.diagnostics)
     except (CallError, UnsupportedError) as error:
         return _refuse(str(error), style)
-    except ModuleNotFoundError as error:
-        if error.name != "hypothesis":
-            raise
-        return _refuse("this needs hypothesis: pip install 'seqdsl[test]'", style)
     except BrokenPipeError:
         raise
     except OSError as error:
