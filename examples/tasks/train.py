@@ -110,7 +110,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--task", action="append", choices=TASKS, help="all by default")
     parser.add_argument("--layer", action="append", choices=LAYERS, help="likewise")
-    parser.add_argument("--steps", type=int, default=1000, help="at most, of training")
+    parser.add_argument("--steps", type=int, default=500, help="at most, of training")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--out", type=Path, help="a file for the table")
     given = parser.parse_args()
