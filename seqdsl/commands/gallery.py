@@ -21,7 +21,7 @@ from seqdsl.commands.library import Entry, entries, matching
 from seqdsl.commands.outcome import OK, Request, write_atomically
 from seqdsl.commands.produce import viz
 from seqdsl.diagnostics import UnsupportedError
-from seqdsl.elaborate import elaborate, load_std
+from seqdsl.elaborate import Elaborated, elaborate, load_std
 
 TARGETS = ("torch", "mlir", "triton")
 Row = Mapping[str, Any]
@@ -74,11 +74,26 @@ def _shown(file: str, entry: Entry) -> Shown:
     elaborated = elaborate(load_std(file), _layer(entry))
     for target in TARGETS:
         try:
-            files = driver.artifact(elaborated, target, "auto").files
-            modules[target] = "\n".join(files.values())
+            modules[target] = _module(elaborated, target)
         except UnsupportedError as error:
             reasons[target] = " ".join(str(error).split())
     return Shown(entry, modules, reasons)
+
+
+def _module(elaborated: Elaborated, target: str) -> str:
+    """The generated module; `UnsupportedError` says why there is none."""
+    if target != "mlir":
+        artifact = driver.artifact(elaborated, target, "auto")
+        return "\n".join(artifact.files.values())
+    from seqdsl.native.artifact import native_artifact
+
+    made = native_artifact(elaborated.model)
+    if made.refused:
+        loops = "; ".join(dict.fromkeys(made.refused))
+        raise UnsupportedError(f"no kernel for a loop of {loops}")
+    if not made.regions:
+        raise UnsupportedError("no loop along time: there is nothing for a kernel")
+    return "\n".join(made.host.files.values())
 
 
 def _layer(entry: Entry) -> str:
