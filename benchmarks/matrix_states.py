@@ -4,7 +4,8 @@
 recurrences with their inputs given (batch 2, 4 heads, 64 by 64), everything in one run:
 a table, `matrix_states.json` and `matrix_states.png`. The references are the pure-torch
 chunked ones of `fla-core`, loaded by their path from `--peers FOLDER`, where `fla` lies.
-Peak memory is that of a process of its own at `--long` steps, above what it held before.
+Peak memory is that of a process of its own at `--long` steps, beyond inputs, outputs and
+gradients, which any form has.
 """
 
 from __future__ import annotations
@@ -145,7 +146,7 @@ def timed(name: str, steps: int, rounds: int, peers: str | None) -> dict[str, fl
 
 
 def peak(name: str, steps: int) -> float:
-    """Bytes of forward and backward by chunks above those of the inputs, of all states."""
+    """Extra bytes of forward and backward by chunks, as a part of those of all states."""
     code = f"import matrix_states as m; m.report_peak({name!r}, {steps})"
     found = subprocess.run(
         [sys.executable, "-c", code],
@@ -159,14 +160,17 @@ def peak(name: str, steps: int) -> float:
 
 
 def report_peak(name: str, steps: int) -> None:
-    """Prints the bytes that one forward and backward take at most."""
+    """Prints the bytes that one forward and backward take at most beyond their results."""
     run = ours(name, "chunk:64")
     once(run, inputs(name, 256), time.perf_counter)
-    xs = inputs(name, steps)
+    leaves = [x.requires_grad_() for x in inputs(name, steps)]
+    ct = torch.cos(leaves[-2].detach())
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
     before = resident("VmRSS")
-    once(run, xs, time.perf_counter)
-    print(resident("VmHWM") - before)
+    out = run(leaves)
+    torch.autograd.backward([out], [ct])
+    made = sum(x.numel() * x.element_size() for x in (out, *leaves))
+    print(resident("VmHWM") - before - made)
 
 
 def resident(what: str) -> int:
