@@ -31,6 +31,7 @@ from seqdsl.commands.outcome import (
 from seqdsl.commands.page import page
 from seqdsl.diagnostics import CallError, SpecError
 from seqdsl.report import Style
+from seqdsl.schedule.choose import chosen
 from seqdsl.terminal import visible
 
 # ---- check
@@ -83,7 +84,7 @@ def _file_json(name: str, checked: driver.Checked) -> dict[str, object]:
         "file": name,
         "ok": not any(d.is_error for d in checked.diagnostics),
         "diagnostics": [report.to_json(d) for d in checked.diagnostics],
-        "layers": [layer_json(k, a.verdicts) for k, a in checked.layers.items()],
+        "layers": [layer_json(k, a) for k, a in checked.layers.items()],
     }
 
 
@@ -94,20 +95,21 @@ def full_layer_json(
     rows: list[dict[str, object]] = []
     for verdict in analyzed.verdicts:
         sizes = known.get(verdict.recurrence.layer, {})
-        rows.append({**_recurrence(verdict), **full_json(analyzed, verdict, sizes)})
+        rows.append(
+            {**_recurrence(analyzed, verdict), **full_json(analyzed, verdict, sizes)}
+        )
     return {"layer": layer, "recurrences": rows}
 
 
-def layer_json(layer: str, verdicts: tuple[Verdict, ...]) -> dict[str, object]:
+def layer_json(layer: str, analyzed: Analyzed) -> dict[str, object]:
     """The verdicts of one layer, as `check --json` prints them."""
-    return {"layer": layer, "recurrences": [_recurrence(v) for v in verdicts]}
+    rows = [_recurrence(analyzed, v) for v in analyzed.verdicts]
+    return {"layer": layer, "recurrences": rows}
 
 
-def _recurrence(verdict: Verdict) -> dict[str, object]:
-    # The torch backend reads finite lags of whole sequences at once; the rest is a loop.
-    wanted = "convolve" if verdict.verdict == "fir" else "loop"
-    chosen = wanted if wanted in verdict.strategies else None
-    return {**verdict.to_json(), "chosen": chosen}
+def _recurrence(analyzed: Analyzed, verdict: Verdict) -> dict[str, object]:
+    taken = chosen(analyzed.model_of(verdict), verdict)
+    return {**verdict.to_json(), "chosen": taken}
 
 
 def _print_file(name: str, checked: driver.Checked, style: Style) -> None:

@@ -51,7 +51,7 @@ def _stage_text(request: Request, stage: str) -> str:
             import json
 
             analyzed = driver.analyze(elaborated.model)
-            found = layer_json(elaborated.model.name, analyzed.verdicts)
+            found = layer_json(elaborated.model.name, analyzed)
             return json.dumps(found, indent=2) + "\n"
         case "mlir":
             from seqdsl.native.standalone import mlir_text

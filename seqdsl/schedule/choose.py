@@ -14,7 +14,15 @@ from seqdsl.ir.sizes import Lit, Opt, Size
 from seqdsl.ir.types import TIME
 from seqdsl.ir.walk import references
 from seqdsl.schedule.chunked import in_order, rewritten, with_reads
-from seqdsl.schedule.forms import Form, MatrixScan, dims_of
+from seqdsl.schedule.forms import (
+    DiagonalScan,
+    Form,
+    MatrixScan,
+    MonoidScan,
+    Newton,
+    Products,
+    dims_of,
+)
 from seqdsl.schedule.newton import newton_of
 from seqdsl.schedule.plan import (
     Assign,
@@ -251,3 +259,22 @@ def require(verdicts: Iterable[Verdict], wish: Wish, layer: str) -> None:
     ways = sorted({s for v in found for s in v.strategies}, key=STRATEGIES.index)
     has = f"it has {', '.join(ways)}" if ways else "nothing in it is a recurrence"
     raise UnsupportedError(f"{layer} has no strategy `{wish.strategy}`; {has}")
+
+
+def chosen(model: ir.Model, verdict: Verdict) -> Strategy | None:
+    """What `auto` runs a recurrence of `model` as; None where there is nothing to run."""
+    if verdict.verdict == "fir" and "convolve" in verdict.strategies:
+        return "convolve"
+    if not verdict.strategies or verdict.recurrence.axis != TIME:
+        return "loop" if "loop" in verdict.strategies else None
+    match form_of(model, verdict, Wish()):
+        case None:
+            return "loop"
+        case DiagonalScan(filtered=True):
+            return "convolve"
+        case Chunked() | Products():
+            return "chunk"
+        case Newton():
+            return "newton"
+        case DiagonalScan() | MatrixScan() | MonoidScan():
+            return "scan"

@@ -134,7 +134,7 @@ def test_explain_json_has_the_keys_that_are_promised() -> None:
         "rank": None,
         "semiring": "real",
         "invariant": False,
-        "chosen": "loop",
+        "chosen": "scan",
         "reasons": [],
     }
     assert {key: recurrence[key] for key in expected} == expected
