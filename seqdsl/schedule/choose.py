@@ -12,7 +12,7 @@ from seqdsl.diagnostics import CallError, SpecError, UnsupportedError
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit, Opt, Size
 from seqdsl.ir.types import TIME
-from seqdsl.ir.walk import references
+from seqdsl.ir.walk import children, references
 from seqdsl.schedule.chunked import in_order, rewritten, with_reads
 from seqdsl.schedule.forms import (
     DiagonalScan,
@@ -107,7 +107,7 @@ def form_of(model: ir.Model, verdict: Verdict, wish: Wish) -> Form | Chunked | N
         case "scan":
             return scan_of(model, verdict)
         case "chunk":
-            return products(model, verdict, wish.chunk) or scan_of(model, verdict)
+            return _products(model, verdict, wish.chunk) or scan_of(model, verdict)
         case "convolve":
             return scan_of(model, verdict, filtered=True) or scan_of(model, verdict)
         case "newton":
@@ -116,9 +116,32 @@ def form_of(model: ir.Model, verdict: Verdict, wish: Wish) -> Form | Chunked | N
             return _cheapest(model, verdict)
 
 
+def _products(model: ir.Model, verdict: Verdict, size: int) -> Chunked | None:
+    """Chunks start all segments alike, so states must not begin with sums over them."""
+    states = [model.state[s] for s in verdict.recurrence.states if s in model.state]
+    if any(_over_time(model, state.initial) for state in states):
+        return None
+    return products(model, verdict, size)
+
+
+def _over_time(model: ir.Model, node: ir.Node) -> bool:
+    """Whether a value is made of the steps of a sequence."""
+    match node:
+        case ir.Copy() | ir.At(axis="t") | ir.Result():
+            return True
+        case ir.Ref(name=name) if name in model.state:
+            return True
+        case ir.Reduce(over=over) | ir.Contract(over=over) if TIME in over:
+            return True
+        case ir.Ref(name=name) if name in model.equation:
+            return _over_time(model, model.equation[name].expr)
+        case _:
+            return any(_over_time(model, child) for child in children(node))
+
+
 def _cheapest(model: ir.Model, verdict: Verdict) -> Form | Chunked | None:
     if "chunk" in verdict.strategies:
-        found = products(model, verdict, CHUNK)
+        found = _products(model, verdict, CHUNK)
         if found is not None:
             return found
     if "scan" not in verdict.strategies:

@@ -228,3 +228,15 @@ def test_tiny_training_reading_the_prefix_whole_beats_reading_it_causally() -> N
         return float((module(tokens).argmax(1) == shared).double().mean())
 
     assert run(22) >= run(0) + 0.1
+
+
+@pytest.mark.parametrize("strategy", ["auto", "scan", "chunk:2"])
+def test_packed_sequences_have_a_prefix_each(strategy: str) -> None:
+    sizes: dict[str, Any] = {**SIZES, "M": 3}
+    layer = JRT.PrefixLinearAttention
+    module = shaken(layer(dtype=torch.float64, strategy=strategy, **sizes))
+    x, ids = noise(1, 12, D), torch.tensor([[0] * 5 + [1] * 7])
+    packed = module(x, segments=ids)
+    same(packed[:, :5], module(x[:, :5]))
+    same(packed[:, 5:], module(x[:, 5:]))
+    assert module(x[:, :0]).shape == (1, 0, D)
