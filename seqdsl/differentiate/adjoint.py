@@ -102,7 +102,9 @@ def adjoint(
     if opened is not None:
         model = opened.model
     forward = normal_form(per_segment(model) if segments else model)
-    found = Reverse(Draft(forward), differentiable(forward) if wrt is None else wrt)
+    found = Reverse(
+        Draft(forward, segments), differentiable(forward) if wrt is None else wrt
+    )
     found.run()
     gradients = _gradients(found)
     backward = _backward(found.draft, found.upstream.values(), gradients.values())
@@ -146,7 +148,11 @@ def _backward(
         equations=(*forward.equations, *draft.equations.values()),
         states=(*forward.states, *draft.states.values()),
         outputs=tuple(outputs),
-        repeats=(*forward.repeats, *draft.mirrors.values()),
+        repeats=(
+            *forward.repeats,
+            *draft.mirrors.values(),
+            *draft.again.values(),
+        ),
         copies=(*forward.copies, *draft.copies),
     )
     plain = draft.equations.keys() - draft.states.keys()

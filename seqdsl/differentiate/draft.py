@@ -23,13 +23,17 @@ class Draft:
     """Additions to `model`, which is in normal form.
 
     A `repeat` is walked backward along an axis of its own, which counts from its last
-    step; `mirrors` are these axes by the ones they mirror.
+    step; `mirrors` are these axes by the ones they mirror. What then runs forward
+    anew has axes of its own too, so that no loop waits for itself: `again`.
+    With `segments`, sums over sequences are over all segments.
     """
 
     model: ir.Model
+    segments: bool = False
     equations: dict[str, ir.Equation] = field(default_factory=dict[str, ir.Equation])
     states: dict[str, ir.State] = field(default_factory=dict[str, ir.State])
     mirrors: dict[str, ir.Repeat] = field(default_factory=dict[str, ir.Repeat])
+    again: dict[str, ir.Repeat] = field(default_factory=dict[str, ir.Repeat])
     copies: list[str] = field(default_factory=list[str])
     shared: dict[object, ir.Ref] = field(default_factory=dict[object, ir.Ref])
 
@@ -84,14 +88,21 @@ class Draft:
             )
         return self.mirrors[axis]
 
+    def rerun(self, axis: str) -> ir.Repeat:
+        """Another `repeat` with the steps of `axis`, in their order."""
+        if axis not in self.again:
+            forward, name = self.model.repeat[axis], self.name(f"{axis}_again")
+            self.again[axis] = replace(forward, axis=name, condition=None)
+        return self.again[axis]
+
     def mirrored(self, scope: Iterable[str]) -> tuple[str, ...]:
         """The axes of a scope, walked backward."""
         return tuple(self.mirror(axis).axis for axis in scope)
 
     def scope_of(self, axes: frozenset[str]) -> tuple[str, ...]:
         """Those of `axes` that are repeats, forward or backward, outermost first."""
-        mirrors = tuple(self.mirrors.values())
-        found = [r for r in (*self.model.repeats, *mirrors) if r.axis in axes]
+        added = (*self.mirrors.values(), *self.again.values())
+        found = [r for r in (*self.model.repeats, *added) if r.axis in axes]
         found.sort(key=lambda r: len(r.scope))
         return tuple(r.axis for r in found)
 

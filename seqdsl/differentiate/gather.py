@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from seqdsl.differentiate.broadcast import add, spread, summed, typed
+from seqdsl.differentiate.broadcast import ZERO, add, select, spread, summed, typed
 from seqdsl.differentiate.draft import Draft
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
@@ -38,7 +38,7 @@ def gather(
     around: dict[tuple[str, ...], frozenset[str]] = {}
     for share in shares:
         depth = draft.scope_of(share.around - type_.axes)
-        part = _flat(share, type_, frozenset(depth))
+        part = _flat(draft, share, type_, frozenset(depth))
         groups[depth] = add(groups.get(depth), part)
         around[depth] = around.get(depth, frozenset[str]()) | share.around
     total: ir.Node | None = None
@@ -51,9 +51,15 @@ def gather(
     return total
 
 
-def _flat(share: Share, type_: Type, depth: frozenset[str]) -> ir.Node:
+def _flat(draft: Draft, share: Share, type_: Type, depth: frozenset[str]) -> ir.Node:
     """A share summed over time, sequences, copies and dims."""
     lost = share.around - type_.axes - depth
+    if draft.segments and BATCH in lost and TIME not in share.around:
+        # Once for every segment, which has one first step.
+        first = build.map_("eq", build.position(TIME, axis=True), build.const(0))
+        around = share.around | {TIME}
+        share = replace(share, ct=select(first, share.ct, ZERO), around=around)
+        lost = lost | {TIME}
     missing = lost - share.ct.type.axes
     ct = spread(share.ct, [d for d in share.dims if d not in type_.dims])
     if missing:

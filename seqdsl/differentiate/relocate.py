@@ -77,11 +77,26 @@ class Relocation:
                 self._check_capture(node, over)
                 inner = Relocation(self.draft, self._without(over))
                 return inner._below(node)
-            case ir.Along(over=over):
-                turned = tuple(self.axes.get(a, a) for a in over)
-                return replace(self._below(node), over=turned)
+            case ir.Along(over=over) if TIME in map(self.axes.get, over):
+                return self._along_time(node)
             case _:
                 return self._below(node)
+
+    def _along_time(self, node: ir.Along) -> ir.Node:
+        """An operator along a copy, at the entry that stands for the current step.
+
+        It runs along one more copy, of which the entry is picked.
+        """
+        (copy,) = (a for a in node.over if self.axes.get(a) == TIME)
+        entry = from_elsewhere(self.draft, f"{copy}_at")[TIME]
+        inner = Relocation(self.draft, {**self.axes, copy: entry})
+        moved = inner._below(node)
+        assert isinstance(moved, ir.Along)
+        over = tuple(entry if a == copy else a for a in node.over)
+        every = replace(moved, over=over)
+        here, there = (build.position(a, axis=True) for a in (TIME, entry))
+        chosen = build.map_("float", build.map_("eq", here, there))
+        return build.contract((chosen, every), (entry,), node.span)
 
     def _below(self, node: ir.Node) -> ir.Node:
         old = children(node)

@@ -32,14 +32,15 @@ def dim_of(draft: Draft, axis: str) -> str:
 
 
 def _stacked(draft: Draft, value: ir.Ref, axis: str) -> ir.Ref:
-    """`value`, which has mirrored steps, with the steps of `axis` as its first dim."""
-    here = build.position(axis, axis=True)
+    """`value`, which has mirrored steps, with the steps of `axis` in order as its first dim."""
+    again = draft.rerun(axis).axis
+    here = build.position(again, axis=True)
     index = build.map_("sub", draft.count(axis, 1), here)
     step = build.at(value, draft.mirror(axis).axis, index)
     name = draft.name(f"{value.name}_{axis}")
     scope = draft.scope_of(step.type.axes)
     ref = draft.define(name, step, step.type, scope, value.span)
-    steps = build.stack(ref, axis, dim_of(draft, axis))
+    steps = build.stack(ref, again, dim_of(draft, axis))
     name = draft.name(f"{value.name}_steps")
     scope = draft.scope_of(steps.type.axes)
     return draft.define(name, steps, steps.type, scope, value.span)
