@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from seqdsl.backends.torch.memory import full, full_type
 from seqdsl.backends.torch.method import Method
+from seqdsl.backends.torch.parameters import parameter
+from seqdsl.backends.torch.per_step import each_step
 from seqdsl.backends.torch.pointwise import cast, dtype_code, tensor
 from seqdsl.backends.torch.python import Atom, Expr, call
 from seqdsl.backends.torch.streaming import key_of
 from seqdsl.backends.torch.values import Value, align, ordered
+from seqdsl.diagnostics import UnsupportedError
 from seqdsl.ir import nodes as ir
 
 
@@ -27,7 +30,7 @@ def earlier_step(m: Method, node: ir.Shift, before: Value | None) -> Value:
 
 def chosen_step(m: Method, node: ir.At, index: Value, before: Value | None) -> Value:
     """`h[n = i]`: one step for all, or one for every position."""
-    steps = m.look("steps", *key_of(node.arg), node.axis)
+    steps = _all_steps(m, node)
     first: Expr = Atom("None")
     if before is not None and isinstance(node.arg, ir.Ref):
         # of full extent, as the steps in the list are
@@ -51,8 +54,22 @@ def chosen_step(m: Method, node: ir.At, index: Value, before: Value | None) -> V
 
 def every_step(m: Method, node: ir.Stack) -> Value:
     """`stack[n as M](h)`."""
-    steps = m.look("steps", *key_of(node.arg), node.axis)
+    steps = _all_steps(m, node)
     lead = [n for n in steps.layout if n not in m.model.dims]
     code = call("torch.stack", steps.code, len(lead))
     dims = [n for n in steps.layout if n in m.model.dims]
     return steps.at(code, (*lead, node.dim, *dims))
+
+
+def _all_steps(m: Method, node: ir.At | ir.Stack) -> Value:
+    """The list of what every step of a loop has made, or of its parameters."""
+    key = key_of(node.arg)
+    param = m.model.param.get(str(key[1])) if key[0] == "ref" else None
+    if param is None:
+        equation = m.model.equation.get(str(key[1]))
+        if equation is not None and equation.scope[-1:] != (node.axis,):
+            name = f"`{equation.name}`, which stands in a loop inside of `{node.axis}`"
+            raise UnsupportedError(f"a step of {name}, is read from outside")
+        return m.look("steps", *key, node.axis)
+    code = each_step(m, (node.axis,), lambda: parameter(m, param).code)
+    return Value(code, param.type.dims, param.type.dtype)

@@ -92,13 +92,23 @@ def _over(m: Method, name: str, local: str, later: tuple[Step, ...]) -> str:
     read = [k for k in _shifts(m, later, name) if k in m.env]
     # values that are nothing but the old one under another name may be read later too
     read += [k for k in m.env if k[0] in ("ref", "result") and k != ("ref", name)]
+    _keep(m, read, local)
+    return local
+
+
+def keep_before(m: Method, name: str, local: str) -> None:
+    """Keeps what the variable of `name` holds, as other values, before it is set anew."""
+    kinds = ("ref", "result", "shift")
+    _keep(m, [k for k in m.env if k[0] in kinds and k != ("ref", name)], local)
+
+
+def _keep(m: Method, read: list[Key], local: str) -> None:
     held = [k for k in read if one_line(m.env[k].code) == local]
     if held:
         saved = m.names.new(f"{local}_last")
         m.line(f"{saved} = {local}")
         for key in held:
             m.env[key] = m.env[key].at(Atom(saved))
-    return local
 
 
 def _in_state_dtype(m: Method, equation: ir.Equation, value: Value) -> Value:

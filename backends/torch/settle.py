@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from seqdsl.backends.torch.equations import keep_before
 from seqdsl.backends.torch.expressions import expression
 from seqdsl.backends.torch.loop_state import begun, later_entry, outside, whole_initial
 from seqdsl.backends.torch.memory import Body, full, full_type
@@ -109,6 +110,7 @@ def settle(
     m.env["ref", state] = value
     local = m.env.get(("local", state))
     if local is not None:
+        keep_before(m, state, one_line(local.code))
         m.env["ref", state] = m.bind(one_line(local.code), value)
     entry = ends.entry
     if step.loop.direction == "forward":

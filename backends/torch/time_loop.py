@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from seqdsl.backends.torch.equations import assign, read_outside
+from seqdsl.backends.torch.equations import assign, keep_before, read_outside
 from seqdsl.backends.torch.lines import layout
 from seqdsl.backends.torch.loop_state import (
     backward_shifts,
@@ -97,6 +97,7 @@ def hand_on(m: Method, name: str) -> None:
     if local is None or whole is None or whole.code == local.code:
         return
     whole = full(m, whole, full_type(m.model, name))
+    keep_before(m, name, one_line(local.code))
     m.env["ref", name] = m.bind(one_line(local.code), whole)
 
 

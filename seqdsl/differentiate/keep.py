@@ -1,7 +1,7 @@
 """What a forward pass keeps for the backward pass, and what is computed again.
 
 The rule, for each value that the adjoint reads: inputs and parameters are at hand;
-what is the same at all steps and for all sequences is computed again, and so is
+what is the same for all sequences is computed again, and so is
 arithmetic and pointwise work on values that are at hand; a state that is larger than
 all that its update reads is kept at chunk borders and run again between them; what
 stands in a `repeat` is run again; everything else is kept.
@@ -65,7 +65,7 @@ class _Choice:
             return "recomputed"
         if name in self.model.state and TIME in self.model.state[name].carried:
             return "borders" if self._outgrows(name) else "saved"
-        if not type_.axes & {BATCH, TIME} or self._redone(name):
+        if BATCH not in type_.axes or self._redone(name):
             return "recomputed"
         return "saved"
 
