@@ -24,8 +24,16 @@ def earlier_step(m: Method, node: ir.Shift, before: Value | None) -> Value:
         dtype, device = dtype_code(m, steps.dtype), m.need("device")
         zeros = call("torch.zeros", *sizes, dtype=dtype, device=device)
         before = Value(zeros, dims, steps.dtype)
+    elif isinstance(node.arg, ir.Ref):
+        before = _wide(m, node.arg, before)
     code = call(m.helper("_back"), steps.code, back, align(before, steps.layout))
     return steps.at(code)
+
+
+def _wide(m: Method, ref: ir.Ref, before: Value) -> Value:
+    """An initial value of full extent, as the steps in the list are."""
+    type_ = full_type(m.model, ref.name)
+    return full(m, cast(m, tensor(m, before), type_.dtype), type_)
 
 
 def chosen_step(m: Method, node: ir.At, index: Value, before: Value | None) -> Value:
@@ -33,10 +41,7 @@ def chosen_step(m: Method, node: ir.At, index: Value, before: Value | None) -> V
     steps = _all_steps(m, node)
     first: Expr = Atom("None")
     if before is not None and isinstance(node.arg, ir.Ref):
-        # of full extent, as the steps in the list are
-        wide = full_type(m.model, node.arg.name)
-        whole = full(m, cast(m, tensor(m, before), wide.dtype), wide)
-        first = align(whole, steps.layout)
+        first = align(_wide(m, node.arg, before), steps.layout)
     if index.scalar:
         code = call(m.helper("_step_of"), steps.code, index.code, first)
         return steps.at(code)

@@ -16,6 +16,7 @@ from seqdsl.differentiate.tangent import tangent
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import BATCH
 from seqdsl.testing.cases import Case, inputs_for
+from seqdsl.testing.layers import subject as made
 from seqdsl.testing.properties.compare import same
 from seqdsl.testing.subject import Caller, Subject, Tensors
 
@@ -86,6 +87,25 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Compiled(Run):
+    """One case in modules of the torch backend."""
+
+    def of(self, model: ir.Model, given: Tensors) -> Tensors:
+        options = {
+            o.name: self.subject.options[o.name]
+            for o in model.options
+            if o.name in self.subject.options
+        }
+        own = made(model, options)
+        module = own.module
+        params = {n: v for n, v in self.params.items() if n in module.state_dict()}
+        inputs = {i.name: given[i.name] for i in model.inputs}
+        segments = self.case.segments() if self.case.runs else None
+        caller = Caller(own, module, params or None)
+        return caller.forward(inputs, segments, self.case.size)
+
+
+@dataclass(frozen=True)
 class Pair:
     """An adjoint run on one case: forward, then backward.
 
@@ -97,11 +117,12 @@ class Pair:
     case: Case
     found: Adjoint
     params: Tensors
+    backend: type[Run] = Run
 
     def both(self, inputs: Tensors, upstream: Tensors) -> tuple[Tensors, Tensors]:
         """Outputs by name, and gradients by input or state-dict key."""
         found, time = self.found, self.case.time
-        run = Run(self.subject, self.case, self.params)
+        run = self.backend(self.subject, self.case, self.params)
         with torch.no_grad():
             steps = {n: self._spread(n, v, time) for n, v in inputs.items()}
             given = {
@@ -171,13 +192,15 @@ def _module(subject: Subject, case: Case, inputs: Tensors, params: Tensors) -> T
     return Caller(subject, subject.module, params).forward(inputs, segments, case.size)
 
 
-def adjoint_equals_autograd(subject: Subject, case: Case) -> None:
+def adjoint_equals_autograd(
+    subject: Subject, case: Case, backend: type[Run] = Run
+) -> None:
     """Against the compiled module: outputs, gradients of inputs and of parameters."""
     inputs, params, leaves = _leaves(subject, case)
     outputs = _module(subject, case, inputs, params)
     upstream = upstream_for(outputs, case)
     found = adjoint(subject.model, states=False, segments=bool(case.runs))
-    ours, gradients = Pair(subject, case, found, params).both(inputs, upstream)
+    ours, gradients = Pair(subject, case, found, params, backend).both(inputs, upstream)
     same({n: ours[n] for n in outputs}, outputs, "the forward pass", EXACT)
     got = {n: torch.zeros_like(v) for n, v in leaves.items()} | gradients
     same(got, slopes(outputs, upstream, leaves), "the adjoint", EXACT)
