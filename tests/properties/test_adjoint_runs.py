@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from seqdsl.testing.properties.adjoints import (
     upstream_for,
 )
 from seqdsl.testing.properties.compare import same
-from seqdsl.testing.subject import Caller, Subject
+from seqdsl.testing.subject import Caller, Subject, Tensors
 
 ROOT = Path(__file__).parents[2]
 CASES = (
@@ -89,7 +90,7 @@ def test_gradients_of_initial_and_final_states(place: str, state: str) -> None:
     layer, case = of(place), CASES[0]
     inputs, params = inputs_for(layer, case), layer.params(1)
     caller = Caller(layer, layer.module, params)
-    first = dict(caller.initial_state(case.batch))  # type: ignore[call-overload]
+    first = dict(cast(Tensors, caller.initial_state(case.batch)))
     generator = case.generator(3)
     start = torch.randn(
         first[state].shape, generator=generator, dtype=first[state].dtype
@@ -99,7 +100,7 @@ def test_gradients_of_initial_and_final_states(place: str, state: str) -> None:
     outputs, after = caller.piece(inputs, first)
     found = adjoint(layer.model)
     name = found.first[state]
-    outputs[found.last[state]] = after[state]  # type: ignore[index]
+    outputs[found.last[state]] = cast(Tensors, after)[state]
     upstream = upstream_for(outputs, case)
     others = {s: n for s, n in found.first.items() if s != state}
     assert not others

@@ -86,7 +86,7 @@ def test_adjoint_equals_autograd(number: int) -> None:
             adjoint_equals_autograd(subject, PACKED if number % 2 else PLAIN)
 
 
-@pytest.mark.parametrize("place", SMOOTH[::4], ids=str)
+@pytest.mark.parametrize("place", SMOOTH[::6], ids=str)
 def test_tangent_equals_autograd(place: Place) -> None:
     for subject in subjects(load_file(place.path), place.layer):
         tangent_equals_autograd(subject, PLAIN)
