@@ -8,8 +8,10 @@ from typing import cast
 import pytest
 import torch
 
+from seqdsl.backends.reference import interpret
 from seqdsl.differentiate.adjoint import adjoint
 from seqdsl.elaborate import elaborate_text, load_file
+from seqdsl.ir import nodes as ir
 from seqdsl.testing.cases import Case, inputs_for
 from seqdsl.testing.layers import subject, subjects
 from seqdsl.testing.properties.adjoints import (
@@ -138,3 +140,38 @@ def test_reads_of_every_kind(backend: str) -> None:
         adjoint_equals_autograd(ranged, case, Compiled)
     else:
         adjoint_equals_autograd(ranged, case)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "tests/language/ok/state_noise.seq:NoisyState",
+        "tests/language/ok/training_modes.seq:Dropped",
+    ],
+)
+def test_what_was_drawn_is_drawn_again(place: str) -> None:
+    layer, case = of(place), CASES[0]
+    inputs, params = inputs_for(layer, case), layer.params(1)
+    leaves = {n: v.requires_grad_() for n, v in inputs.items()}
+
+    def run(model: ir.Model, given: Tensors) -> Tensors:
+        return interpret(
+            model,
+            options=layer.options,
+            params=params,
+            inputs=given,
+            training=True,
+            seed=11,
+        )
+
+    outputs = run(layer.model, inputs)
+    upstream = upstream_for(outputs, case)
+    found = adjoint(layer.model, states=False)
+    with torch.no_grad():
+        kept = run(found.forward, inputs)
+        given = {n: v for n, v in inputs.items() if n in found.backward.input}
+        given |= {n: kept[o] for n, o in found.saved.items()}
+        given |= {n: upstream[o] for o, n in found.upstream.items()}
+        back = run(found.backward, given)
+    wanted = slopes(outputs, upstream, leaves)
+    same({n: back[found.gradients[n]] for n in wanted}, wanted, "the adjoint")

@@ -47,7 +47,7 @@ COMPILED = frozenset({"path:PaTH"})
 """Layers that there is no module of."""
 
 DRAWN = frozenset({"state_noise:NoisyState", "training_modes:Dropped"})
-"""Layers that draw new numbers in every call, for which `test_adjoint.py` has a test."""
+"""Layers that draw new numbers in every call, for which `test_adjoint_runs.py` has a test."""
 
 
 @dataclass(frozen=True)
