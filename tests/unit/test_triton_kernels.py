@@ -1,5 +1,8 @@
 """Kernels in Triton's interpreter against step-by-step loops in float64."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownLambdaType=false
+# pyright: reportCallIssue=false
+
 from __future__ import annotations
 
 import math
@@ -27,21 +30,23 @@ def test_kernels_are_interpreted() -> None:
     assert interpreting()
 
 
-def outer_loop(q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, S: Tensor, lag: int):
+def outer_loop(
+    q: Tensor, k: Tensor, v: Tensor, g: Tensor | None, state: Tensor, lag: int
+):
     """Decayed outer products as the definition has them."""
     reads: list[Tensor] = []
     for t in range(k.shape[1]):
-        before = S
-        S = kept(g, t, S) + k[:, t, ..., None] * v[:, t, :, None]
-        reads.append(torch.einsum("bhk,bhkv->bhv", q[:, t], before if lag else S))
-    return torch.stack(reads, 1) if reads else v, S
+        before = state
+        state = kept(g, t, state) + k[:, t, ..., None] * v[:, t, :, None]
+        reads.append(torch.einsum("bhk,bhkv->bhv", q[:, t], before if lag else state))
+    return torch.stack(reads, 1) if reads else v, state
 
 
-def kept(g: Tensor | None, t: int, S: Tensor) -> Tensor:
+def kept(g: Tensor | None, t: int, state: Tensor) -> Tensor:
     """What is left of a state."""
     if g is None:
-        return S
-    return S * g[:, t].exp().view(*S.shape[:2], -1, 1)
+        return state
+    return state * g[:, t].exp().view(*state.shape[:2], -1, 1)
 
 
 def delta_loop(
@@ -52,17 +57,17 @@ def delta_loop(
     g: Tensor | None,
     ls: Tensor | None,
     rs: Tensor | None,
-    S: Tensor,
+    state: Tensor,
 ):
     """Delta rules as the definition has them."""
     reads: list[Tensor] = []
     for t in range(l.shape[1]):
-        seen = torch.einsum("bhk,bhkv->bhv", r[:, t], S)
+        seen = torch.einsum("bhk,bhkv->bhv", r[:, t], state)
         x = y[:, t] + (seen if rs is None else rs[:, t, :, None] * seen)
         left = l[:, t] if ls is None else ls[:, t, :, None] * l[:, t]
-        S = kept(g, t, S) + left[..., None] * x[:, :, None]
-        reads.append(torch.einsum("bhk,bhkv->bhv", q[:, t], S))
-    return torch.stack(reads, 1) if reads else y, S
+        state = kept(g, t, state) + left[..., None] * x[:, :, None]
+        reads.append(torch.einsum("bhk,bhkv->bhv", q[:, t], state))
+    return torch.stack(reads, 1) if reads else y, state
 
 
 def agree(

@@ -1,5 +1,7 @@
 """Modules with kernels, made from specs, in Triton's interpreter."""
 
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 import subprocess
