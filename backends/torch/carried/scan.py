@@ -67,13 +67,6 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     def forward(a: Tensor, b: Tensor, first: Tensor, reverse: bool) -> Tensor:
-        if torch.compiler.is_compiling():
-            steps = [first]
-            for a_t, b_t in list(zip(a.unbind(1), b.unbind(1), strict=True))[
-                :: -1 if reverse else 1
-            ]:
-                steps.append(torch.addcmul(b_t, a_t, steps[-1]))
-            return torch.stack(steps[:0:-1] if reverse else steps[1:], 1)
         return _scan_blocks(a, b, first, reverse)
 
     @staticmethod
@@ -125,9 +118,15 @@ class _Scan(torch.autograd.Function):
 
 
 def _scanned(a: Tensor, b: Tensor, first: Tensor, reverse: bool) -> Tensor:
-    """`_Scan` as a function."""
-    function: Any = _Scan
-    return function.apply(a, b, first, reverse)
+    """`_Scan` as a function; a compiler sees the steps and derives them itself."""
+    if not torch.compiler.is_compiling():
+        function: Any = _Scan
+        return function.apply(a, b, first, reverse)
+    steps = [first]
+    order = range(b.shape[1])
+    for i in reversed(order) if reverse else order:
+        steps.append(torch.addcmul(b[:, i], a[:, i], steps[-1]))
+    return torch.stack(steps[:0:-1] if reverse else steps[1:], 1)
 
 
 def _before(h: Tensor, first: Tensor, reverse: bool) -> Tensor:
