@@ -57,7 +57,7 @@ class Derivative:
     @cached_property
     def plain(self) -> Any:
         """The forward pass in torch."""
-        return load(compile_model(self.opened.model))()
+        return load(compile_model(self.opened.model, strategy="loop"))()
 
     # ---- Names: the region's own are those of `NAME_0` for states before the first step
 
@@ -123,6 +123,8 @@ class Derivative:
     ) -> list[Tensor | None]:
         """Gradients of the inputs that can be differentiated again: in torch."""
         with torch.enable_grad():
+            # views of their own: one input may be computed from another outside
+            inputs = [t.view_as(t) for t in inputs]
             outputs = self.run_plain(inputs, batch, time)
         pairs = [
             (o, g)
