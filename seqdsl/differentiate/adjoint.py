@@ -109,6 +109,8 @@ def adjoint(
     gradients = _gradients(found)
     backward = _backward(found.draft, found.upstream.values(), gradients.values())
     kept = keep(forward, _read_by(backward, found.draft))
+    # what all sequences share is had again from the position alone
+    kept = replace(kept, saved=tuple(v for v in kept.saved if not _shared(forward, v)))
     forward, names = _with_saved(forward, kept.saved)
     backward, saved = _from_saved(backward, names)
     upstream = {o: i.name for o, i in found.upstream.items()}
@@ -157,6 +159,11 @@ def _backward(
     )
     plain = draft.equations.keys() - draft.states.keys()
     return drop_unused(drop_aliases(whole, plain))
+
+
+def _shared(model: ir.Model, name: str) -> bool:
+    axes = type_of(model, name).axes
+    return "t" in axes and "batch" not in axes
 
 
 def _read_by(backward: ir.Model, draft: Draft) -> list[str]:
