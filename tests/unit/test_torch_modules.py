@@ -27,6 +27,7 @@ MAKE: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "gateddeltanet": ({"D": 4, "heads": 2}, (2, 5, 4)),
     "lm": ({"vocab": 5, "D": 8, "L": 2}, (2, 5)),
     "moe": ({"D": 3, "E": 4, "F": 5}, (2, 5, 3)),
+    "mingru": ({"D": 3, "H": 4}, (2, 5, 3)),
     "depthrecurrent": ({"D": 4, "heads": 2, "N": 2}, (2, 5, 4)),
     "halt": ({"D": 3}, (2, 5, 3)),
 }
