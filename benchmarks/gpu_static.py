@@ -6,6 +6,9 @@ forward and the backward pass, beside the kernels of flash-linear-attention wher
 installed, counted by the same rules. Nothing is run, so there are no times.
 """
 
+# pyright: reportMissingImports=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false
+
 from __future__ import annotations
 
 import os
