@@ -95,7 +95,7 @@ class DryRun:
         options: Mapping[str, Any],
     ) -> None:
         named = dict(zip(fn.arg_names, args, strict=False)) | dict(options)
-        shape: tuple[int, ...] = grid(named) if callable(grid) else grid
+        shape: Any = grid(named) if callable(grid) else grid
         if id(compiled) not in self._known:
             self._known[id(compiled)] = resources(compiled)
         sizes: dict[int, int] = {}
