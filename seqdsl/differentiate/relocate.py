@@ -79,6 +79,11 @@ class Relocation:
                 return inner._below(node)
             case ir.Along(over=over) if TIME in map(self.axes.get, over):
                 return self._along_time(node)
+            case ir.Along(over=over):
+                turned = tuple(self.axes.get(a, a) for a in over)
+                below = self._below(node)
+                assert isinstance(below, ir.Along)
+                return replace(below, over=turned)
             case _:
                 return self._below(node)
 

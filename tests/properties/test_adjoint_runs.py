@@ -147,6 +147,7 @@ def test_reads_of_every_kind(backend: str) -> None:
     [
         "tests/language/ok/state_noise.seq:NoisyState",
         "tests/language/ok/training_modes.seq:Dropped",
+        "stdlib/hmm_rnn.seq:Emitter",
     ],
 )
 def test_what_was_drawn_is_drawn_again(place: str) -> None:
@@ -162,6 +163,8 @@ def test_what_was_drawn_is_drawn_again(place: str) -> None:
             inputs=given,
             training=True,
             seed=11,
+            batch=case.batch,
+            time=case.time,
         )
 
     outputs = run(layer.model, inputs)
