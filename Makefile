@@ -21,7 +21,7 @@ demo: $(VENV)/ready ## train a small language model on real text, sample from it
 recall: $(VENV)/ready ## overwritten values: linear attention against two memories (< 4 min)
 	$(BIN)/python -m examples.recall.overwrite
 
-test: lint types unit ## everything that continuous integration checks (< 20 min)
+test: lint types unit peers ## everything that continuous integration checks (< 20 min)
 
 lint: $(VENV)/ready ## formatting and lint
 	$(BIN)/ruff format --check .
