@@ -95,7 +95,8 @@ class DryRun:
         options: Mapping[str, Any],
     ) -> None:
         named = dict(zip(fn.arg_names, args, strict=False)) | dict(options)
-        shape: Any = grid(named) if callable(grid) else grid
+        called: Any = grid
+        shape: Any = called(named) if callable(grid) else grid
         if id(compiled) not in self._known:
             self._known[id(compiled)] = resources(compiled)
         sizes: dict[int, int] = {}

@@ -115,6 +115,10 @@ def _readers_first(
     What reads `y[n-1]` says that `y` is carried along `n`.
     """
     done: set[int] = set()
+    readers: dict[str, list[tuple[Scope, ast.StateStmt]]] = {}
+    for place, state in states:
+        for name in set(() if state.initial is None else names_in(state.initial)):
+            readers.setdefault(name, []).append((place, state))
 
     def visit(
         place: Scope, state: ast.StateStmt
@@ -122,9 +126,8 @@ def _readers_first(
         if id(state) in done:
             return
         done.add(id(state))
-        for other_place, other in states:
-            if other.initial is not None and state.name in names_in(other.initial):
-                yield from visit(other_place, other)
+        for other_place, other in readers.get(state.name, ()):
+            yield from visit(other_place, other)
         yield place, state
 
     for place, state in states:

@@ -147,8 +147,10 @@ def _cheapest(model: ir.Model, verdict: Verdict) -> Form | Chunked | None:
     if "scan" not in verdict.strategies:
         return None
     found = scan_of(model, verdict)
-    if isinstance(found, MatrixScan) and not _is_small(model, found):
-        return None
+    if isinstance(found, MatrixScan):
+        # sums in another order break the ties of paths otherwise than a step does
+        exact = found.semiring in ("real", "log", "boolean")
+        return found if exact and _is_small(model, found) else None
     return found
 
 

@@ -251,10 +251,10 @@ def chained(first: str, line: str, last: str, count: int) -> str:
     ],
 )
 def test_what_would_never_end_is_refused_at_once(text: str, code: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     found = {d.code for d in errors(text)}
     assert code in found
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_deep_expressions_in_deep_calls_are_fine() -> None:
