@@ -74,6 +74,17 @@ RUN = [p for p in PLACES if str(p) not in {*COMPILED, *DRAWN}]
 SMOOTH = [p for p in RUN if str(p) not in WITHOUT]
 
 
+OPEN = {"sparse_attention:Linformer"}
+"""Layers whose packed gradients are known to be wrong; see the test that says so."""
+
+
+@pytest.mark.xfail(strict=True, reason="sums over a segment of rows of a table by t")
+@pytest.mark.parametrize("place", [p for p in RUN if str(p) in OPEN], ids=str)
+def test_packed_gradients_that_are_open(place: Place) -> None:
+    subject = next(subjects(load_file(place.path), place.layer, count=1))
+    adjoint_equals_autograd(subject, PACKED)
+
+
 def _name(number: int) -> str:
     return str(RUN[number])
 
@@ -86,7 +97,7 @@ def test_adjoint_equals_autograd(number: int) -> None:
             with pytest.raises(UnsupportedError, match=WITHOUT[str(place)]):
                 adjoint(subject.model)
         else:
-            packed = number % 2 and packs(subject) is None
+            packed = number % 2 and packs(subject) is None and str(place) not in OPEN
             adjoint_equals_autograd(subject, PACKED if packed else PLAIN)
 
 
