@@ -202,6 +202,17 @@ def new(name: Annotated[str, typer.Argument(help="my_layer: no suffix")]) -> Non
     raise typer.Exit(outcome.guard(lambda: new(name)))
 
 
+@app.command(name="cache")
+def cache_(
+    clear: Annotated[bool, typer.Option("--clear", help="remove them all")] = False,
+    json: Json = False,
+) -> None:
+    """Where compiled kernels are kept, and how much that is."""
+    from seqdsl.commands.kept import cache_
+
+    raise typer.Exit(outcome.guard(lambda: cache_(clear, json)))
+
+
 @app.callback(invoke_without_command=True)
 def _root(
     version: Annotated[bool, typer.Option("--version", help="print it")] = False,

@@ -13,11 +13,11 @@ from threading import Lock
 import torch
 from torch import Tensor
 
-from seqdsl.backends.mlir.engine import Code, compile_text
+from seqdsl.backends.mlir.compiled import compiled
+from seqdsl.backends.mlir.engine import Code
 from seqdsl.backends.mlir.kernel import Buffer, Kernel
-from seqdsl.backends.mlir.lower import lower
 from seqdsl.backends.mlir.machine import machine
-from seqdsl.backends.mlir.nests import has_products, make_kernel
+from seqdsl.backends.mlir.nests import has_products
 from seqdsl.ir.types import DType
 from seqdsl.schedule.region import Region
 
@@ -57,8 +57,7 @@ class Native:
         key = (floats, rows, together)
         if key not in self._made:
             host = machine(*_STORAGE[floats])
-            kernel = make_kernel(self.region, host, rows, together)
-            self._made[key] = kernel, compile_text(lower(kernel), kernel.name)
+            self._made[key] = compiled(self.region, host, rows, together)
         return self._made[key]
 
     def _rows(self, batch: int) -> int:

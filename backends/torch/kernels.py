@@ -31,7 +31,7 @@ from seqdsl.ir.walk import children, subtree
 from seqdsl.schedule.cut import Fusion
 from seqdsl.schedule.fuse import kernel_loop
 from seqdsl.schedule.plan import TimeLoop, defined
-from seqdsl.schedule.region import Region, outline
+from seqdsl.schedule.region import Region, identity, outline
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Kernels:
 
     def add(self, region: Region) -> str:
         """The name under which the file finds the kernel of `region`."""
-        digest = hashlib.sha256(repr(region).encode()).hexdigest()[:12]
+        digest = hashlib.sha256(identity(region).encode()).hexdigest()[:12]
         name = f"{region.name}_{digest}"
         self.regions[name] = region
         return name

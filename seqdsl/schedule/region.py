@@ -7,6 +7,7 @@ layer means, so that it can be interpreted, differentiated and planned like any 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -41,6 +42,18 @@ class Region:
     replay: tuple[str, ...] = ()
     replayed: tuple[str, ...] = ()
     reads: tuple[ir.Node, ...] = field(default=(), compare=False, repr=False)
+
+
+def identity(region: Region) -> str:
+    """Text that is the same for equal regions, in every process."""
+    return _SET.sub(_in_order, repr(region))
+
+
+_SET = re.compile(r"frozenset\(\{([^{}]*)\}\)")
+
+
+def _in_order(found: re.Match[str]) -> str:
+    return f"{{{', '.join(sorted(found[1].split(', ')))}}}"
 
 
 def outline(
