@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from seqdsl.analysis.coordinates import in_parts
 from seqdsl.analysis.graph import Edge, circles, edges_of
 from seqdsl.analysis.impossible import impossible, is_plain, names_of, span_of
 from seqdsl.analysis.lags import lags
@@ -17,7 +18,13 @@ from seqdsl.analysis.semiring import semiring_verdict
 from seqdsl.analysis.sides import known_rank
 from seqdsl.analysis.structure import Found, affine_of, structure_of
 from seqdsl.analysis.terms import TooLong
-from seqdsl.analysis.verdict import Analyzed, Recurrence, Strategy, Verdict
+from seqdsl.analysis.verdict import (
+    Analyzed,
+    Parted,
+    Recurrence,
+    Strategy,
+    Verdict,
+)
 from seqdsl.diagnostics import Diagnostic
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import TIME
@@ -187,7 +194,7 @@ def _verdict(
     normal = _normal(model, recurrence, inside)
     bools = any(model.equation[s].expr.type.dtype == "bool" for s in states)
     if not bools and not _has_bad(normal, states):
-        return _affine(normal, recurrence)
+        return _seen_in_parts(model, inside, _affine(normal, recurrence))
     found = semiring_verdict(normal, recurrence)
     if found is None:
         found = through_repeat(model, recurrence, inside)
@@ -256,6 +263,31 @@ def _affine(normal: Normal, recurrence: Recurrence) -> Verdict:
         strategies=_strategies(recurrence, found),
         updates=updates,
         dims=dict(normal.dims.added),
+    )
+
+
+def _seen_in_parts(
+    model: ir.Model, inside: tuple[Edge, ...], verdict: Verdict
+) -> Verdict:
+    """The structure with dims of states split, where the step reads them split."""
+    found = in_parts(model, verdict.recurrence)
+    if found is None or verdict.verdict != "scannable":
+        return verdict
+    other, splits = found
+    normal = _normal(other, verdict.recurrence, inside)
+    if _has_bad(normal, verdict.recurrence.states):
+        return verdict
+    seen = _affine(normal, verdict.recurrence)
+    finer = verdict.structure == "dense" or seen.structure == "diagonal"
+    if seen.structure in (None, "dense", verdict.structure) or not finer:
+        return verdict
+    return replace(
+        verdict,
+        structure=seen.structure,
+        rank=seen.rank,
+        rank_size=seen.rank_size,
+        strategies=seen.strategies,
+        parted=Parted(other, seen, splits),
     )
 
 

@@ -49,6 +49,7 @@ class _Derivation:
             return
         yield from self._written()
         if self.verdict.updates:
+            yield from self._parted()
             for update in self.verdict.updates:
                 yield from self._collected(update)
             for reason in because(self.model, self.verdict, self.show):
@@ -84,6 +85,11 @@ class _Derivation:
         source = thing.span.source
         here = source is not BUILTIN and source is self.model.span.source
         return thing.span.line if here else None
+
+    def _parted(self) -> Iterator[Step]:
+        if self.verdict.parted is not None:
+            for state, (dim, into) in self.verdict.parted.splits.items():
+                yield Step("split", f"{dim} of {state} is [{', '.join(into)}]")
 
     # ---- Collected
 

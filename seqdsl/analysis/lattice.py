@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from seqdsl.analysis.normal import Normal
 from seqdsl.analysis.terms import LIMIT
 from seqdsl.analysis.tropical import NoForm
+from seqdsl.differentiate.broadcast import shaped
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
+from seqdsl.ir.walk import children, with_children
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,26 @@ def join_of(normal: Normal, node: ir.Node, bools: bool) -> Join:
             if not all(d in arg.type.dims for d in over):
                 raise NoForm
             return tuple(_reduced(m, over) for m in join_of(normal, arg, bools))
+        case ir.Rename(arg=arg) | ir.Split(arg=arg) | ir.Merge(arg=arg):
+            return tuple(_moved(node, m) for m in join_of(normal, arg, bools))
+        case ir.SliceDim(arg=arg) | ir.Roll(arg=arg, wrap=True):
+            return tuple(_moved(node, m) for m in join_of(normal, arg, bools))
         case _:
             raise NoForm
+
+
+def _moved(node: ir.Node, meet: Meet) -> Meet:
+    """A minimum with its entries where `node`, which only moves entries, puts them."""
+    (arg,) = children(node)
+    if meet.over or any(set(r.type.dims) != set(arg.type.dims) for r in meet.reads):
+        raise NoForm
+
+    def moved(value: ir.Node) -> ir.Node:
+        inner = shaped(value, arg.type.dims)
+        type_ = replace(node.type, axes=inner.type.axes)
+        return replace(with_children(node, (inner,)), type=type_)
+
+    return Meet(tuple(map(moved, meet.reads)), tuple(map(moved, meet.free)))
 
 
 def _negated(normal: Normal, node: ir.Node) -> ir.Node:
@@ -78,8 +98,7 @@ def _negated(normal: Normal, node: ir.Node) -> ir.Node:
 
 def _reduced(meet: Meet, over: Iterable[str]) -> Meet:
     """The largest along `over`; what does not vary there stays as it is."""
-    dims = {d for n in (*meet.reads, *meet.free) for d in n.type.dims}
-    return Meet(meet.reads, meet.free, meet.over | (dims & set(over)))
+    return Meet(meet.reads, meet.free, meet.over | (_dims(meet) & set(over)))
 
 
 def _limited(join: Join) -> Join:
@@ -89,9 +108,20 @@ def _limited(join: Join) -> Join:
 
 
 def _meets(a: Join, b: Join) -> Join:
-    if len(a) * len(b) > LIMIT or any(m.over for m in (*a, *b)):
+    if len(a) * len(b) > LIMIT:
         raise NoForm
-    return tuple(Meet((*x.reads, *y.reads), (*x.free, *y.free)) for x in a for y in b)
+    return tuple(_both(x, y) for x in a for y in b)
+
+
+def _both(a: Meet, b: Meet) -> Meet:
+    """What does not vary along a dim may be taken into the maximum along it."""
+    if a.over & (b.over | _dims(b)) or b.over & _dims(a):
+        raise NoForm
+    return Meet((*a.reads, *b.reads), (*a.free, *b.free), a.over | b.over)
+
+
+def _dims(meet: Meet) -> set[str]:
+    return {d for n in (*meet.reads, *meet.free) for d in n.type.dims}
 
 
 def _choice(normal: Normal, c: ir.Node, a: ir.Node, b: ir.Node, bools: bool) -> Join:

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING
 from seqdsl.analysis.applied import applied, arguments, flipped
 from seqdsl.analysis.positive import positive
 from seqdsl.analysis.rebuild import poly_node
-from seqdsl.analysis.terms import Poly, Term, add, constant, is_free, scale
+from seqdsl.analysis.terms import (
+    Factor,
+    Poly,
+    Term,
+    add,
+    constant,
+    is_free,
+    scale,
+)
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit
@@ -30,9 +38,23 @@ def softplus(normal: Normal, node: ir.Map, p: Poly) -> Poly:
         value = poly_node(p, normal.dims)
         assert value is not None
         return normal.free(build.map_("softplus", value))
+    distance = _distance(p)
+    if distance is not None:
+        # A sum taken relative to the maximum: softplus(-|q|) is softplus(q) - max(q, 0).
+        half = scale(add(p, scale(distance, Fraction(-1))), Fraction(1, 2))
+        return add(softplus(normal, node, distance), half)
     if not flipped(p):
         return applied(normal, "softplus", node, p)
     return add(p, applied(normal, "softplus", node, scale(p, Fraction(-1))))
+
+
+def _distance(p: Poly) -> Poly | None:
+    """The q for which `p` is |q| or -|q|."""
+    match p:
+        case (Term(scale=sign, factors=(Factor(op="abs") as factor,), bound=bound),):
+            return arguments(factor)[0] if abs(sign) == 1 and not bound else None
+        case _:
+            return None
 
 
 def logarithm(normal: Normal, node: ir.Map, p: Poly) -> Poly:

@@ -7,7 +7,8 @@ equal for equal arguments, so that it can still cancel.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable
 from fractions import Fraction
 from math import isfinite
 from typing import Literal
@@ -41,6 +42,7 @@ from seqdsl.ir.sizes import Lit
 from seqdsl.ir.types import TIME
 from seqdsl.ir.walk import children
 
+_SYMMETRIC = frozenset(("add", "mul", "max", "min", "logaddexp", "and", "or"))
 MANY = 24
 """With more kinds of nonlinear terms than this, none is expected to cancel."""
 
@@ -72,6 +74,7 @@ class Normal:
         self._polys: dict[int, tuple[ir.Node, Poly]] = {}
         self._values: dict[str, Poly] = {}
         self.long: dict[int, ir.Node] = {}
+        self.carried: dict[int, ir.Node] = {}
         self.written: dict[int, tuple[ir.Node, Poly]] = {}
         self._bad: dict[int, tuple[Poly, Poly]] = {}
 
@@ -175,8 +178,18 @@ class Normal:
             }
             node = node.arg
             names = tuple(table[d] for d in node.type.dims)
-        key = self.interner.key((kind, self.interner.node(node)))
+        key = self.interner.key((kind, self._number(node)))
         return Factor(kind, key, names, node)
+
+    def _number(self, node: ir.Node) -> Hashable:
+        """Equal for equal values, also where operands stand in another order."""
+        if not isinstance(node, ir.Map) or node.op not in _SYMMETRIC:
+            return self.interner.node(node)
+        own = {a.type.dims for a in node.args}
+        if len(own) > 1:
+            return self.interner.node(node)
+        parts = frozenset(Counter(map(self._number, node.args)).items())
+        return self.interner.key((node.op, node.type, parts))
 
     def mask(self, condition: ir.Node) -> Poly:
         """1 where a free condition holds, else 0."""
@@ -295,6 +308,15 @@ class Normal:
         reads = tuple(t for t in good if t.active)
         whole = expanded(self, reads)
         written = collect(without_identity(self, t) for t in whole)
-        if len(written) < len(reads) or written != whole:
+        apart = any(map(_is_tied, reads)) and not any(map(_is_tied, written))
+        if len(written) < len(reads) or written != whole or apart:
             good = (*written, *(t for t in good if not t.active))
         return good
+
+
+def _is_tied(term: Term) -> bool:
+    """Whether one factor has a summed dim of the state and the same dim of the result."""
+    (state,) = term.active
+    pairs = zip(state.node.type.dims, state.names, strict=True)
+    summed = [(d, n) for d, n in pairs if n in term.bound]
+    return any({d, n} <= set(f.names) for d, n in summed for f in term.passive)

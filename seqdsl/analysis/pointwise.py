@@ -25,6 +25,7 @@ from seqdsl.analysis.terms import (
     add,
     collect,
     constant,
+    is_bad,
     is_free,
     multiply,
     same,
@@ -162,7 +163,7 @@ def _where(normal: Normal, node: ir.Map, c: ir.Node, a: ir.Node, b: ir.Node) -> 
         op = extremum_of(normal, node)
         if op is not None:
             return _extremum(normal, node, op, (then, otherwise))
-        return normal.opaque(node)
+        return _decided(normal, node, c, then, otherwise)
     common = tuple(t for t in then if t in otherwise)
     minus = scale(common, Fraction(-1))
     first = add(then, minus)
@@ -173,6 +174,55 @@ def _where(normal: Normal, node: ir.Map, c: ir.Node, a: ir.Node, b: ir.Node) -> 
         multiply(normal.mask(c), first, normal.interner),
         multiply(normal.mask(unless), second, normal.interner),
     )
+
+
+def _decided(
+    normal: Normal, node: ir.Map, c: ir.Node, then: Poly, otherwise: Poly
+) -> Poly:
+    """A choice that depends on the state, as 0 or 1 times a difference of linear values.
+
+    What is chosen in one place and left out in another, by the same condition, cancels.
+    """
+    if any(map(is_bad, (*then, *otherwise))):
+        return normal.opaque(node)
+    difference = add(then, scale(otherwise, Fraction(-1)))
+    try:
+        chosen = product(normal, _truth(normal, c), difference)
+    except TooLong:
+        return normal.opaque(node)
+    return add(otherwise, chosen)
+
+
+def _truth(normal: Normal, c: ir.Node) -> Poly:
+    """A condition as 0 or 1."""
+    if not normal.active(c):
+        return normal.mask(c)
+    match c:
+        case ir.Ref(name=name) if name in normal.model.equation:
+            return _truth(normal, normal.model.equation[name].expr)
+        case ir.Map(op="not", args=(a,)):
+            return add(ONE, scale(_truth(normal, a), Fraction(-1)))
+        case ir.Map(op="and", args=(a, b)):
+            return product(normal, _truth(normal, a), _truth(normal, b))
+        case ir.Map(op="or", args=(a, b)):
+            one, other = _truth(normal, a), _truth(normal, b)
+            both = product(normal, one, other)
+            return add(one, other, scale(both, Fraction(-1)))
+        case ir.Map(op="gt" | "le" as op, args=(a, b)):
+            return _positive(normal, c, a, b, op == "le")
+        case ir.Map(op="lt" | "ge" as op, args=(a, b)):
+            return _positive(normal, c, b, a, op == "ge")
+        case _:
+            return normal.opaque(c)
+
+
+def _positive(normal: Normal, c: ir.Map, a: ir.Node, b: ir.Node, negated: bool) -> Poly:
+    """1 where `a > b`, else 0; the other way round if `negated`."""
+    gap = add(normal.poly(a), scale(normal.poly(b), Fraction(-1)))
+    if is_free(gap):
+        return normal.opaque(c)
+    found = applied(normal, "positive", c, gap)
+    return add(ONE, scale(found, Fraction(-1))) if negated else found
 
 
 def _function(normal: Normal, node: ir.Map) -> Poly:

@@ -37,10 +37,11 @@ def culprits(normal: Normal, states: tuple[str, ...]) -> list[ir.Node]:
 
 
 def _look_inside(normal: Normal, wanted: set[int]) -> None:
-    """What is in what was too long to be taken apart, in place of it."""
+    """What is in what was too long to be taken apart, or only carried on, in its place."""
+    outer = [*normal.long.values(), *normal.carried.values()]
     inner = [
         (_nonlinear(normal.poly(n)), set[int]().union(*_inside_of(normal, n)))
-        for n in list(normal.long.values())
+        for n in outer
     ]
     growing = True
     while growing:

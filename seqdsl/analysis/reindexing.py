@@ -54,7 +54,8 @@ class Reindexer:
             case ir.Rename():
                 return self.rename(node)
             case ir.Split() | ir.Merge() | ir.SliceDim() | ir.Roll():
-                return self._factorwise(node)
+                found = self._factorwise(node, self.normal.poly(node.arg))
+                return self._or_carried(node, found)
             case ir.Gather(arg=arg, dim=dim, index=ir.Position(along=along)) if (
                 along not in arg.type.dims
                 and node.index.type.dims == (along,)
@@ -71,6 +72,19 @@ class Reindexer:
                 return self._concat(node)
             case _:
                 return self.normal.opaque(node)
+
+    def moved(self, node: ir.Node, poly: Poly) -> Poly | None:
+        """`poly`, a value of `node`'s operand, with its entries where `node` puts them.
+
+        None where `node` does more than that.
+        """
+        match node:
+            case ir.Rename(pairs=pairs):
+                return rename(poly, dict(pairs))
+            case ir.Split() | ir.Merge() | ir.SliceDim() | ir.Roll(wrap=True):
+                return self._factorwise(node, poly)
+            case _:
+                return None
 
     def _conv(self, node: ir.Conv) -> Poly:
         if not self.normal.active(node.weight):
@@ -91,21 +105,32 @@ class Reindexer:
 
             found = self._each(node, self.normal.poly(arg), arg, placed)
             if found is None:
-                return self.normal.opaque(node)
+                return self._or_carried(node, None)
             terms.extend(found)
         return collect(terms)
 
     def _wrapped(self, node: ir.Node, operand: int) -> Poly:
         """A node linear in one operand, applied to each of that operand's terms."""
+        arg = children(node)[operand]
+        found = self._applied_to(node, operand, self.normal.poly(arg))
+        return self._or_carried(node, found)
+
+    def _or_carried(self, node: ir.Node, found: Poly | None) -> Poly:
+        """What a linear node only carries on was made nonlinear inside of it."""
+        if found is not None:
+            return found
+        self.normal.carried[id(node)] = node
+        return self.normal.opaque(node)
+
+    def _applied_to(self, node: ir.Node, operand: int, poly: Poly) -> Poly | None:
         operands = children(node)
-        arg = operands[operand]
 
         def applied(value: ir.Node) -> ir.Node:
             order = tuple(value if i == operand else c for i, c in enumerate(operands))
             return with_children(node, order)
 
-        found = self._each(node, self.normal.poly(arg), arg, applied)
-        return self.normal.opaque(node) if found is None else collect(found)
+        found = self._each(node, poly, operands[operand], applied)
+        return None if found is None else collect(found)
 
     def _each(
         self,
@@ -131,13 +156,15 @@ class Reindexer:
 
     # ---- Operators that may be applied to each factor of a product
 
-    def _factorwise(self, node: ir.Split | ir.Merge | ir.SliceDim | ir.Roll) -> Poly:
+    def _factorwise(
+        self, node: ir.Split | ir.Merge | ir.SliceDim | ir.Roll, poly: Poly
+    ) -> Poly | None:
         old = node.dims if isinstance(node, ir.Merge) else (node.dim,)
         terms: list[Term] = []
-        for term in self.normal.poly(node.arg):
+        for term in poly:
             made = self._term(node, term, old)
             if made is None:
-                return self._wrapped(node, 0)
+                return self._applied_to(node, 0, poly)
             terms.append(made)
         return collect(terms)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from seqdsl.analysis import verdict as out
 from seqdsl.analysis.automata import automaton_verdict
 from seqdsl.analysis.clamps import Clamp, clamp_of
+from seqdsl.analysis.expand import expanded
 from seqdsl.analysis.graph import name_of
 from seqdsl.analysis.lattice import Meet, join_of
 from seqdsl.analysis.normal import Normal
@@ -25,7 +26,7 @@ from seqdsl.ir.walk import subtree
 class Piece:
     """A summand of an update: a read with a weight, either of which may be missing."""
 
-    read: ir.Shift | None
+    read: ir.Node | None
     names: tuple[str, ...]
     weight: ir.Node | None
     over: tuple[str, ...]
@@ -98,11 +99,11 @@ def _piece(normal: Normal, element: Element) -> Piece:
     read, rest = split(normal, element)
     table = _bound_dims(normal, element, read.active if read else (), rest)
     renamed = tuple(t.renamed(table) for t in rest)
-    weight = poly_node(renamed, normal.dims)
+    written = expanded(normal, renamed)
+    weight = poly_node(min(renamed, written, key=len), normal.dims)
     if read is None:
         return Piece(None, (), weight or build.const(0.0), tuple(table.values()))
     node = read.active[0].node
-    assert isinstance(node, ir.Shift)
     names = tuple(table.get(n, n) for n in read.active[0].names)
     return Piece(node, names, weight, tuple(table.values()))
 
@@ -141,9 +142,14 @@ def _meet_piece(meet: Meet, bools: bool) -> Piece:
     if not meet.reads:
         return Piece(None, (), weight, over)
     (read, *more) = meet.reads
-    if more or not isinstance(read, ir.Shift):
+    if more:
         raise NoForm
     return Piece(read, read.type.dims, weight, over)
+
+
+def _shift_of(read: ir.Node) -> ir.Shift:
+    """The read itself, inside what moves its entries."""
+    return next(n for n in subtree(read) if isinstance(n, ir.Shift))
 
 
 # ---- Structure
@@ -179,13 +185,15 @@ def _structure(normal: Normal, pieces: dict[str, list[Piece]]) -> Structure:
         dims = normal.model.equation[state].expr.type.dims
         for piece in own:
             if piece.read is not None:
-                alone = len(pieces) == 1 and abs(piece.read.offset) == 1
+                alone = len(pieces) == 1 and abs(_shift_of(piece.read).offset) == 1
                 found = max(found, _rank_of(piece, dims) if alone else 3)
     return order[found]
 
 
 def _rank_of(piece: Piece, dims: tuple[str, ...]) -> int:
     assert piece.read is not None
+    if not isinstance(piece.read, ir.Shift):
+        return 3
     if piece.over or piece.names != piece.read.type.dims:
         return 3
     if set(piece.names) != set(dims):
@@ -229,8 +237,8 @@ def _terms(pieces: Iterable[Piece]) -> Iterator[out.Term]:
             continue
         pairs = list(zip(piece.read.type.dims, piece.names, strict=True))
         yield out.Term(
-            state=name_of(piece.read.arg),
-            lag=abs(piece.read.offset),
+            state=name_of(_shift_of(piece.read).arg),
+            lag=abs(_shift_of(piece.read).offset),
             read=build.rename(piece.read, pairs),
             factors=() if piece.weight is None else (piece.weight,),
             over=piece.over,

@@ -48,6 +48,13 @@ class Factor:
         """Whether it depends on the recurrence."""
         return self.kind in ("state", "nonlinear")
 
+    @property
+    def truth(self) -> bool:
+        """Whether it is 0 or 1, which is its own square."""
+        if self.kind == "nonlinear":
+            return self.node.type.dtype == "bool"
+        return self.kind == "mask"
+
     def renamed(self, table: Mapping[str, str]) -> Factor:
         """With other index names."""
         names = tuple([table.get(n, n) for n in self.names])
@@ -208,7 +215,7 @@ def times(a: Term, b: Term, interner: Interner) -> Term:
     """The product of two terms."""
     if a.bound and b.bound:
         a, b = apart(a, interner), apart(b, interner)
-    masks = {f for f in a.factors if f.kind == "mask"}
+    masks = {f for f in a.factors if f.truth}
     factors = (*a.factors, *(f for f in b.factors if f not in masks))
     return Term(a.scale * b.scale, factors, a.bound | b.bound)
 

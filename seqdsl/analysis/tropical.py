@@ -17,6 +17,7 @@ from seqdsl.analysis.folds import unfolded
 from seqdsl.analysis.logarithms import log_of
 from seqdsl.analysis.normal import Normal
 from seqdsl.analysis.positive import positive
+from seqdsl.analysis.reindexing import Reindexer
 from seqdsl.analysis.terms import LIMIT, Poly, Term, add, rename, scale
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
@@ -87,13 +88,18 @@ class Tropical:
                 return self._map(node)
             case ir.Reduce(op=op) if op == REDUCE[self.name]:
                 return self._reduced(self._masked(node), node.over, node)
-            case ir.Rename(arg=arg, pairs=pairs):
-                table = dict(pairs)
-                return tuple(
-                    replace(e, value=rename(e.value, table)) for e in self.form(arg)
-                )
+            case ir.Rename(arg=arg) | ir.Split(arg=arg) | ir.Merge(arg=arg):
+                return tuple(self._moved(node, e) for e in self.form(arg))
+            case ir.SliceDim(arg=arg) | ir.Roll(arg=arg):
+                return tuple(self._moved(node, e) for e in self.form(arg))
             case _:
                 raise NoForm
+
+    def _moved(self, node: ir.Node, element: Element) -> Element:
+        value = Reindexer(self.normal).moved(node, element.value)
+        if value is None:
+            raise NoForm
+        return replace(element, value=value)
 
     def _map(self, node: ir.Map) -> Form:
         match node.op, node.args:
@@ -237,6 +243,17 @@ def split(normal: Normal, element: Element) -> tuple[Term | None, Poly]:
         return None, rest
     (read, *more) = reads
     plain = not read.passive and not read.bound and read.scale == 1
-    if more or not plain or not isinstance(read.active[0].node, ir.Shift):
+    if more or not plain or not is_moved(read.active[0].node):
         raise NoForm
     return read, rest
+
+
+def is_moved(node: ir.Node) -> bool:
+    """Whether a read of the state holds just its entries, in whatever places."""
+    match node:
+        case ir.Rename(arg=arg) | ir.Split(arg=arg) | ir.Merge(arg=arg):
+            return is_moved(arg)
+        case ir.SliceDim(arg=arg) | ir.Gather(arg=arg) | ir.Roll(wrap=True, arg=arg):
+            return is_moved(arg)
+        case _:
+            return isinstance(node, ir.Shift)

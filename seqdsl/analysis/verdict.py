@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from seqdsl.diagnostics import Diagnostic
@@ -120,6 +120,19 @@ class Wavefront:
 
 
 @dataclass(frozen=True)
+class Parted:
+    """A recurrence seen with dims of its states split, as its step reads them.
+
+    `verdict` and its normal form speak of `model`; `splits` has the dim of a state and
+    what it is split into.
+    """
+
+    model: ir.Model
+    verdict: Verdict
+    splits: Mapping[str, tuple[str, tuple[str, ...]]]
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What may be done with a recurrence, and why nothing more.
 
@@ -130,7 +143,8 @@ class Verdict:
     whose second names of dims have the extents in `dims`. For a monoid `leaf` is what a
     step is as an element of it (`monoids.py` says how to combine and apply them), along
     the dim `entries` where it is a table for an int; `laws` say how those of a declared
-    one were found to hold.
+    one were found to hold. Where the structure only shows with a dim of a state split,
+    `parted` is how it is seen; the normal form is that of the state as declared.
     """
 
     recurrence: Recurrence
@@ -154,6 +168,7 @@ class Verdict:
     dims: Mapping[str, Size] = field(
         default_factory=dict[str, Size], compare=False, repr=False
     )
+    parted: Parted | None = field(default=None, compare=False, repr=False)
 
     @property
     def streams(self) -> bool:
@@ -243,3 +258,11 @@ class Analyzed:
     def model_of(self, verdict: Verdict) -> ir.Model:
         """The model in which a verdict's names mean something."""
         return self.inner.get(verdict.recurrence.layer, self.model)
+
+    def seen(self, verdict: Verdict) -> tuple[ir.Model, Verdict]:
+        """A verdict as it is explained, and the model of which it then speaks."""
+        if verdict.parted is None:
+            return self.model_of(verdict), verdict
+        return verdict.parted.model, replace(
+            verdict.parted.verdict, parted=verdict.parted
+        )

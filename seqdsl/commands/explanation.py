@@ -91,7 +91,7 @@ def _sizes_below(
 
 def full_json(analyzed: Analyzed, verdict: Verdict, known: Known) -> dict[str, object]:
     """State size, costs, derivation and numerical safety of one recurrence."""
-    model = analyzed.model_of(verdict)
+    model, verdict = analyzed.seen(verdict)
     found = costs(model, verdict)
     notes = safety(model, verdict, found, known)
     return {
@@ -108,7 +108,7 @@ def full_json(analyzed: Analyzed, verdict: Verdict, known: Known) -> dict[str, o
 def check_line(analyzed: Analyzed, verdict: Verdict) -> str:
     """The one line of a verdict, with the size of its state where that is short."""
     line = one_line(verdict)
-    size = str(state_size(analyzed.model_of(verdict), verdict))
+    size = str(state_size(*analyzed.seen(verdict)))
     if verdict.verdict == "none" or len(size) > SHORT:
         return line
     return f"{line}; state {size}"
@@ -118,9 +118,9 @@ def explain_verdict(
     analyzed: Analyzed, verdict: Verdict, known: Known
 ) -> Iterator[Line]:
     """All that is known of one recurrence but the reasons, as styled lines."""
-    model = analyzed.model_of(verdict)
-    found = costs(model, verdict)
     yield [(visible(f"  {one_line(verdict)}"), verdict.verdict)]
+    model, verdict = analyzed.seen(verdict)
+    found = costs(model, verdict)
     yield []
     for step in derivation(model, verdict):
         yield from step_lines(step)

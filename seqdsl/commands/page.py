@@ -55,8 +55,6 @@ def _fenced(language: str, lines: list[str]) -> Iterator[str]:
 def _section(
     analyzed: Analyzed, verdict: Verdict, sizes: dict[str, Known]
 ) -> Iterator[str]:
-    model = analyzed.model_of(verdict)
-    found = costs(model, verdict)
     known = sizes.get(verdict.recurrence.layer, {})
     recurrence = verdict.recurrence
     where = f" in {recurrence.layer}" if recurrence.layer else ""
@@ -64,6 +62,8 @@ def _section(
     yield f"## {_marked(title)}"
     yield ""
     yield f"**{_marked(one_line(verdict))}**"
+    model, verdict = analyzed.seen(verdict)
+    found = costs(model, verdict)
     yield ""
     lines = [_text(x) for s in derivation(model, verdict) for x in step_lines(s)]
     yield from _fenced("text", [line.removeprefix("    ") for line in lines])
