@@ -54,7 +54,7 @@ class SpecError(SeqdslError):
 
     def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
         self.diagnostics = tuple(diagnostics)
-        super().__init__(*self.diagnostics)
+        super().__init__(self.diagnostics)
 
     def __str__(self) -> str:
         from seqdsl.report import plain

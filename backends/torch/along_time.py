@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seqdsl.backends.torch.method import Key, Method
+from seqdsl.backends.torch.method import ROWS, Key, Method
 from seqdsl.backends.torch.pointwise import tensor
 from seqdsl.backends.torch.python import Atom, Expr, Item, call, one_line
 from seqdsl.backends.torch.values import Value, align, permute
@@ -35,8 +35,7 @@ def earlier_or_later(
     value = timed(m, value)
     rest = tuple(n for n in value.layout if n not in (BATCH, TIME))
     if outside is None:
-        fill: Expr = call("torch.zeros_like", Item(value.code, ":1, :1"))
-        fill = Atom(f"{one_line(value.code)}.new_zeros(())")
+        fill: Expr = Atom(f"{one_line(value.code)}.new_zeros(())")
     elif BATCH in outside.layout:
         fill = Item(align(outside, (BATCH, *rest)), ":, None")
     else:
@@ -47,9 +46,28 @@ def earlier_or_later(
         code = call(m.helper("_later"), value.code, offset, Atom("segments"), wide)
         return value.at(code)
     past = m.look("past", *key)
+    rows = [n for n in rest if n in m.model.copies]
+    if rows:
+        axes = call("range", "2", str(2 + len(rows)))
+        past = past.at(call(m.helper("_with_rows"), past.code, fill, ROWS, axes))
     m.need_position()
     code = call(m.helper("_earlier"), value.code, past.code, -offset, Atom("t"), fill)
     return value.at(code)
+
+
+def rows_before(m: Method, key: Key, past: Value, outside: Value | None) -> Value:
+    """A state along copies of time at the step before, in `step`: with the row of now."""
+    assert outside is not None
+    lead = (BATCH,) if BATCH in outside.layout else ()
+    rest = past.layout[1:]
+    rows = [n for n in rest if n in m.model.copies]
+    axes = call("range", "1", str(1 + len(rows)))
+    fill = align(outside, (*lead, *rest))
+    name = m.names.new(f"{key[1]}_before")
+    m.write(f"{name} = ", call(m.helper("_with_rows"), past.code, fill, ROWS, axes))
+    known = past.at(Atom(name))
+    m.env["shift", *key, TIME, -1] = known
+    return known
 
 
 def windows(m: Method, node: ir.Conv, value: Value, tap: str) -> Value:

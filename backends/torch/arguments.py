@@ -206,7 +206,7 @@ def _shape(c: Method, entry: Entry) -> Expr:
         return Atom("None") if isinstance(count, ir.Base) else c.size(count)
     if entry.kind == "call":
         return Atom("None")
-    dims = c.extents(entry.type.dims)
+    dims = [*(Atom('"past"') for _ in entry.copies), *c.extents(entry.type.dims)]
     match entry.kind:
         case "position" | "segment" | "carry":
             return tuple_of([Atom("batch"), *dims])

@@ -184,6 +184,8 @@ def _unpack(body: Body, entry: Entry) -> None:
     m = body.m
     if not m.in_time or entry.kind != "carry" or len(entry.scope) != len(m.steps):
         return
+    if entry.copies and not m.looping:
+        return
     local = m.names.new(f"{entry.owner}_before")
     whole = m.bases.get(entry.key) is not None
     m.write(f"{local} = ", body.access(entry) if whole else begun(body, entry))

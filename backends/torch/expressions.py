@@ -9,6 +9,7 @@ from seqdsl.backends.torch.along_time import (
     copied,
     copied_before,
     earlier_or_later,
+    rows_before,
     windows,
 )
 from seqdsl.backends.torch.attention import attend, match
@@ -132,6 +133,8 @@ def _elsewhere(m: Method, node: ir.Shift | ir.At | ir.Stack | ir.Copy) -> Value:
             if axis != TIME:
                 return earlier_step(m, node, initial(m, arg))
             outside = initial(m, arg)
+            if (past := m.find("rows", *key_of(arg))) is not None:
+                return rows_before(m, key_of(arg), past, outside)
             return earlier_or_later(m, key_of(arg), expression(m, arg), offset, outside)
         case ir.At(arg=arg, axis=axis) if axis == TIME:
             end = m.env.get(("end", *key_of(arg), _end(node)))

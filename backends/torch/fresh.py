@@ -96,11 +96,11 @@ def filled(m: Method, entry: Entry, dims: list[Expr]) -> Expr:
         counts = [Atom("0")]
     elif entry.kind != "carry":
         counts = [count_of(m, entry)]
-    sizes = [Atom("batch"), *counts, *dims]
+    sizes = [Atom("batch"), *counts, *(Atom("0") for _ in entry.copies), *dims]
     dtype = dtype_code(m, entry.type.dtype)
     state = m.model.state.get(entry.owner)
     early = state is not None and starts_with_inputs(m.model, state)
-    if state is None or early or entry.kind == "conv":
+    if state is None or early or entry.copies or entry.kind == "conv":
         return call("torch.zeros", *sizes, dtype=dtype, device="device")
     value = expression(m, state.initial)
     if value.scalar:

@@ -62,7 +62,7 @@ def takes(m: Method, loop: TimeLoop) -> bool:
     deep = any(
         set(m.model.equation[n].scope) - set(m.steps) for n in defined(loop.body)
     )
-    if halts or deep or not kernel_loop(loop, kernels.fusion):
+    if halts or deep or not kernel_loop(m.model, loop, kernels.fusion):
         kernels.refused.append(f"{m.model.name}: {', '.join(loop.carried)}")
         return False
     return True

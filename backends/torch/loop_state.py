@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from seqdsl.backends.torch.equations import exprs_of
 from seqdsl.backends.torch.expressions import expression
-from seqdsl.backends.torch.memory import Body
-from seqdsl.backends.torch.method import Key, Method
+from seqdsl.backends.torch.memory import Body, recent_rows
+from seqdsl.backends.torch.method import ROWS, Key, Method
 from seqdsl.backends.torch.per_step import each_step
 from seqdsl.backends.torch.pointwise import cast, tensor
 from seqdsl.backends.torch.python import (
@@ -19,11 +21,13 @@ from seqdsl.backends.torch.python import (
 )
 from seqdsl.backends.torch.streaming import Entry, key_of, starts_with_inputs
 from seqdsl.backends.torch.values import Value, align
+from seqdsl.diagnostics import UnsupportedError
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit
 from seqdsl.ir.types import BATCH, TIME
 from seqdsl.ir.walk import subtree
 from seqdsl.schedule.plan import TimeLoop, walk
+from seqdsl.schedule.rows import copies_of
 
 
 def carried_entries(body: Body, loop: TimeLoop, names: frozenset[str]) -> list[Entry]:
@@ -65,14 +69,17 @@ def later_entry(model: ir.Model, name: str) -> Entry:
         and node.axis == TIME
     ]
     count = max(reads)
+    copies = copies_of(model, name)
+    type_ = model.state[name].type
     return Entry(
         key=name,
         kind="carry" if count == 1 else "lag",
         source=("ref", name),
         owner=name,
-        type=model.state[name].type,
+        type=replace(type_, axes=type_.axes | set(copies)),
         count=Lit(count),
         scope=model.equation[name].scope,
+        copies=copies,
     )
 
 
@@ -81,7 +88,7 @@ def variable_of(m: Method, entry: Entry) -> Value | None:
     deep = len(entry.scope) > len(m.bases.get(f"{entry.key} scope", "").split())
     if not simple or deep:
         return None
-    return Value(Atom(m.bases[entry.key]), (BATCH, *entry.type.dims), entry.type.dtype)
+    return Value(Atom(m.bases[entry.key]), (BATCH, *entry.layout), entry.type.dtype)
 
 
 def start(body: Body, inside: Body, entry: Entry, loop: TimeLoop) -> None:
@@ -104,6 +111,8 @@ def begun(body: Body, entry: Entry, deep: bool = False) -> Expr:
     """What the state holds; where inputs decide how it starts, that at position 0."""
     m = body.m
     code = body.access(entry)
+    if entry.copies:
+        return with_rows(body, entry, deep)
     state = m.model.state.get(entry.owner)
     early = state is not None and entry.kind in ("carry", "lag")
     if not early or state is None or not starts_with_inputs(m.model, state):
@@ -114,12 +123,27 @@ def begun(body: Body, entry: Entry, deep: bool = False) -> Expr:
     return call(reset, 'state["t"] == 0', code, first)
 
 
+def with_rows(body: Body, entry: Entry, deep: bool = False) -> Expr:
+    """What the state holds of a state along copies of time, and rows of new steps."""
+    m = body.m
+    if deep:
+        raise UnsupportedError(
+            f"{m.model.name}: `{entry.owner}` has a value for every "
+            f"`{entry.copies[0]}` and stands in a `repeat` within a loop along time; "
+            "the torch backend has no form of that"
+        )
+    first = outside(body, entry)
+    lead = 1 if entry.kind == "carry" else 2
+    axes = call("range", str(lead), str(lead + len(entry.copies)))
+    return call(m.helper("_with_rows"), body.access(entry), first, ROWS, axes)
+
+
 def whole_initial(body: Body, entry: Entry) -> Expr:
     """The initial value of a state, of full extent."""
     m = body.m
     state = m.model.state[entry.owner]
     value = cast(m, tensor(m, expression(m, state.initial)), entry.type.dtype)
-    dims = entry.type.dims
+    dims = entry.layout
     sizes = [m.need("batch"), *m.extents(dims)]
     rows = BATCH in value.layout
     if TIME in value.layout:
@@ -159,7 +183,7 @@ def outside(body: Body, entry: Entry, at: str = "", named: bool = True) -> Expr:
     value = expression(m, state.initial)
     if value.scalar:
         return value.code
-    dims = entry.type.dims
+    dims = entry.layout
     if TIME in value.layout:
         return _of_segment(m, entry, value, at)
     target = (BATCH, *dims) if BATCH in value.layout else dims
@@ -176,7 +200,7 @@ def outside(body: Body, entry: Entry, at: str = "", named: bool = True) -> Expr:
 def _of_segment(m: Method, entry: Entry, value: Value, at: str) -> Expr:
     """The initial value that belongs to the segment of one step."""
     name = m.names.new(f"{entry.owner}_0")
-    m.write(f"{name} = ", align(value, (BATCH, TIME, *entry.type.dims)))
+    m.write(f"{name} = ", align(value, (BATCH, TIME, *entry.layout)))
     # a sum over at most one step, so that no step at all is fine too
     first = method(Item(Atom(name), ":, :1"), "sum", 1)
     code = Item(Atom(name), f":, {at}") if at else first
@@ -225,12 +249,14 @@ def backward_shifts(
         assert isinstance(entry.count, Lit)
         for i in range(1, int(entry.count.value) + 1):
             code = base if entry.kind == "carry" else Item(base, f":, -{i}")
-            value = Value(code, (BATCH, *entry.type.dims), entry.type.dtype)
+            value = Value(code, (BATCH, *entry.layout), entry.type.dtype)
             inner.env["shift", *entry.source, TIME, i] = value
 
 
 def carried_on(m: Method, entry: Entry, name: str) -> Expr:
     """What an entry is after the loop; a window only forgets then."""
+    if entry.copies:
+        return recent_rows(m, entry, Atom(name))
     if entry.kind != "past" or entry.count is None:
         return Atom(name)
     return call(m.helper("_recent"), name, m.whole(entry.count))

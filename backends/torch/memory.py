@@ -19,6 +19,7 @@ from seqdsl.backends.torch.values import Value, align
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit
 from seqdsl.ir.types import BATCH, TIME, Type
+from seqdsl.schedule.visibility import reach_of_copies, window_of
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,14 @@ class Body:
 
     def _enter_shift(self, entry: Entry, code: Expr) -> None:
         m = self.m
-        dims, dtype = entry.type.dims, entry.type.dtype
+        dims, dtype = entry.layout, entry.type.dtype
         single = entry.kind == "carry"
         if not m.in_time:
             past = Item(code, ":, None") if single else code
             m.env["past", *entry.source] = Value(past, (BATCH, TIME, *dims), dtype)
+            return
+        if entry.copies and not m.looping:
+            m.env["rows", *entry.source] = Value(code, (BATCH, *dims), dtype)
             return
         assert isinstance(entry.count, Lit)
         for i in range(1, int(entry.count.value) + 1):
@@ -102,9 +106,9 @@ class Body:
         match entry.kind:
             case "carry":
                 value = self._full(m.look(*entry.source), entry)
-                if m.in_time:
-                    return value
-                return call(m.helper("_latest"), self.access(entry), value)
+                if not m.in_time:
+                    value = call(m.helper("_latest"), self.access(entry), value)
+                return value if m.looping else recent_rows(m, entry, value)
             case "lag":
                 past = self.access(entry)
                 return call(
@@ -139,6 +143,14 @@ class Body:
         return Item(full, ":, None") if self.m.in_time else full
 
 
+def recent_rows(m: Method, entry: Entry, code: Expr) -> Expr:
+    """A state along copies of time without the rows that a window forgets."""
+    window = window_of(reach_of_copies(m.model)) if entry.copies else None
+    if window is None:
+        return code
+    return call(m.helper("_recent"), code, m.whole(window), len(entry.copies))
+
+
 def one_or_full(m: Method, value: Value, type_: Type) -> Expr:
     """`value` with batch (and time, where it varies) of full extent, then all dims."""
     value = canonical(m, value, type_.dims)
@@ -146,12 +158,13 @@ def one_or_full(m: Method, value: Value, type_: Type) -> Expr:
         return value.code
     timed = TIME in type_.axes and not m.in_time
     lead = (BATCH, TIME) if timed else (BATCH,)
+    rows = tuple(c for c in m.model.copies if c in type_.axes)
     if TIME in value.layout and not timed and not m.in_time:
         rest = tuple(n for n in value.layout if n != TIME)
         name = Atom(f'"{m.current}"')
         value = value.at(call(m.helper("_final"), value.code, name), rest)
-    target = (*lead, *type_.dims)
-    present = all(n in value.layout for n in lead)
+    target = (*lead, *rows, *type_.dims)
+    present = all(n in value.layout for n in (*lead, *rows))
     if present and not value.even:
         return value.code
     wide = align(value, target)
@@ -160,8 +173,9 @@ def one_or_full(m: Method, value: Value, type_: Type) -> Expr:
     sizes: list[Expr] = [m.need("batch")]
     if timed:
         sizes.append(m.need("time"))
-    if TIME not in value.layout and BATCH in value.layout and timed:
+    if TIME not in value.layout and BATCH in value.layout and timed and not rows:
         wide = Item(value.code, ":, None")
+    sizes += m.extents(rows)
     return method(wide, "expand", *sizes, *(Atom("-1") for _ in type_.dims))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from seqdsl.backends.torch.lines import WIDTH, layout
 from seqdsl.backends.torch.names import Names
-from seqdsl.backends.torch.python import Atom, Expr, Item, call, one_line
+from seqdsl.backends.torch.python import TIGHT, Atom, Expr, Item, call, one_line
 from seqdsl.backends.torch.sizes import size_code
 from seqdsl.backends.torch.values import Value, ordered
 from seqdsl.diagnostics import UnsupportedError
@@ -26,6 +26,9 @@ Key = tuple[str | int, ...]
 
 _WHOLE = frozenset(("conv", "conv_next", "history", "copy", "blank", "past"))
 """Keys of values whose time dimension is a stretch of the past, not the sequence."""
+
+ROWS = "all_t.shape[1]"
+"""How many steps a copy of time has."""
 
 
 @dataclass
@@ -154,7 +157,7 @@ class Method:
 
     def _stepped(self, key: Key, value: Value) -> Value:
         """One step of a whole sequence: the loop runs over it."""
-        source = one_line(value.code)
+        source = one_line(value.code, TIGHT)
         if value.even:
             whole = call(self.helper("_expand_time"), value.code, self.need("time"))
             source = one_line(whole)
@@ -204,8 +207,10 @@ class Method:
         return ordered(kept, (), self.model.copies)
 
     def extents(self, dims: Sequence[str]) -> list[Expr]:
-        """Extents of `dims`."""
-        return [self.layer.extent(d) for d in dims]
+        """Extents of `dims`; copies of time have all steps seen."""
+        return [
+            Atom(ROWS) if d in self.model.copies else self.layer.extent(d) for d in dims
+        ]
 
 
 @dataclass

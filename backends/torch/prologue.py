@@ -147,7 +147,7 @@ def step_copies(m: Method, memory: Streaming) -> None:
 def step_local(body: Body, entry: Entry) -> None:
     """The state before the step, under the name that the update then takes."""
     m = body.m
-    if entry.kind != "carry" or entry.scope:
+    if entry.kind != "carry" or entry.scope or entry.copies:
         return
     name = m.local(entry.owner, True)
     m.write(f"{name} = ", begun(body, entry))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from seqdsl.backends.torch.method import Key, where
@@ -12,7 +12,8 @@ from seqdsl.ir.sizes import Lit, Opt, Size, apply
 from seqdsl.ir.types import BATCH, TIME, Type
 from seqdsl.ir.walk import subtree
 from seqdsl.schedule.dependence import names_in
-from seqdsl.schedule.visibility import Reach, reach_of_copies
+from seqdsl.schedule.rows import copies_of, still_initial
+from seqdsl.schedule.visibility import reach_of_copies, window_of
 from seqdsl.source import Span
 
 Kind = Literal[
@@ -31,6 +32,7 @@ class Entry:
     `source` is the value remembered and `owner` the equation (input, call) that makes
     it. `count` says how many steps are kept; None: all, or for `carry` the last alone.
     `scope` are the loops along depth in which it stands: the entry is a list then.
+    `copies` are those of time along which a state varies, with a row for every step.
     """
 
     key: str
@@ -41,6 +43,12 @@ class Entry:
     count: Size | None = None
     scope: tuple[str, ...] = ()
     call: ir.CallSite | None = None
+    copies: tuple[str, ...] = ()
+
+    @property
+    def layout(self) -> tuple[str, ...]:
+        """Dimensions of what is kept of one step, that of the batch left out."""
+        return (*self.copies, *self.type.dims)
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,7 @@ class Streaming:
     @property
     def window(self) -> Size | None:
         """How many past steps copies of time can see; None: all of them."""
-        return next((e.count for e in self.entries if e.kind == "past"), None)
+        return next((e.count for e in self.entries if e.kind == "past_t"), None)
 
 
 def streaming(model: ir.Model) -> Streaming:
@@ -71,6 +79,7 @@ def streaming(model: ir.Model) -> Streaming:
         scan.read(expr, scope)
     scan.convs()
     scan.calls()
+    scan.rows()
     scan.indices()
     return Streaming(tuple(scan.entries()), tuple(scan.reasons))
 
@@ -153,9 +162,27 @@ class _Scan:
             self.copied[key_of(arg)] = arg.type
             self.uses_t = True
 
+    def rows(self) -> None:
+        """States along copies of time, whose rows come one by one in a stream."""
+        for state in self.model.states:
+            copies = copies_of(self.model, state.name)
+            if not copies or TIME not in state.carried:
+                continue
+            self.timed = self.uses_t = True
+            equation = self.model.equation[state.name]
+            for copy in copies:
+                why = f"`{state.name}` changes for a step `{copy}` before it comes"
+                late = still_initial(self.model, state.name, copy)
+                late = late and TIME not in state.initial.type.axes
+                if copy not in self.reaches:
+                    why, late = f"`{copy}` runs over later steps too", False
+                if not late or self.lags.get(("ref", state.name)) != 1:
+                    self.refuse(why, equation.span)
+
     def indices(self) -> None:
         """Copies of time of which only the index is read: no past tells it."""
-        if self.copied or self.reasons:
+        rows = any(copies_of(self.model, s.name) for s in self.model.states)
+        if self.copied or self.reasons or rows:
             return
         for copy, span in self.indexed.items():
             self.timed = True
@@ -222,8 +249,8 @@ class _Scan:
             yield Entry(key="segment", kind="segment")
         if self.uses_seed:
             yield Entry(key="seed", kind="seed")
-        if kept:
-            count = kept[0].count
+        if kept or any(e.copies for e in own):
+            count = window_of(self.reaches)
             yield Entry(key="past_t", kind="past_t", count=count)
         yield from own
         yield from (e for e in self.found if e.kind == "call")
@@ -232,6 +259,8 @@ class _Scan:
         owner = str(key[1])
         is_state = key[0] == "ref" and owner in self.model.state
         type_ = self.model.state[owner].type if is_state else self.types[key]
+        copies = copies_of(self.model, owner) if is_state else ()
+        type_ = replace(type_, axes=type_.axes | set(copies))
         return Entry(
             key=owner if is_state else f"{'_'.join(map(str, key[1:]))}_lag",
             kind="carry" if is_state and count == 1 else "lag",
@@ -240,6 +269,7 @@ class _Scan:
             type=type_,
             count=Lit(count),
             scope=self._scope(key),
+            copies=copies,
         )
 
     def _kept(self, key: Key, type_: Type) -> Entry:
@@ -275,19 +305,6 @@ def starts_with_inputs(model: ir.Model, state: ir.State) -> bool:
             names.extend(names_in(model.equation[name].expr))
         seen.add(name)
     return False
-
-
-def window_of(reaches: Mapping[str, Reach]) -> Size | None:
-    """The largest window of all copies, None where one of them has none."""
-    result: Size | None = None
-    for window in (r.window for r in reaches.values()):
-        if window is None or window == Lit(float("inf")):
-            return None
-        if result is None or result == window:
-            result = window
-        else:
-            result = apply("max", result, window)
-    return result
 
 
 def key_of(arg: ir.Ref | ir.Result) -> Key:

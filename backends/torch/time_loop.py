@@ -56,6 +56,7 @@ def time_loop(body: Body, loop: TimeLoop, run: Run) -> None:
         next={},
     )
     inside = replace(body, m=inner)
+    _check_rows(m.model.name, entries)
     for entry in entries:
         start(body, inside, entry, loop)
     resets(body, inside, entries, loop)
@@ -89,6 +90,18 @@ def time_loop(body: Body, loop: TimeLoop, run: Run) -> None:
     for entry in entries:
         if loop.direction == "forward":
             m.next[entry.key] = carried_on(m, entry, inner.bases[entry.key])
+
+
+def _check_rows(layer: str, entries: list[Entry]) -> None:
+    """Copies that grow within the loop leave no room for rows of later steps."""
+    rows = next((e for e in entries if e.copies), None)
+    grown = next((e for e in entries if e.kind == "past"), None)
+    if rows is not None and grown is not None:
+        raise UnsupportedError(
+            f"{layer}: `{rows.owner}` has a value for every `{rows.copies[0]}`, and "
+            f"`{grown.owner}` is read at earlier steps in the same loop along time; "
+            "the torch backend has no form of both together"
+        )
 
 
 def hand_on(m: Method, name: str) -> None:
@@ -168,7 +181,7 @@ def _collect(
     for key, (steps, value) in exports.items():
         name = m.local(str(key[1] if key[0] != "last" else key[2]), varies=False)
         rest = tuple(n for n in value.layout if n != BATCH)
-        if any(n in m.model.copies for n in rest):
+        if inner.seen and any(n in m.model.copies for n in rest):
             raise UnsupportedError(
                 f"{m.model.name}: `{key[1]}` has a value for every step of a copy of "
                 "time within a recurrence and is read outside of it"

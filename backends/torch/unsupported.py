@@ -12,7 +12,6 @@ from seqdsl.ir.ops import ALONGS, MAPS, REDUCTIONS
 
 UNSUPPORTED: Mapping[str, str] = {
     "untied over a run-time count": "parameters per step of a loop without fixed count",
-    "state along a copy of time": "`state u: [K] = k[s]`, which grows at every step",
     "option named like a Python word": "an option that Python reserves (`lambda`)",
     **{f"operator {name}": "pointwise" for name in MAPS.keys() - SUPPORTED},
     **{f"operator {n}": "reduction" for n in REDUCTIONS.keys() - SUPPORTED_REDUCTIONS},
@@ -31,16 +30,6 @@ def check_supported(model: ir.Model) -> None:
                 f"{model.name}: the option `{option.name}` has a name that Python "
                 "reserves; rename it"
             )
-    for state in model.states:
-        update = model.equation[state.name].expr.type.axes
-        axes = update | state.type.axes | state.initial.type.axes
-        for copy in model.copies:
-            if copy in axes:
-                raise UnsupportedError(
-                    f"{model.name}: the state `{state.name}` has a value for every "
-                    f"`{copy}` (a copy of time), so that it grows at every step; the "
-                    "torch backend has no form of that"
-                )
     for param in model.params:
         for axis in param.type.axes:
             repeat = model.repeat.get(axis)

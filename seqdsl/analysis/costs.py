@@ -53,12 +53,12 @@ def costs(model: ir.Model, verdict: Verdict) -> Costs:
     """The costs of every strategy in `verdict`, a recurrence of `model`."""
     counter = _Counter(Parts(model, verdict))
     rows = tuple(counter.row(s) for s in verdict.strategies)
-    return Costs(counter.load.state, rows)
+    return Costs(counter.load.kept, rows)
 
 
 def state_size(model: ir.Model, verdict: Verdict) -> Formula:
     """Numbers of state that a sequence keeps between steps, without the other costs."""
-    return Load(Parts(model, verdict)).state
+    return Load(Parts(model, verdict)).kept
 
 
 class _Counter:

@@ -38,6 +38,12 @@ class Load:
             return Formula()
         return total(map(self._kept, self.verdict.recurrence.states))
 
+    @cached_property
+    def kept(self) -> Formula:
+        """The same with a row for every step of a copy of time."""
+        axes = {a for e in self.parts.equations for a in e.expr.type.axes}
+        return self.state * self.parts.times(axes & set(self.parts.model.copies))
+
     def _kept(self, name: str) -> Formula:
         equation = self.parts.model.equation.get(name)
         if equation is not None and self.verdict.verdict == "fir":

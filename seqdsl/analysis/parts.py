@@ -120,12 +120,15 @@ class Parts:
         own = self.recurrence.axis
         names = [a for a in sorted(axes) if a != own and self._is_axis(a)]
         return product(
-            symbol({BATCH: "B", TIME: "T"}[a]) if a in (BATCH, TIME) else self.count(a)
+            self.count(a)
+            if a in self.model.repeat
+            else symbol("B" if a == BATCH else "T")
             for a in names
         )
 
     def _is_axis(self, axis: str) -> bool:
-        return axis in (BATCH, TIME) or axis in self.model.repeat
+        timed = axis in (BATCH, TIME) or axis in self.model.copies
+        return timed or axis in self.model.repeat
 
 
 def furthest_reads(model: ir.Model) -> Mapping[tuple[str, str], int]:

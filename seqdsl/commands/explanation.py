@@ -19,6 +19,7 @@ from seqdsl.ir import nodes as ir
 from seqdsl.ir.bind import bind_sizes
 from seqdsl.ir.sizes import Lit, Scalar, SizeError, evaluate
 from seqdsl.report import Line
+from seqdsl.schedule.rows import copies_of, still_initial
 from seqdsl.terminal import visible
 
 Known = Mapping[str, Scalar]
@@ -125,7 +126,7 @@ def explain_verdict(
     for step in derivation(model, verdict):
         yield from step_lines(step)
     yield []
-    yield [(visible(f"    {streaming(verdict, found)}"), "")]
+    yield [(visible(f"    {streaming(model, verdict, found)}"), "")]
     if found.rows:
         yield []
         yield from _table(verdict, found)
@@ -164,13 +165,17 @@ def _wrapped(lead: Line, text: str) -> Iterator[Line]:
         yield [*(rest if i else lead), (part, "")]
 
 
-def streaming(verdict: Verdict, found: Costs) -> str:
+def streaming(model: ir.Model, verdict: Verdict, found: Costs) -> str:
     """Whether it streams, and what it keeps."""
     axis = verdict.recurrence.axis
     if axis != "t":
         return f"runs along {axis} within a step; it keeps {found.state} numbers there"
     if not verdict.streams:
         return "does not stream: it reads later steps"
+    for state in verdict.recurrence.states:
+        for copy in copies_of(model, state) if state in model.state else ():
+            if not still_initial(model, state, copy):
+                return f"does not stream: `{state}` changes for later steps `{copy}`"
     if not found.state.terms:
         return "streams, with no state"
     return f"streams; state: {found.state} numbers per sequence"

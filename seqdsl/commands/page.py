@@ -67,7 +67,7 @@ def _section(
     yield ""
     lines = [_text(x) for s in derivation(model, verdict) for x in step_lines(s)]
     yield from _fenced("text", [line.removeprefix("    ") for line in lines])
-    yield f"This recurrence {streaming(verdict, found)}."
+    yield f"This recurrence {streaming(model, verdict, found)}."
     yield ""
     if found.rows:
         yield "| strategy | depth | work (flops) | bytes (float32) | |"

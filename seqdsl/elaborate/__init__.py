@@ -85,8 +85,13 @@ def elaborate_text(
     given: Mapping[str, Scalar] | None = None,
     folder: Path | None = None,
 ) -> ir.Model:
-    """The model of a layer (the last one by default) of a spec given as text."""
+    """The model of a layer (the last one by default) of a spec given as text.
+
+    Raises what `elaborate` does; `KeyError` also where there is no layer at all.
+    """
     program = load_text(text, folder=folder)
+    if layer is None and not program.layers:
+        raise KeyError("the text has no layer")
     return elaborate(program, layer or program.layers[-1], given).model
 
 

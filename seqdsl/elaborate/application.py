@@ -83,7 +83,11 @@ def apply(
                 f"`{decl.name}` needs another extent for `{name}`",
             )
     _register(ctx, made, callee, model, expr.span)
-    return _results(ctx, scope, made, callee, model, nodes, expr.span)
+    axes = scope.axes
+    if site.initial is not None:
+        # a state starts before the first step of the repeat in which it is declared
+        axes = _needed(axes, made, nodes)
+    return _results(ctx, scope, axes, made, callee, model, nodes, expr.span)
 
 
 def _fit_input(
@@ -248,9 +252,20 @@ def _require_count(ctx: Context, axis: str, span: Span) -> None:
         )
 
 
+def _needed(
+    axes: tuple[str, ...], made: LayerValue, nodes: dict[str, ir.Node]
+) -> tuple[str, ...]:
+    """The repeats around a call that it cannot stand outside of."""
+    inside = set(made.scope).union(*(n.type.axes for n in nodes.values()))
+    while axes and axes[-1] not in inside:
+        axes = axes[:-1]
+    return axes
+
+
 def _results(
     ctx: Context,
     scope: Scope,
+    axes: tuple[str, ...],
     made: LayerValue,
     callee: Callee,
     model: ir.Model,
@@ -271,7 +286,7 @@ def _results(
         instance=made.name,
         args=args,
         dims=pairs,
-        scope=scope.axes,
+        scope=axes,
         span=span,
     )
     outer = frozenset[str]().union(*(n.type.axes for n in nodes.values())) - {

@@ -70,7 +70,7 @@ def _apply(
     if item.axis is not None:
         return _at(ctx, scope, site, node, item)
     match item.expr:
-        case ast.Name(id=name) if _is_copy_name(scope, name):
+        case ast.Name(id=name) if is_copy_name(scope, name):
             ctx.copies[name] = None
             _require_axis(ctx, node, TIME, item.span)
             source = named(ctx, site, scope, node)
@@ -94,7 +94,8 @@ def _apply(
             )
 
 
-def _is_copy_name(scope: Scope, name: str) -> bool:
+def is_copy_name(scope: Scope, name: str) -> bool:
+    """Whether `name` means a copy of the time axis, and nothing declared."""
     return scope.find(name) is None and scope.is_copy(name)
 
 
@@ -280,7 +281,7 @@ def axis_or_dim(ctx: Context, scope: Scope, expr: ast.Expr) -> str:
                 return entity.name
             if isinstance(entity, Static):
                 return dims.dim_name(ctx, scope, expr)
-            if entity is None and (name == "batch" or _is_copy_name(scope, name)):
+            if entity is None and (name == "batch" or is_copy_name(scope, name)):
                 return name
         case _:
             pass

@@ -18,7 +18,8 @@ from seqdsl.elaborate.context import (
     Site,
     Value,
 )
-from seqdsl.elaborate.order import names_in, nodes_in, parametric_calls
+from seqdsl.elaborate.indexing import is_copy_name
+from seqdsl.elaborate.order import names_in, parametric_calls
 from seqdsl.elaborate.program import Binding, File
 from seqdsl.elaborate.varying import Axes, Reads, axes_of_outputs
 from seqdsl.ir import nodes as ir
@@ -53,8 +54,6 @@ def _reads(ctx: Context, pairs: Sequence[tuple[Scope, ast.Stmt]]) -> Reads:
                     axes[target.id] = axes.get(target.id, Axes()) | set(place.axes)
             case ast.StateStmt(name=name, initial=initial) if initial is not None:
                 found[name] = (*found.get(name, ()), initial)
-                # one that starts from `k[s]` has a value for every s
-                axes[name] = axes.get(name, Axes()) | _copies(place, initial)
             case ast.ParamStmt(name=name):
                 axes[name] = frozenset(place.axes)
             case _:
@@ -62,9 +61,16 @@ def _reads(ctx: Context, pairs: Sequence[tuple[Scope, ast.Stmt]]) -> Reads:
     for name, value in ctx.inputs.items():
         axes[name] = value.type.axes
 
-    reads = Reads(found, axes, frozenset(ctx.repeats), partial(_own_axes, ctx.file))
+    read = {n for exprs in found.values() for n in names_in(exprs)}
+    copies = Axes(n for n in read for p, _ in pairs if is_copy_name(p, n))
+    own, operator = partial(_own_axes, ctx.file), partial(_operator, ctx.file)
+    reads = Reads(found, axes, frozenset(ctx.repeats), own, copies, operator)
     reads.settle()
     return reads
+
+
+def _operator(file: File, name: str) -> bool:
+    return name in calls.BUILTINS and file.lookup(name) is None
 
 
 def _own_axes(file: File, name: str, calling: frozenset[str] = frozenset()) -> Axes:
@@ -80,14 +86,6 @@ def _own_axes(file: File, name: str, calling: frozenset[str] = frozenset()) -> A
         return Axes({BATCH, TIME})
     own = partial(_own_axes, bound.file, calling=calling | {bound.decl.name})
     return axes_of_outputs(bound.decl, own)
-
-
-def _copies(place: Scope, initial: ast.Expr) -> Axes:
-    """Copies of time along which an initial value varies: those no operator sums away."""
-    calls = [n for n in nodes_in(initial) if isinstance(n, ast.Call)]
-    summed = {n for call in calls for n in names_in(call.brackets or ())}
-    names = {n for n in names_in(initial) if place.find(n) is None}
-    return Axes(n for n in names - summed if place.is_copy(n))
 
 
 def finish_states(ctx: Context, scope: Scope, body: Sequence[ast.Stmt]) -> None:

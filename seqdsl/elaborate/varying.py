@@ -27,6 +27,7 @@ _REDUCING = (
     "logsumexp",
     "argmax",
     "argmin",
+    "dot",
 )
 
 
@@ -35,12 +36,16 @@ class Reads:
     """What each name of a layer is made of, and its axes as far as they are known.
 
     `own` gives the axes along which what a function gives back varies by itself.
+    `copies` are those of time; what is no `operator` is taken to sum them away, as a def
+    for attention does.
     """
 
     expressions: Mapping[str, tuple[ast.Expr, ...]]
     axes: dict[str, Axes] = field(default_factory=dict[str, Axes])
     repeats: Axes = frozenset()
     own: Callable[[str], Axes] = lambda _: _BOTH
+    copies: Axes = frozenset()
+    operator: Callable[[str], bool] = lambda _: True
 
     def settle(self) -> None:
         """Grow the axes of all names until nothing changes."""
@@ -60,7 +65,7 @@ class Reads:
         """Axes along which an expression varies."""
         match expr:
             case ast.Name(id=name):
-                if name == TIME or name in self.repeats:
+                if name == TIME or name in self.repeats or name in self.copies:
                     return Axes({name})
                 return self.axes.get(name, Axes())
             case ast.Index():
@@ -85,7 +90,7 @@ class Reads:
                 axes -= {item.axis}
                 axes |= self.of(item.expr)
             elif isinstance(item.expr, ast.Name) and item.expr.id != TIME:
-                axes -= {TIME}
+                axes = axes - {TIME} | {item.expr.id} & self.copies
             elif isinstance(item.expr, ast.Binary):
                 left = item.expr.left
                 if isinstance(left, ast.Name):
@@ -107,6 +112,8 @@ class Reads:
         args = self._union((expr.args, tuple(k.value for k in expr.keywords)))
         if name in _RANDOM or (name == "conv" and expr.brackets is None):
             return args | _BOTH
+        if not self.operator(name):
+            args -= self.copies
         if name not in _REDUCING:
             return args | self._given_back(name)
         if expr.brackets is None:
@@ -115,7 +122,7 @@ class Reads:
         where = self._union(
             i.expr for i in expr.brackets if not isinstance(i.expr, ast.Name)
         )
-        return (args | where) - over
+        return (args | where) - over - (where & self.copies)
 
 
 _PER: Mapping[str, Axes] = {"batch": Axes({BATCH}), "call": Axes()}

@@ -36,6 +36,7 @@ from seqdsl.schedule.plan import (
     walk,
 )
 from seqdsl.schedule.products import Chunked, products
+from seqdsl.schedule.rows import copies_of
 from seqdsl.schedule.scans import scan_of
 
 STRATEGIES: tuple[Strategy, ...] = ("loop", "scan", "chunk", "convolve", "newton")
@@ -100,6 +101,8 @@ def form_of(model: ir.Model, verdict: Verdict, wish: Wish) -> Form | Chunked | N
     What the recurrence cannot do it runs as `auto` would.
     """
     legal = verdict.strategies
+    if any(copies_of(model, s) for s in verdict.recurrence.states if s in model.state):
+        return None  # forms know dims alone, not copies of time
     strategy = wish.strategy if wish.strategy in legal else "auto"
     match strategy:
         case "loop":

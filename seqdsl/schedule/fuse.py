@@ -50,7 +50,7 @@ def _rest_hoisted(
     taken = names_of(model)
     found: list[Step] = []
     for step in steps:
-        if not (isinstance(step, TimeLoop) and kernel_loop(step, fusion)):
+        if not (isinstance(step, TimeLoop) and kernel_loop(model, step, fusion)):
             (step,) = hoist((step,), frozenset(taken))
             taken |= {e.name for s in walk((step,)) for e in _hoisted(s)}
         found.append(step)
@@ -89,12 +89,17 @@ def reads_of(*steps: Step) -> frozenset[str]:
     return read - frozenset(defined(steps))
 
 
-def kernel_loop(loop: TimeLoop, fusion: Fusion, more: tuple[str, ...] = ()) -> bool:
+def kernel_loop(
+    model: ir.Model, loop: TimeLoop, fusion: Fusion, more: tuple[str, ...] = ()
+) -> bool:
     """Whether a kernel computes everything in `loop`, beside which `more` is carried."""
     known = {*loop.carried, *loop.replayed, *more}
+    copies = set(model.copies)
     inside = frozenset(defined((*loop.body, *loop.replay)))
     return all(
         isinstance(step, Assign)
+        # a kernel's values have a batch and a time, but no copies of it
+        and not step.equation.expr.type.axes & copies
         and all(
             (fusion.allowed(n) or isinstance(n, ir.Ref | ir.Result | ir.Const))
             and _shift_fits(n, known, inside, fusion)
@@ -154,7 +159,7 @@ class _Fuser:
             if isinstance(s, TimeLoop)
             and s.direction == "forward"
             and set(s.carried) & self.fusion.again
-            and kernel_loop(s, self.fusion)
+            and kernel_loop(self.model, s, self.fusion)
         ]
         return found[0] if len(found) == 1 else None
 
@@ -165,7 +170,7 @@ class _Fuser:
         place, asked = 0, replay
         while place < len(todo):
             match todo[place]:
-                case TimeLoop() as loop if kernel_loop(loop, self.fusion):
+                case TimeLoop() as loop if kernel_loop(self.model, loop, self.fusion):
                     own = replay if loop.direction == "backward" else None
                     place = self._grow(todo, place, loop, own)
                     replay = None if own is not None else replay
@@ -243,7 +248,7 @@ class _Fuser:
             case TimeLoop(direction=direction):
                 same = direction == loop.direction
                 known = (*loop.carried, *loop.replayed)
-                return same and kernel_loop(step, self.fusion, known)
+                return same and kernel_loop(self.model, step, self.fusion, known)
             case _:
                 return False
 

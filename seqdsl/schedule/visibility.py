@@ -24,7 +24,7 @@ class Reach:
     window: Size | None = None
 
 
-_KEEPS_ZERO = frozenset(
+KEEPS_ZERO = frozenset(
     [
         "neg",
         "square",
@@ -95,6 +95,19 @@ def reach_of_copies(model: ir.Model) -> Mapping[str, Reach]:
     return result
 
 
+def window_of(reaches: Mapping[str, Reach]) -> Size | None:
+    """The largest window of all copies, None where one of them has none."""
+    result: Size | None = None
+    for window in (r.window for r in reaches.values()):
+        if window is None or window == Lit(float("inf")):
+            return None
+        if result is None or result == window:
+            result = window
+        else:
+            result = apply("max", result, window)
+    return result
+
+
 def _sums(model: ir.Model, expr: ir.Node, copy: str) -> list[_Bounds]:
     """Bounds of every place in `expr` where `copy` is summed away or normalized."""
     found: list[_Bounds] = []
@@ -143,7 +156,7 @@ def _support(model: ir.Model, node: ir.Node, copy: str) -> _Bounds:
         case ir.Map(op="where", args=(condition, value, ir.Const(value=Lit(0 | 0.0)))):
             bounds = holds(model, condition, copy)
             return bounds.both(_support(model, value, copy))
-        case ir.Map(op=op, args=args) if op in _KEEPS_ZERO:
+        case ir.Map(op=op, args=args) if op in KEEPS_ZERO:
             return _support(model, args[0], copy)
         case ir.Along(op="top", arg=arg) | ir.Rename(arg=arg) | ir.Split(arg=arg):
             return _support(model, arg, copy)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import BATCH, TIME
 from seqdsl.ir.walk import roots, subtree
+from seqdsl.schedule.rows import copies_of, still_initial
 from seqdsl.schedule.visibility import reach_of_copies
 
 
@@ -97,7 +98,13 @@ def _looks_ahead(node: ir.Node) -> bool:
 def _copies_look_back(model: ir.Model) -> bool:
     known = reach_of_copies(model)
     inner = all(_copies_look_back(i.model) for i in model.instances)
-    return inner and all(copy in known for copy in model.copies)
+    rows = all(
+        still_initial(model, state.name, copy)
+        for state in model.states
+        if TIME in state.carried
+        for copy in copies_of(model, state.name)
+    )
+    return inner and rows and all(copy in known for copy in model.copies)
 
 
 def _jumps(node: ir.Node) -> bool:

@@ -32,24 +32,17 @@ PLACES = tuple(
 )
 
 
-NOT_COMPILED = {"path:PaTH": "the state `u` has a value for every `s`"}
-"""Layers that the torch backend refuses, with what it says of them; no others are."""
-
-
 def _name(place: Place) -> str:
     return f"{place.path.stem}:{place.layer}"
 
 
 def _check(place: Place, examples: int, options: int) -> None:
     program, failures = load_file(place.path), list[str]()
-    refusal = NOT_COMPILED.get(_name(place))
     for subject in subjects(program, place.layer, count=options):
         for outcome in check_subject(subject, examples=examples):
             if outcome.failure is not None:
                 failures.append(str(outcome.failure))
-            refused = "it is not compiled" in (outcome.excuse or "")
-            assert refused == (refusal is not None), outcome.excuse
-            assert refusal is None or refusal in (outcome.excuse or "")
+            assert "it is not compiled" not in (outcome.excuse or ""), outcome.excuse
     assert not failures, "\n\n".join(failures)
 
 

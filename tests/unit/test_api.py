@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import seqdsl
+from seqdsl.elaborate import elaborate_text
 
 SPEC = """\
 layer Average(D, rate = 0.9):
@@ -154,3 +155,19 @@ def test_every_public_name_exists() -> None:
     for name in seqdsl.__all__:
         assert getattr(seqdsl, name) is not None
         assert name in dir(seqdsl)
+
+
+def test_mistakes_can_be_copied_and_pickled() -> None:
+    with pytest.raises(seqdsl.SpecError) as caught:
+        seqdsl.loads("layer A(D):\n    input x: [D]\n    output y\n    output z\n").A(
+            D=2
+        )
+    error = caught.value
+    for other in (copy.deepcopy(error), pickle.loads(pickle.dumps(error))):
+        assert str(other) == str(error)
+        assert other.diagnostics == error.diagnostics
+
+
+def test_a_text_without_layers_has_no_model() -> None:
+    with pytest.raises(KeyError, match="no layer"):
+        elaborate_text("# nothing\n")

@@ -75,6 +75,10 @@ def test_a_state_that_starts_from_a_sum_has_one_value() -> None:
     torch.testing.assert_close(run(text, {"D": 3}, x=x), expected)
 
 
-def test_an_update_that_varies_with_a_copy_needs_a_start_that_does() -> None:
-    lines = ("state u: [D] = 0", "u = u[t-1] + x[s]", "output u")
-    assert "E0424" in codes(layer("x: [D]", *lines, options="D"))
+def test_an_update_that_varies_with_a_copy_makes_the_state_vary() -> None:
+    lines = ("state u: [D] = 0", "u = u[t-1] + x[s]")
+    assert "E0424" in codes(layer("x: [D]", *lines, "output u", options="D"))
+    x = noise(1, 4, 3)
+    out = run(layer("x: [D]", *lines, "output sum[s](u)", options="D"), {"D": 3}, x=x)
+    steps = torch.arange(1, 5, dtype=x.dtype)[:, None]
+    torch.testing.assert_close(out, x.sum(1, keepdim=True) * steps)

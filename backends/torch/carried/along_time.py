@@ -36,6 +36,7 @@ __all__ = [
     "_windows_ahead",
     "_with_blank",
     "_with_past",
+    "_with_rows",
 ]
 
 _NO_SEGMENT = -(2**63)
@@ -124,13 +125,27 @@ def _latest(past: Tensor, x: Tensor) -> Tensor:
     return x[:, -1] if x.shape[1] else past
 
 
-def _recent(past: Tensor, window: float) -> Tensor:
-    """What a window that ends at the next step will still see."""
-    return (
-        past
-        if window == math.inf
-        else past[:, max(0, past.shape[1] - int(window) + 1) :]
-    )
+def _recent(past: Tensor, window: float, axes: int = 1) -> Tensor:
+    """What a window that ends at the next step will still see, along some axes."""
+    if window == math.inf:
+        return past
+    for axis in range(1, 1 + axes):
+        first = max(0, past.shape[axis] - int(window) + 1)
+        past = past.narrow(axis, first, past.shape[axis] - first)
+    return past
+
+
+def _with_rows(past: Tensor, first: Tensor | float, rows: int, axes: range) -> Tensor:
+    """`past` with as many `rows` along each of `axes`, where new ones are as in `first`."""
+    shape = [rows if i in axes else n for i, n in enumerate(past.shape)]
+    fresh = torch.as_tensor(first, dtype=past.dtype, device=past.device).expand(shape)
+    for axis in axes:
+        seen = past.shape[axis]
+        new = fresh.narrow(axis, seen, rows - seen)
+        for other in range(axis + 1, axes.stop):
+            new = new.narrow(other, 0, past.shape[other])
+        past = torch.cat([past, new], axis)
+    return past
 
 
 def _earlier(x: Tensor, past: Tensor, steps: int, t: Tensor, outside: Tensor) -> Tensor:
