@@ -7,7 +7,7 @@ from seqdsl.backends.torch.lower import Prepared, lower, prepare
 from seqdsl.backends.torch.module import Artifact
 from seqdsl.backends.torch.render import render
 from seqdsl.backends.triton.assemble import names, with_kernels
-from seqdsl.backends.triton.bounded import bounded
+from seqdsl.backends.triton.found import chunks_of
 from seqdsl.ir import nodes as ir
 
 __all__ = ["compile_model"]
@@ -24,6 +24,6 @@ def compile_model(model: ir.Model, *, strategy: str = "auto") -> Artifact:
     plans: Prepared = {}
     prepare(model, wish, plans)
     module = lower(model, wish, taken=names())
-    module = with_kernels(module, bounded(plan for _, plan in plans.values()))
+    module = with_kernels(module, chunks_of([plan for _, plan in plans.values()]))
     name = f"{model.name.lower()}_triton.py"
     return Artifact({name: render(module)}, name, module.main)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import ast
 import hashlib
 import re
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from textwrap import indent
 
 from seqdsl.backends.torch.module import TorchModule
 
@@ -16,14 +17,18 @@ _FOLDER = Path(__file__).parent
 _FILES = (
     "kernels/rows",
     "kernels/decays",
+    "kernels/semirings",
     "kernels/scan",
+    "kernels/scan_backward",
     "kernels/outer",
     "kernels/delta",
     "kernels/delta_backward",
+    "kernels/delta_sides",
     "launch/tiles",
     "launch/sizes",
     "launch/scan",
     "launch/outer",
+    "launch/delta_forward",
     "launch/delta",
     "launch/dispatch",
 )
@@ -48,7 +53,16 @@ def _scanned(a: Tensor, b: Tensor, first: Tensor, reverse: bool) -> Tensor:
         return scan_fused(a, b, first, reverse)
     return _scanned_by_torch(a, b, first, reverse)'''
 
-CHUNKS = '''\
+SCAN_IN = '''\
+def _scanned_in(
+    semiring: str, a: Tensor, b: Tensor, first: Tensor, reverse: bool
+) -> Tensor:
+    """`_scanned_in_by_torch`, as kernels on a GPU."""
+    if scan_fits(a, b, first):
+        return scan_fused(a, b, first, reverse, semiring)
+    return _scanned_in_by_torch(semiring, a, b, first, reverse)'''
+
+_CHUNKS = '''\
 def _chunkwise(
     decay: Tensor | None,
     right: Tensor | None,
@@ -67,11 +81,46 @@ def _chunkwise(
     """`_chunkwise_by_torch`, as kernels on a GPU where these can do it."""
     fresh = None if starts is None else initial
     vectors = (decay, right, left, value, query)
-    if chunks_fit(*vectors, fresh, now, states, _BOUNDED):
-        return chunks_fused(*vectors, first, starts, time, now, reverse)
+    if chunks_fit(*vectors, fresh, now, states, bounded={bounded}):
+{calls}
     return _chunkwise_by_torch(
         *vectors, first, initial, starts, time, now, size, states, reverse
     )'''
+_OUTER = """\
+return outer_fused(
+    decay, left, value, query, first, starts, time, now, reverse
+)"""
+_DELTA = """\
+return delta_fused(
+    decay, right, left, value, query, first, starts, time, reverse, own={own}
+)"""
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """Matrix states of a layer: whether any write erases, and whether any does not.
+
+    `own`: what erases also writes a value of its own. `bounded`: log decays are.
+    """
+
+    erasing: bool
+    plain: bool
+    own: bool
+    bounded: bool
+
+    def text(self) -> str:
+        """The function that puts them to kernels."""
+        delta = _DELTA.format(own=self.own)
+        if self.erasing and self.plain:
+            delta = f"if right is not None:\n{indent(delta, ' ' * 4)}"
+        calls = [delta] * self.erasing + [_OUTER] * self.plain
+        shown = indent("\n".join(calls), " " * 8)
+        return _CHUNKS.format(bounded=self.bounded, calls=shown)
+
+    def wanted(self) -> set[str]:
+        """Functions that the text calls."""
+        ways = ["delta_fused"] * self.erasing + ["outer_fused"] * self.plain
+        return {"chunks_fit", *ways}
 
 
 @cache
@@ -152,36 +201,42 @@ def texts(wanted: frozenset[str]) -> tuple[str, ...]:
     return tuple(text for key, (_, text, _) in known.items() if key in chosen)
 
 
-def with_kernels(module: TorchModule, bounded: bool) -> TorchModule:
+def with_kernels(module: TorchModule, chunks: Chunks) -> TorchModule:
     """`module` whose scans and chunks run as kernels on a GPU."""
+    known = {
+        "_scanned": (SCAN, {"scan_fits", "scan_fused"}),
+        "_scanned_in": (SCAN_IN, {"scan_fits", "scan_fused"}),
+        "_chunkwise": (chunks.text(), chunks.wanted()),
+    }
     helpers: list[str] = []
     wanted: set[str] = set()
     for text in module.helpers:
-        if text.startswith("def _scanned("):
-            helpers.append(text.replace("def _scanned(", "def _scanned_by_torch(", 1))
-            helpers.append(SCAN)
-            wanted |= {"scan_fits", "scan_fused"}
-        elif text.startswith("def _chunkwise("):
-            changed = text.replace("def _chunkwise(", "def _chunkwise_by_torch(", 1)
-            helpers += [changed, f"_BOUNDED = {bounded}", CHUNKS]
-            wanted |= {"chunks_fit", "chunks_fused"}
+        named = re.match(r"def (\w+)\(", text)
+        name = named[1] if named else ""
+        if name in known:
+            text = text.replace(f"def {name}(", f"def {name}_by_torch(", 1)
+            fused, needed = known[name]
+            helpers += [text, fused]
+            wanted |= needed
         else:
             helpers.append(text)
+    if not wanted:
+        return module
     kernels = "\n\n\n".join(texts(frozenset(wanted)))
     digest = hashlib.sha256(kernels.encode()).hexdigest()[:12]
     kernels = kernels.replace(
         'NAMESPACE = "seqdsl"', f'NAMESPACE = "seqdsl_{digest}"', 1
     )
-    if not wanted:
-        return module
     return replace(
-        module, imports=_imports(kernels, module), helpers=(kernels, *helpers)
+        module, imports=_imports(kernels, helpers, module), helpers=(kernels, *helpers)
     )
 
 
-def _imports(kernels: str, module: TorchModule) -> tuple[str, ...]:
+def _imports(
+    kernels: str, helpers: Sequence[str], module: TorchModule
+) -> tuple[str, ...]:
     """The lines of `_IMPORTS` that something reads, narrowed to the names read."""
-    parts = [kernels, *module.helpers, SCAN, CHUNKS]
+    parts = [kernels, *helpers]
     parts += ["\n".join(line for m in c.methods for line in m) for c in module.classes]
     text = "\n".join(parts) + ("NamedTuple" if module.results else "") + "nn."
     kept: list[str] = []

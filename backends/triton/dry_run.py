@@ -192,7 +192,7 @@ class _Driver:
 
     def __init__(self, arch: str) -> None:
         chip = CHIPS[arch]
-        self.target = target_of(arch)
+        self.arch, self.target = arch, target_of(arch)
         self.capability = (self.target.arch, 0)
         if isinstance(self.target.arch, int):
             self.capability = divmod(self.target.arch, 10)
@@ -214,7 +214,8 @@ class _Driver:
         return self.target
 
     def get_current_device(self) -> int:
-        return 0
+        """A device of its own for each architecture: Triton remembers binaries by device."""
+        return 1000 + list(CHIPS).index(self.arch)
 
     def set_current_device(self, device: int) -> None:
         pass

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 import torch
@@ -53,21 +53,26 @@ def delta_loop(
     q: Tensor,
     l: Tensor,
     r: Tensor,
-    y: Tensor,
+    y: Tensor | None,
     g: Tensor | None,
     ls: Tensor | None,
     rs: Tensor | None,
     state: Tensor,
+    k: Tensor | None = None,
+    v: Tensor | None = None,
 ):
     """Delta rules as the definition has them."""
     reads: list[Tensor] = []
     for t in range(l.shape[1]):
         seen = torch.einsum("bhk,bhkv->bhv", r[:, t], state)
-        x = y[:, t] + (seen if rs is None else rs[:, t, :, None] * seen)
+        x = seen if rs is None else rs[:, t, :, None] * seen
+        x = x if y is None else x + y[:, t]
         left = l[:, t] if ls is None else ls[:, t, :, None] * l[:, t]
         state = kept(g, t, state) + left[..., None] * x[:, :, None]
+        if k is not None and v is not None:
+            state = state + k[:, t, ..., None] * v[:, t, :, None]
         reads.append(torch.einsum("bhk,bhkv->bhv", q[:, t], state))
-    return torch.stack(reads, 1) if reads else y, state
+    return torch.stack(reads, 1), state
 
 
 def agree(
@@ -80,6 +85,10 @@ def agree(
     mine = [None if x is None else x.clone().requires_grad_() for x in values]
     true = [None if x is None else x.double().requires_grad_() for x in values]
     found, wanted = kernel(*mine), loop(*true)
+    found, wanted = (
+        [torch.where(w.isfinite(), x, 0) for x, w in zip(outs, wanted, strict=True)]
+        for outs in (found, wanted)
+    )
     weights = [torch.randn(x.shape, dtype=torch.float64) for x in wanted]
     both: list[tuple[Tensor, ...]] = []
     for outs, ins in ((found, mine), (wanted, true)):
@@ -165,22 +174,60 @@ def test_delta_rules(shape: Shape, scaled: bool) -> None:
     )
 
 
-@settings(max_examples=10)
-@given(st.sampled_from([1, 31, 32, 33, 300]), st.sampled_from([1, 5, 40]))
-def test_scans(time: int, channels: int) -> None:
+@settings(max_examples=8)
+@given(SHAPES, st.booleans())
+def test_writes_beside_those_that_erase(shape: Shape, own: bool) -> None:
+    q, l, r, k, v, y = drawn(shape, "KKKKVV")
+    l, r = (
+        torch.nn.functional.normalize(x.float(), dim=-1).to(x.dtype) for x in (l, r)
+    )
+    g = gates(str(shape["kind"]), l.shape[:3], l.shape[3], bool(shape["harsh"]))
+    first = torch.randn(len(l), 2, l.shape[3], y.shape[3])
+    agree(
+        delta_products,
+        delta_loop,
+        (q, l, -0.9 * r, y if own else None, g, None, None, first, k, v),
+        bound_of((q,)),
+    )
+
+
+PLUS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "real": torch.add,
+    "log": torch.logaddexp,
+    "max_plus": torch.maximum,
+    "min_plus": torch.minimum,
+    "max_min": torch.maximum,
+}
+
+
+@settings(max_examples=15)
+@given(
+    st.sampled_from(list(PLUS)),
+    st.sampled_from([1, 31, 32, 33, 300]),
+    st.sampled_from([1, 5, 40]),
+    st.booleans(),
+)
+def test_scans(semiring: str, time: int, channels: int, harsh: bool) -> None:
     torch.manual_seed(time)
     a, b = torch.rand(2, time, channels) * 2 - 1, torch.randn(2, time, channels)
-    a[:, 1::5] = 0
+    if harsh:
+        a[:, 1::5] = 0
+        if semiring not in ("real", "min_plus"):
+            a[:, 1::7], b[:, 2::3] = -math.inf, -math.inf
 
     def loop(a: Tensor, b: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         steps: list[Tensor] = []
         for t in range(time):
-            h = a[:, t] * h + b[:, t]
+            if semiring == "real":
+                h = a[:, t] * h
+            else:
+                h = torch.minimum(a[:, t], h) if semiring == "max_min" else a[:, t] + h
+            h = PLUS[semiring](h, b[:, t])
             steps.append(h)
         return torch.stack(steps, 1), h
 
     def kernel(a: Tensor, b: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-        made = scan(a, b, h)
+        made = scan(a, b, h, semiring)
         return made, made[:, -1]
 
     agree(kernel, loop, (a, b, torch.randn(2, channels)), 1e-5)
@@ -212,7 +259,7 @@ def test_no_steps() -> None:
 
 @pytest.mark.parametrize("op", ["outer", "delta", "scan"])
 def test_operators_keep_to_their_fakes(op: str) -> None:
-    from seqdsl.backends.triton.launch.delta import delta
+    from seqdsl.backends.triton.launch.delta_forward import delta
     from seqdsl.backends.triton.launch.outer import outer
 
     q, k, v = (torch.randn(1, 20, 1, 4, requires_grad=True) for _ in range(3))
@@ -221,8 +268,8 @@ def test_operators_keep_to_their_fakes(op: str) -> None:
     if op == "outer":
         torch.library.opcheck(outer, (q, k, v, g, None, 1.0, 0, True), test_utils=tests)
     elif op == "delta":
-        given_ = (q, k, k, v, g, None, None, None, 1.0, True)
+        given_ = (q, k, k, v, k, v, g, *[None] * 3, 1.0, True)
         torch.library.opcheck(delta, given_, test_utils=tests)
     else:
         x = torch.rand(1, 20, 4, requires_grad=True)
-        torch.library.opcheck(scan, (x, x, x[:, 0]), test_utils=tests)
+        torch.library.opcheck(scan, (x, x, x[:, 0], "log"), test_utils=tests)

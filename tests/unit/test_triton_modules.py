@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +19,38 @@ import seqdsl
 
 pytest.importorskip("triton", reason="Triton is there for Linux only")
 
-from seqdsl.backends.triton.bounded import bounded_log
+from seqdsl.backends.triton.found import bounded_log
 from seqdsl.backends.triton.interpreting import repair
 
 repair()
-LAYERS = {
-    ("gla", "GLA", "chunks_fused"): {"D": 16, "heads": 2},
-    ("retnet", "Retention", "chunks_fused"): {"D": 16, "heads": 2},
-    ("rwkv6", "RWKV6", "chunks_fused"): {"D": 32, "K": 16},
-    ("gated_deltanet", "GatedDeltaNet", "chunks_fused"): {"D": 16, "heads": 2},
-    ("mingru", "MinGRU", "scan_fused"): {"D": 6},
-}
+D16 = {"D": 16, "heads": 2}
+GATED = {"q": (2, 8), "k": (2, 8), "v": (2, 8), "i": (2,), "f": (2,)}
+X16 = {"x": (16,)}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A layer of the library, the functions that its kernels run from, and its inputs."""
+
+    file: str
+    layer: str
+    used: tuple[str, ...]
+    options: Mapping[str, int]
+    inputs: Mapping[str, tuple[int, ...]]
+
+
+LAYERS = (
+    Case("gla", "GLA", ("outer_fused",), D16, X16),
+    Case("retnet", "Retention", ("outer_fused",), D16, X16),
+    Case("rwkv6", "RWKV6", ("outer_fused",), {"D": 32, "K": 16}, {"x": (32,)}),
+    Case("gated_deltanet", "GatedDeltaNet", ("delta_fused",), D16, X16),
+    Case("rwkv7", "RWKV7", ("delta_fused",), {"D": 16, "K": 8}, X16 | {"first": (16,)}),
+    Case(
+        "mlstm", "MLSTMCell", ("scan_fused", "outer_fused"), {"heads": 2, "K": 8}, GATED
+    ),
+    Case("rwkv4", "RWKV4", ("scan_fused",), {"D": 6}, {"x": (6,)}),
+    Case("mingru", "MinGRU", ("scan_fused",), {"D": 6}, {"x": (6,)}),
+)
 
 
 def watched(module: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -35,38 +58,50 @@ def watched(module: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> list[str
     file = sys.modules[type(module).__module__]
     function, calls = getattr(file, name), list[str]()
 
-    def watch(*args: Any) -> Any:
+    def watch(*args: Any, **more: Any) -> Any:
         calls.append(name)
-        return function(*args)
+        return function(*args, **more)
 
     monkeypatch.setattr(file, name, watch)
     return calls
 
 
-@pytest.mark.parametrize("layer", LAYERS, ids=lambda x: x[1])
+def tensors(out: Any) -> list[torch.Tensor]:
+    """One output, or several."""
+    return [out] if isinstance(out, torch.Tensor) else list(out)
+
+
+@pytest.mark.parametrize("case", LAYERS, ids=lambda x: x.layer)
 def test_kernels_compute_what_the_loop_computes(
-    layer: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch
+    case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
-    file, name, used = layer
-    made = getattr(getattr(seqdsl.std, file), name)
-    options = LAYERS[layer]
-    mine: Any = made(target="triton", **options)
-    loop: Any = made(target="torch", strategy="loop", **options)
+    made = getattr(getattr(seqdsl.std, case.file), case.layer)
+    mine: Any = made(target="triton", **case.options)
+    loop: Any = made(target="torch", strategy="loop", **case.options)
     loop.load_state_dict(mine.state_dict())
-    calls = watched(mine, used, monkeypatch)
-    x = torch.randn(2, 37, options["D"])
+    loop.double()
+    calls = [watched(mine, name, monkeypatch) for name in case.used]
+    x = {n: torch.randn(2, 37, *d) for n, d in case.inputs.items()}
     ids = torch.tensor([[0] * 20 + [1] * 17, [3] * 5 + [4] * 32])
     found: list[list[torch.Tensor]] = []
     for module in (mine, loop):
-        y, state = module(x, segments=ids, return_state=True)
-        z = module(x[:, :9], state=state, segments=ids[:, -1:].expand(2, 9))
-        loss = y.square().sum() + z.square().sum()
-        parameters = list(module.parameters())
-        found.append([y, z, *torch.autograd.grad(loss, parameters)])
-    assert calls == [used, used]
+        dtype = torch.float64 if module is loop else torch.float32
+        given = {n: v.to(dtype, copy=True).requires_grad_() for n, v in x.items()}
+        y, state = module(**given, segments=ids, return_state=True)
+        short = {n: v[:, :9] for n, v in given.items()}
+        z = module(**short, state=state, segments=ids[:, -1:].expand(2, 9))
+        outs = [*tensors(y), *tensors(z)]
+        loss = sum((o.square().sum() for o in outs), torch.zeros((), dtype=dtype))
+        leaves = [*module.parameters(), *given.values()]
+        grads = torch.autograd.grad(loss, leaves, materialize_grads=True)
+        found.append([*outs, *grads])
+    assert all(len(c) >= 2 for c in calls)
     for a, b in zip(*found, strict=True):
-        torch.testing.assert_close(a, b, atol=2e-5, rtol=2e-4)
+        largest = b.abs().max().clamp(min=1)
+        torch.testing.assert_close(
+            a / largest, (b / largest).float(), atol=2e-5, rtol=0
+        )
 
 
 def test_a_file_stands_alone(tmp_path: Path) -> None:

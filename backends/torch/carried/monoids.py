@@ -16,6 +16,7 @@ __all__ = [
     "_scan_in",
     "_scan_matrices",
     "_scan_monoid",
+    "_scanned_in",
     "_with_resets",
 ]
 
@@ -141,8 +142,16 @@ def _scan_in(
         begun = torch.as_tensor(initial, dtype=b.dtype, device=b.device)
         b = torch.where(at, plus(times(a, begun), b), b)
         a = torch.where(at, zero, a)
-    if reverse:
-        a, b = a.flip(1), b.flip(1)
+    start = first.expand(shape[0], *shape[2:])
+    h = _scanned_in(semiring, a, b, start, reverse)
+    return h, h[:, 0 if reverse else -1] if shape[1] else first
+
+
+def _scanned_in(
+    semiring: str, a: Tensor, b: Tensor, first: Tensor, reverse: bool
+) -> Tensor:
+    """`h = a ⊗ h[t-1] ⊕ b` along dimension 1, from `first`; all shapes are those of `b`."""
+    plus, times, _ = _SEMIRINGS[semiring]
 
     def combine(e: _Many, f: _Many) -> _Many:
         return times(e[0], f[0]), plus(times(e[1], f[0]), f[1])
@@ -150,10 +159,9 @@ def _scan_in(
     def apply(e: _Many, state: _Many) -> _Many:
         return (plus(times(state[0], e[0]), e[1]),)
 
-    start = first.expand(shape[0], *shape[2:])
-    (h,) = _scan_by(combine, apply, (a, b), (start,))
-    last = h[:, -1] if shape[1] else first
-    return (h.flip(1) if reverse else h), last
+    steps = (a.flip(1), b.flip(1)) if reverse else (a, b)
+    (h,) = _scan_by(combine, apply, steps, (first,))
+    return h.flip(1) if reverse else h
 
 
 def _product(semiring: str, a: Tensor, b: Tensor) -> Tensor:

@@ -1,10 +1,12 @@
-"""Delta rules: S[t] = a[t] S[t-1] + l[t] x[t]^T, x[t] = y[t] + S[t-1]^T r[t], o = S^T q.
+"""Delta rules: S[t] = a[t] S[t-1] + l[t] x[t]^T + k[t] v[t]^T, x[t] = y[t] + S[t-1]^T r[t].
+
+What is read is o = S^T q. With OWN there is a `y`, with PLAIN there are `k` and `v`.
 
 In a chunk x = T (y + R S), where S is the state before it and T is the inverse of a unit
 lower triangular matrix (the WY form of Yang et al. 2024, "Parallelizing linear
 transformers with the delta rule over sequence length"). Segments of a sequence run side
 by side: what one does to any state is a matrix, found by running it on the identity.
-`ls` and `rs` are a number for each row that `l` and `r` are multiplied with.
+`ls` and `rs` (SCALED) are a number for each row that `l` and `r` are multiplied with.
 """
 
 import triton
@@ -73,10 +75,10 @@ def delta_inverse(
 
 @triton.jit
 def delta_segments(
-    l, r, ls, rs, y, g, inverse, added, moved, T, length, segments,
+    l, r, ls, rs, y, k, v, g, inverse, added, moved, T, length, segments,
     H: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
-    BK: tl.constexpr, BV: tl.constexpr, C: tl.constexpr,
-    SCALED: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr,
+    BK: tl.constexpr, BV: tl.constexpr, C: tl.constexpr, SCALED: tl.constexpr,
+    OWN: tl.constexpr, PLAIN: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """What every segment makes of the state 0, and of the identity."""
     parts: tl.constexpr = tl.cdiv(V, BV) + tl.cdiv(K, BV)
@@ -85,38 +87,20 @@ def delta_segments(
     own = part < tl.cdiv(V, BV)
     block = tl.where(own, part, part - tl.cdiv(V, BV))
     kc, vc = tl.arange(0, BK), block * BV + tl.arange(0, BV)
-    l, r, y = l + b * T * H * K, r + b * T * H * K, y + b * T * H * V
+    l, r = l + b * T * H * K, r + b * T * H * K
     g += b * T * H * (K if DECAY == "channel" else 1)
     ls, rs, inverse = ls + b * T * H, rs + b * T * H, inverse + b * T * H * C
+    y, k, v = y + b * T * H * V, k + b * T * H * K, v + b * T * H * V
     other = part >= tl.cdiv(V, BV)
     state = tl.where((kc[:, None] == vc[None, :]) & other, 1.0, 0.0)
     known = tl.where(own, T, 0)
     steps = tl.cdiv(tl.minimum(length, T - n * length), C)
     for i in range(steps):
         first = n * length + i * C
-        a = decays(load_logs(g, first, T, H, head, kc, K, C, DECAY), DECAY)
-        lt = load_rows(l, first, T, H, head, kc, K, C)
-        rt = load_rows(r, first, T, H, head, kc, K, C)
-        yt = load_rows(y, first, known, H, head, vc, V, C)
-        since, until, ahead = spans(a, DECAY)
-        x = erased(
-            rt,
-            rs,
-            yt,
-            inverse,
-            state,
-            ahead,
-            first,
-            T,
-            H,
-            head,
-            C,
-            SCALED,
-            DECAY,
-            PRECISION,
-        )
-        x *= load_scales(ls, first, T, H, head, C, SCALED)[:, None]
-        state = write(state, whole(since), lt, x.to(lt.dtype), until, DECAY, PRECISION)
+        state = passed(
+            l, r, ls, rs, y, k, v, g, inverse, state, first, T, known, head, kc, vc,
+            H, K, V, C, SCALED, OWN, PLAIN, DECAY, PRECISION,
+        )  # fmt: skip
     at = bh.to(tl.int64) * segments + n
     if own:
         store_state(added, at, state, kc, vc, K, V)
@@ -125,71 +109,61 @@ def delta_segments(
 
 
 @triton.jit
+def passed(
+    l, r, ls, rs, y, k, v, g, inverse, state, first, T, known, head, kc, vc,
+    H: tl.constexpr, K: tl.constexpr, V: tl.constexpr, C: tl.constexpr, SCALED: tl.constexpr,
+    OWN: tl.constexpr, PLAIN: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """The state after a chunk; values are 0 from step `known` on."""
+    a = decays(load_logs(g, first, T, H, head, kc, K, C, DECAY), DECAY)
+    lt = load_rows(l, first, T, H, head, kc, K, C)
+    since, until, ahead = spans(a, DECAY)
+    x = erased(
+        r, rs, y, k, v, inverse, state, a, ahead, first, T, known, head, kc, vc,
+        H, K, V, C, SCALED, OWN, PLAIN, DECAY, PRECISION,
+    )  # fmt: skip
+    return written(
+        lt, ls, k, v, x, state, since, until, first, T, known, head, kc, vc,
+        H, K, V, C, SCALED, PLAIN, DECAY, PRECISION,
+    )  # fmt: skip
+
+
+@triton.jit
 def erased(
-    rt, rs, yt, inverse, state, ahead, first, T, heads, head,
-    C: tl.constexpr, SCALED: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr,
+    r, rs, y, k, v, inverse, state, a, ahead, first, T, known, head, kc, vc,
+    H: tl.constexpr, K: tl.constexpr, V: tl.constexpr, C: tl.constexpr, SCALED: tl.constexpr,
+    OWN: tl.constexpr, PLAIN: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """x of a chunk: what is written, after what is erased."""
+    rt = load_rows(r, first, T, H, head, kc, K, C)
     x = read(rt, ahead, state, DECAY, PRECISION)
-    x = yt + x * load_scales(rs, first, T, heads, head, C, SCALED)[:, None]
-    found = load_rows(inverse, first, T, heads, head, tl.arange(0, C), C, C)
+    if PLAIN:
+        kt = load_rows(k, first, T, H, head, kc, K, C)
+        vt = load_rows(v, first, known, H, head, vc, V, C)
+        m, _, _, _ = scores(rt, kt, a, True, DECAY, PRECISION)
+        x += tl.dot(m.to(vt.dtype), vt, input_precision=PRECISION)
+    x *= load_scales(rs, first, T, H, head, C, SCALED)[:, None]
+    if OWN:
+        x += load_rows(y, first, known, H, head, vc, V, C)
+    found = load_rows(inverse, first, T, H, head, tl.arange(0, C), C, C)
     return tl.dot(found, x.to(found.dtype), input_precision=PRECISION)
 
 
 @triton.jit
-def delta_adjoints(
-    q, l, r, ls, rs, do, g, inverse, added, scale, T, length, segments,
-    H: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
-    BK: tl.constexpr, BV: tl.constexpr, C: tl.constexpr,
-    SCALED: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr,
+def written(
+    lt, ls, k, v, x, state, since, until, first, T, known, head, kc, vc,
+    H: tl.constexpr, K: tl.constexpr, V: tl.constexpr, C: tl.constexpr, SCALED: tl.constexpr,
+    PLAIN: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """The adjoint of the state before every segment, were it 0 after it."""
-    parts: tl.constexpr = tl.cdiv(V, BV)
-    part, bh, n = tl.program_id(0) % parts, tl.program_id(0) // parts, tl.program_id(1)
-    b, head = (bh // H).to(tl.int64), bh % H
-    kc, vc = tl.arange(0, BK), part * BV + tl.arange(0, BV)
-    q, l, r, do = (
-        q + b * T * H * K,
-        l + b * T * H * K,
-        r + b * T * H * K,
-        do + b * T * H * V,
-    )
-    g += b * T * H * (K if DECAY == "channel" else 1)
-    ls, rs, inverse = ls + b * T * H, rs + b * T * H, inverse + b * T * H * C
-    state = tl.zeros([BK, BV], tl.float32)
-    steps = tl.cdiv(tl.minimum(length, T - n * length), C)
-    for i in range(steps):
-        first = n * length + (steps - 1 - i) * C
-        state, _ = pulled(
-            q, l, r, ls, rs, do, g, inverse, state, scale, first, T, head, kc, vc,
-            H, K, V, C, SCALED, DECAY, PRECISION,
-        )  # fmt: skip
-    store_state(added, bh.to(tl.int64) * segments + n, state, kc, vc, K, V)
-
-
-@triton.jit
-def pulled(
-    q, l, r, ls, rs, do, g, inverse, state, scale, first, T, head, kc, vc,
-    H: tl.constexpr, K: tl.constexpr, V: tl.constexpr, C: tl.constexpr,
-    SCALED: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    """The adjoints of the state before a chunk and of what it writes, `y`."""
-    a = decays(load_logs(g, first, T, H, head, kc, K, C, DECAY), DECAY)
-    qt = load_rows(q, first, T, H, head, kc, K, C)
-    lt = load_rows(l, first, T, H, head, kc, K, C)
-    dot = load_rows(do, first, T, H, head, vc, V, C)
-    dot = (dot.to(tl.float32) * scale).to(dot.dtype)
-    p, since, until, ahead = scores(qt, lt, a, False, DECAY, PRECISION)
-    dx = read(lt, until, state, DECAY, PRECISION)
-    dx += tl.dot(tl.trans(p).to(dot.dtype), dot, input_precision=PRECISION)
-    dx *= load_scales(ls, first, T, H, head, C, SCALED)[:, None]
-    found = load_rows(inverse, first, T, H, head, tl.arange(0, C), C, C)
-    dy = tl.dot(tl.trans(found), dx.to(found.dtype), input_precision=PRECISION)
-    rt = load_rows(r, first, T, H, head, kc, K, C)
-    pull = (dy * load_scales(rs, first, T, H, head, C, SCALED)[:, None]).to(rt.dtype)
-    state = write(state, whole(since), qt, dot, since, DECAY, PRECISION)
-    ones = tl.full([1], 1.0, tl.float32)
-    return write(state, ones, rt, pull, ahead, DECAY, PRECISION), dy
+    """The state after a chunk whose x is known."""
+    x *= load_scales(ls, first, T, H, head, C, SCALED)[:, None]
+    state = write(state, whole(since), lt, x.to(lt.dtype), until, DECAY, PRECISION)
+    if PLAIN:
+        kt = load_rows(k, first, T, H, head, kc, K, C)
+        vt = load_rows(v, first, known, H, head, vc, V, C)
+        ones = tl.full([1], 1.0, tl.float32)
+        state = write(state, ones, kt, vt, until, DECAY, PRECISION)
+    return state
 
 
 @triton.jit
@@ -229,10 +203,11 @@ def delta_states(
 
 @triton.jit
 def delta_forward(
-    q, l, r, ls, rs, y, g, inverse, states, o, final, scale, T, length, segments,
+    q, l, r, ls, rs, y, k, v, g, inverse, states, o, final, scale, T, length, segments,
     H: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
     BK: tl.constexpr, BV: tl.constexpr, C: tl.constexpr, SCALED: tl.constexpr,
-    DECAY: tl.constexpr, ENTER: tl.constexpr, FINAL: tl.constexpr, PRECISION: tl.constexpr,
+    OWN: tl.constexpr, PLAIN: tl.constexpr, DECAY: tl.constexpr,
+    ENTER: tl.constexpr, FINAL: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """The outputs of one segment; the last one stores the state after it."""
     parts: tl.constexpr = tl.cdiv(V, BV)
@@ -240,12 +215,10 @@ def delta_forward(
     b, head = (bh // H).to(tl.int64), bh % H
     kc, vc = tl.arange(0, BK), part * BV + tl.arange(0, BV)
     q, l, r = q + b * T * H * K, l + b * T * H * K, r + b * T * H * K
-    y, o, inverse = y + b * T * H * V, o + b * T * H * V, inverse + b * T * H * C
-    g, ls, rs = (
-        g + b * T * H * (K if DECAY == "channel" else 1),
-        ls + b * T * H,
-        rs + b * T * H,
-    )
+    y, k, v = y + b * T * H * V, k + b * T * H * K, v + b * T * H * V
+    g += b * T * H * (K if DECAY == "channel" else 1)
+    ls, rs, inverse = ls + b * T * H, rs + b * T * H, inverse + b * T * H * C
+    o += b * T * H * V
     if ENTER:
         state = load_state(states, bh.to(tl.int64) * segments + n, kc, vc, K, V)
     else:
@@ -255,29 +228,23 @@ def delta_forward(
         a = decays(load_logs(g, first, T, H, head, kc, K, C, DECAY), DECAY)
         qt = load_rows(q, first, T, H, head, kc, K, C)
         lt = load_rows(l, first, T, H, head, kc, K, C)
-        rt = load_rows(r, first, T, H, head, kc, K, C)
-        yt = load_rows(y, first, T, H, head, vc, V, C)
         p, since, until, ahead = scores(qt, lt, a, False, DECAY, PRECISION)
         x = erased(
-            rt,
-            rs,
-            yt,
-            inverse,
-            state,
-            ahead,
-            first,
-            T,
-            H,
-            head,
-            C,
-            SCALED,
-            DECAY,
-            PRECISION,
-        )
-        x = (x * load_scales(ls, first, T, H, head, C, SCALED)[:, None]).to(lt.dtype)
+            r, rs, y, k, v, inverse, state, a, ahead, first, T, T, head, kc, vc,
+            H, K, V, C, SCALED, OWN, PLAIN, DECAY, PRECISION,
+        )  # fmt: skip
+        shown = x * load_scales(ls, first, T, H, head, C, SCALED)[:, None]
         out = read(qt, since, state, DECAY, PRECISION)
-        out += tl.dot(p.to(lt.dtype), x, input_precision=PRECISION)
+        out += tl.dot(p.to(lt.dtype), shown.to(lt.dtype), input_precision=PRECISION)
+        if PLAIN:
+            kt = load_rows(k, first, T, H, head, kc, K, C)
+            vt = load_rows(v, first, T, H, head, vc, V, C)
+            pk, _, _, _ = scores(qt, kt, a, False, DECAY, PRECISION)
+            out += tl.dot(pk.to(vt.dtype), vt, input_precision=PRECISION)
         store_rows(o, out * scale, first, T, H, head, vc, V, C)
-        state = write(state, whole(since), lt, x, until, DECAY, PRECISION)
+        state = written(
+            lt, ls, k, v, x, state, since, until, first, T, T, head, kc, vc,
+            H, K, V, C, SCALED, PLAIN, DECAY, PRECISION,
+        )  # fmt: skip
     if FINAL and n == segments - 1:
         store_state(final, bh.to(tl.int64), state, kc, vc, K, V)

@@ -29,12 +29,14 @@ def scan_fits(a: Tensor, b: Tensor, first: Tensor) -> bool:
     return on_gpu(a, b, first) and b.numel() > 0
 
 
-def scan_fused(a: Tensor, b: Tensor, first: Tensor, reverse: bool) -> Tensor:
+def scan_fused(
+    a: Tensor, b: Tensor, first: Tensor, reverse: bool, semiring: str = "real"
+) -> Tensor:
     """`h = a * h[t-1] + b` along dimension 1, from `first`."""
     lead = b.shape[:2]
     flat = [x.flip(1) if reverse else x for x in (a.expand_as(b), b)]
     a, b = (x.reshape(*lead, -1).contiguous() for x in flat)
-    h = scan(a, b, first.reshape(len(first), -1).contiguous())
+    h = scan(a, b, first.reshape(len(first), -1).contiguous(), semiring)
     h = h.view(*lead, *first.shape[1:])
     return h.flip(1) if reverse else h
 
@@ -52,14 +54,16 @@ def chunks_fit(
 ) -> bool:
     """Whether matrix states run as kernels.
 
-    They have one write, which may erase, and one read, and begin at 0 in every segment.
-    `bounded` says that log decay has a bounded derivative: kernels know the gradient of
-    a decay only by that of its logarithm.
+    They have one read, one write, or one that erases and maybe another that does not, and
+    begin at 0 in every segment. `bounded` says that log decay has a bounded derivative:
+    kernels know the gradient of a decay only by that of its logarithm.
     """
-    single = states == 1 and left.shape[3] == 1 and left.shape[4] <= _MOST_ROWS
-    if query is None or initial is not None or not single or query.shape[3] != 1:
+    if query is None or initial is not None or query.shape[3] != 1 or states != 1:
         return False
-    if right is not None and (right.shape[3] != 1 or now != 1):
+    writes, erases = left.shape[3], 0 if right is None else right.shape[3]
+    if (writes, erases) not in ((1, 0), (1, 1), (2, 1)) or left.shape[4] > _MOST_ROWS:
+        return False
+    if erases and now != 1:
         return False
     if decay is not None and decay.requires_grad and not bounded:
         return False
@@ -67,9 +71,8 @@ def chunks_fit(
     return len(same) == 1 and on_gpu(decay, right, left, value, query)
 
 
-def chunks_fused(
+def outer_fused(
     decay: Tensor | None,
-    right: Tensor | None,
     left: Tensor,
     value: Tensor,
     query: Tensor,
@@ -80,30 +83,53 @@ def chunks_fused(
     reverse: bool,
 ) -> tuple[Tensor, Tensor]:
     """Reads `[batch, time, copies, 1, columns]` and the states after the last step."""
-    rows, columns = left.shape[-1], value.shape[-1]
-    first = first.reshape(len(first), -1, rows, columns)
+    first = first.reshape(len(first), -1, left.shape[-1], value.shape[-1])
     lead = (len(first), time, first.shape[1])
-    before = starts if now == 0 else None
-    q, k = _laid(query, lead, before, reverse), _laid(left, lead, None, reverse)
-    r, v = _laid(right, lead, starts, reverse), _laid(value, lead, None, reverse)
-    assert q is not None and k is not None and v is not None
+    q = _laid(query, lead, starts if now == 0 else None, reverse)
+    k, v = (_laid(x, lead, None, reverse) for x in (left, value))
     g = _logarithm(decay, starts, lead, reverse)
-    if r is None:
-        o, last = decayed_products(q, k, v, g, first, 1.0, 1 - now)
-    else:
-        o, last = delta_products(q, k, r, v, g, initial=first)
+    o, last = decayed_products(q, k, v, g, first, 1.0, 1 - now)
+    return (o.flip(1) if reverse else o).unsqueeze(3), last
+
+
+def delta_fused(
+    decay: Tensor | None,
+    right: Tensor,
+    left: Tensor,
+    value: Tensor,
+    query: Tensor,
+    first: Tensor,
+    starts: Tensor | None,
+    time: int,
+    reverse: bool,
+    own: bool,
+) -> tuple[Tensor, Tensor]:
+    """`outer_fused` where the first write erases, by `right`.
+
+    `own` says that it also writes a value of its own.
+    """
+    first = first.reshape(len(first), -1, left.shape[-1], value.shape[-1])
+    lead = (len(first), time, first.shape[1])
+    q = _laid(query, lead, None, reverse)
+    r = _laid(right, lead, starts, reverse)
+    left_, values = (
+        [_laid(x[..., i : i + 1, :], lead, None, reverse) for i in range(left.shape[3])]
+        for x in (left, value)
+    )
+    g = _logarithm(decay, starts, lead, reverse)
+    y = values[0] if own or len(values) == 1 else None
+    plain = {"k": left_[1], "v": values[1]} if len(values) > 1 else {}
+    o, last = delta_products(q, left_[0], r, y, g, initial=first, **plain)
     return (o.flip(1) if reverse else o).unsqueeze(3), last
 
 
 def _laid(
-    x: Tensor | None, lead: tuple[int, ...], starts: Tensor | None, reverse: bool
-) -> Tensor | None:
+    x: Tensor, lead: tuple[int, ...], starts: Tensor | None, reverse: bool
+) -> Tensor:
     """Vectors as `[batch, time, copies, entries]`, in the order of the steps.
 
     Those that read the states before a step see nothing where a segment `starts`.
     """
-    if x is None:
-        return None
     x = x.squeeze(3).expand(*lead, x.shape[-1])
     if starts is not None:
         x = x.masked_fill(starts[..., None, None], 0)

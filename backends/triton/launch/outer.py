@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,22 +15,12 @@ from seqdsl.backends.triton.kernels.outer import (
 from seqdsl.backends.triton.launch.sizes import Sizes, sizes_of
 from seqdsl.backends.triton.launch.tiles import (
     NAMESPACE,
-    Tiles,
     blank,
     blocks,
     fitting,
     precision,
-    smaller,
+    tiles_of,
 )
-
-OUTER: Mapping[tuple[str, str], Tiles] = {
-    ("none", "forward"): Tiles(chunk=64, rows=64, columns=32, warps=4, stages=2),
-    ("none", "backward"): Tiles(chunk=32, rows=64, columns=64, warps=4, stages=1),
-    ("scalar", "forward"): Tiles(chunk=64, rows=64, columns=32, warps=4, stages=2),
-    ("scalar", "backward"): Tiles(chunk=32, rows=64, columns=64, warps=4, stages=1),
-    ("channel", "forward"): Tiles(chunk=16, rows=64, columns=32, warps=4, stages=2),
-    ("channel", "backward"): Tiles(chunk=16, rows=64, columns=64, warps=4, stages=1),
-}
 
 
 def decayed_products(
@@ -67,8 +56,8 @@ def outer(
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Outputs, the last state, and what each segment adds to the state and keeps of it."""
-    size = sizes_of(k, v, g, OUTER)
-    tiles = smaller(OUTER[size.kind, "forward"], size.K, size.V)
+    size = sizes_of("outer", k, v, g)
+    tiles = tiles_of("outer", size.kind, "forward", size.K, size.V)
     o, final, added, wholes = _outer_made(q, k, v, g, initial, scale, lag, keep)
     if lag or not size.time:
         shape = size.batch, size.heads, size.K, size.V
@@ -104,7 +93,7 @@ def _outer_made(
     lag: int,
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    size = sizes_of(k, v, g, OUTER)
+    size = sizes_of("outer", k, v, g)
     rows = size.K if size.kind == "channel" else 1
     state = (size.K, size.V)
     return (
@@ -129,7 +118,7 @@ def _segments(
     adjoint: bool,
 ) -> None:
     """Launches `outer_segments`; `rows` is how many steps `k` and `v` have."""
-    tiles = smaller(OUTER[size.kind, "forward"], size.K, size.V)
+    tiles = tiles_of("outer", size.kind, "forward", size.K, size.V)
     parts = blocks(size.K, tiles.rows) * blocks(size.V, tiles.columns)
     outer_segments[size.states * parts, size.segments - 1](
         k, v, g, added, wholes, scale, size.time, rows, size.length, size.segments,
@@ -152,8 +141,8 @@ def outer_gradients(
     lag: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of q, k, v, g (in parts, for scalar decays) and the initial state."""
-    size = sizes_of(k, v, g, OUTER)
-    tiles = smaller(OUTER[size.kind, "backward"], size.K, size.V)
+    size = sizes_of("outer", k, v, g)
+    tiles = tiles_of("outer", size.kind, "backward", size.K, size.V)
     made = _outer_gradients_made(
         q, k, v, g, initial, added, wholes, do, dfinal, scale, lag
     )
@@ -196,8 +185,8 @@ def _outer_gradients_made(
     scale: float,
     lag: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    size = sizes_of(k, v, g, OUTER)
-    tiles = smaller(OUTER[size.kind, "backward"], size.K, size.V)
+    size = sizes_of("outer", k, v, g)
+    tiles = tiles_of("outer", size.kind, "backward", size.K, size.V)
     lead = (size.batch, size.time, size.heads)
     parts = blocks(size.K, tiles.rows)
     shape = (*lead, size.K) if size.kind == "channel" else (parts, *lead)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from seqdsl.backends.triton.kernels.scan import (
-    scan_backward,
-    scan_forward,
-    scan_segments,
-)
+from seqdsl.backends.triton.kernels.scan import scan_forward, scan_segments
+from seqdsl.backends.triton.kernels.scan_backward import scan_adjoints, scan_backward
 from seqdsl.backends.triton.launch.tiles import (
     NAMESPACE,
     Tiles,
@@ -25,84 +24,103 @@ SCAN = Tiles(chunk=32, rows=1, columns=64, warps=4, stages=2)
 
 
 @torch.library.custom_op(f"{NAMESPACE}::scan", mutates_args=())
-def scan(a: Tensor, b: Tensor, initial: Tensor) -> Tensor:
+def scan(a: Tensor, b: Tensor, initial: Tensor, semiring: str = "real") -> Tensor:
     """`h[t] = a[t] * h[t-1] + b[t]` along time, from `h[-1] = initial`.
 
     `a`, `b` and the result are [batch, time, channels], `initial` is [batch, channels].
+    Sums and products are those of `semiring`: `real`, `log`, `max_plus`, `min_plus` or
+    `max_min`.
     """
     h = torch.empty_like(b)
-    if b.numel():
-        length, segments, programs, constants = _cut(b)
-        ends, wholes = _ends(a, b, adjoint=False)
-        scan_forward[programs, segments](
-            a, b, initial, ends, wholes, h, b.shape[1], length, segments, **constants
+    if not b.numel():
+        return h
+    cutting = Cutting.of(b)
+    ends, wholes = cutting.ends(b)
+    if cutting.segments > 1:
+        scan_segments[cutting.programs, cutting.segments - 1](
+            a, b, ends, wholes, *cutting.sizes, **cutting.constants, SEMIRING=semiring
         )
+    scan_forward[cutting.programs, cutting.segments](
+        a, b, initial, ends, wholes, h, *cutting.sizes,
+        **cutting.constants, SEMIRING=semiring,
+    )  # fmt: skip
     return h
 
 
 @scan.register_fake
-def _scan_made(a: Tensor, b: Tensor, initial: Tensor) -> Tensor:
-    return torch.empty_like(b)
+def _scan_made(*args: Any) -> Tensor:
+    return torch.empty_like(args[1])
 
 
-def _cut(b: Tensor) -> tuple[int, int, int, dict[str, int]]:
-    """Length and number of segments, programs for each, and what kernels are made for."""
-    batch, time, channels = b.shape
-    columns = min(SCAN.columns, fitting(channels))
-    programs = batch * blocks(channels, columns)
-    length, segments = cut(SCAN.chunk, programs, time, b.device)
-    constants = {"D": channels, "BD": columns, "C": SCAN.chunk}
-    options = {"num_warps": SCAN.warps, "num_stages": SCAN.stages}
-    return length, segments, programs, constants | options
+@dataclass(frozen=True)
+class Cutting:
+    """Programs for each segment, and how long and how many segments are."""
 
+    programs: int
+    sizes: tuple[int, int, int]
+    constants: Mapping[str, int]
 
-def _ends(a: Tensor, b: Tensor, adjoint: bool) -> tuple[Tensor, Tensor]:
-    """What segments make of the state 0, and what they keep of any."""
-    length, segments, programs, constants = _cut(b)
-    shape = (2, b.shape[0], segments - 1, b.shape[2])
-    ends, wholes = blank(b, *shape, dtype=torch.float32).unbind()
-    if segments > 1:
-        scan_segments[programs, segments - 1](
-            a, b, ends, wholes, b.shape[1], length, segments,
-            **constants, ADJOINT=adjoint,
-        )  # fmt: skip
-    return ends, wholes
+    @classmethod
+    def of(cls, b: Tensor) -> Cutting:
+        """How sequences like `b` are cut."""
+        batch, time, channels = b.shape
+        columns = min(SCAN.columns, fitting(channels))
+        programs = batch * blocks(channels, columns)
+        sizes = time, *cut(SCAN.chunk, programs, time, b.device)
+        constants = {"D": channels, "BD": columns, "C": SCAN.chunk}
+        options = {"num_warps": SCAN.warps, "num_stages": SCAN.stages}
+        return cls(programs, sizes, constants | options)
+
+    @property
+    def segments(self) -> int:
+        """Into how many pieces a sequence is cut."""
+        return self.sizes[2]
+
+    def ends(self, b: Tensor) -> Sequence[Tensor]:
+        """Room for what segments make of the state 0, and for what they keep of any."""
+        shape = (2, b.shape[0], self.segments - 1, b.shape[2])
+        return blank(b, *shape, dtype=torch.float32).unbind()
 
 
 @torch.library.custom_op(f"{NAMESPACE}::scan_gradients", mutates_args=())
 def scan_gradients(
-    a: Tensor, h: Tensor, initial: Tensor, dh: Tensor
+    a: Tensor, b: Tensor, h: Tensor, initial: Tensor, dh: Tensor, semiring: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of a, b and initial."""
-    made = _scan_gradients_made(a, h, initial, dh)
+    """Gradients of a, b and initial; `b` may be anything in the semiring `real`."""
+    made = _scan_gradients_made(a, b, h, initial, dh, semiring)
     da, db, dinitial = made
     if not h.numel():
         dinitial.zero_()
         return made
-    length, segments, programs, constants = _cut(h)
-    ends, wholes = _ends(a, dh, adjoint=True)
-    scan_backward[programs, segments](
-        a, h, dh, initial, ends, wholes, da, db, dinitial, h.shape[1], length, segments,
-        **constants,
+    cutting = Cutting.of(h)
+    ends, wholes = cutting.ends(h)
+    if cutting.segments > 1:
+        read = (a, dh, dh, dh) if semiring == "real" else (a, b, h, dh)
+        scan_adjoints[cutting.programs, cutting.segments - 1](
+            *read, ends, wholes, *cutting.sizes, **cutting.constants, SEMIRING=semiring
+        )
+    scan_backward[cutting.programs, cutting.segments](
+        a, b, h, dh, initial, ends, wholes, da, db, dinitial, *cutting.sizes,
+        **cutting.constants, SEMIRING=semiring,
     )  # fmt: skip
     return made
 
 
 @scan_gradients.register_fake
-def _scan_gradients_made(
-    a: Tensor, h: Tensor, initial: Tensor, dh: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def _scan_gradients_made(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    a, _, h, initial, *_ = args
     return torch.empty_like(a), torch.empty_like(h), torch.empty_like(initial)
 
 
-def _scan_remember(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    a, _, initial = inputs
-    ctx.save_for_backward(a, output, initial)
+def _scan_remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    a, b, initial, ctx.semiring = inputs
+    ctx.save_for_backward(a, None if ctx.semiring == "real" else b, output, initial)
 
 
-def _scan_pulled(ctx: Any, dh: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    a, h, initial = ctx.saved_tensors
-    return scan_gradients(a, h, initial, dh.contiguous())
+def _scan_pulled(ctx: Any, dh: Tensor) -> tuple[Tensor | None, ...]:
+    a, b, h, initial = ctx.saved_tensors
+    b = h if b is None else b
+    return *scan_gradients(a, b, h, initial, dh.contiguous(), ctx.semiring), None
 
 
 scan.register_autograd(_scan_pulled, setup_context=_scan_remember)

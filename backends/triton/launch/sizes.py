@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
-from seqdsl.backends.triton.launch.tiles import Tiles, blocks, cut, smaller
+from seqdsl.backends.triton.launch.tiles import Tiles, blocks, cut, tiles_of
 
 
 @dataclass(frozen=True)
@@ -44,13 +43,11 @@ class Sizes:
         }
 
 
-def sizes_of(
-    k: Tensor, v: Tensor, g: Tensor | None, table: Mapping[tuple[str, str], Tiles]
-) -> Sizes:
+def sizes_of(family: str, k: Tensor, v: Tensor, g: Tensor | None) -> Sizes:
     """The sizes of a call; a sequence is cut alike forwards and backwards."""
     (batch, time, heads, K), V = k.shape, v.shape[-1]
     kind = "none" if g is None else "scalar" if g.dim() == 3 else "channel"
-    tiles = smaller(table[kind, "forward"], K, V)
+    tiles = tiles_of(family, kind, "forward", K, V)
     programs = max(1, batch * heads * blocks(V, tiles.columns))
     length, segments = cut(tiles.chunk, programs, time, k.device)
     return Sizes(batch, time, heads, K, V, kind, length, segments)

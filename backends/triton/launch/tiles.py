@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -32,8 +33,22 @@ def blocks(extent: int, block: int) -> int:
     return -(-extent // block)
 
 
-def smaller(tiles: Tiles, K: int, V: int) -> Tiles:
-    """`tiles` no larger than what there is."""
+TILES: Mapping[tuple[str, str, str], Tiles] = {
+    ("outer", "scalar", "forward"): Tiles(64, 64, 32, 4, 2),
+    ("outer", "scalar", "backward"): Tiles(32, 64, 64, 4, 1),
+    ("outer", "channel", "forward"): Tiles(16, 64, 32, 4, 2),
+    ("outer", "channel", "backward"): Tiles(16, 64, 64, 4, 1),
+    ("delta", "scalar", "forward"): Tiles(32, 64, 32, 4, 1),
+    ("delta", "scalar", "backward"): Tiles(32, 32, 32, 4, 1),
+    ("delta", "channel", "forward"): Tiles(16, 64, 32, 4, 1),
+    ("delta", "channel", "backward"): Tiles(16, 32, 32, 4, 1),
+}
+"""By family, kind of decay and direction."""
+
+
+def tiles_of(family: str, kind: str, direction: str, K: int, V: int) -> Tiles:
+    """The tiles of a call, no larger than what there is."""
+    tiles = TILES[family, "scalar" if kind == "none" else kind, direction]
     rows, columns = min(tiles.rows, fitting(K)), min(tiles.columns, fitting(V))
     return Tiles(tiles.chunk, rows, columns, tiles.warps, tiles.stages)
 

@@ -1,32 +1,42 @@
-"""Whether the logarithm of a decay has a derivative that stays bounded."""
+"""What there is to know of the matrix states of a layer before kernels are put together."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
+from seqdsl.backends.triton.assemble import Chunks
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit
 from seqdsl.schedule.forms import Products
 from seqdsl.schedule.plan import Parallel, Plan, walk
 
 
-def bounded(plans: Iterable[Plan]) -> bool:
-    """Whether all decays of matrix states are such.
-
-    Kernels find the gradient of log a; that of a itself is this over a, which is lost
-    where a is 0 unless what made a has a derivative that is as small as a.
-    """
-    return all(
-        bounded_log(plan.model, decay.coefficient)
+def chunks_of(plans: Sequence[Plan]) -> Chunks:
+    """The matrix states that `plans` run by chunks, all together."""
+    found = [
+        (plan.model, step.form)
         for plan in plans
         for step in walk(plan.steps)
         if isinstance(step, Parallel) and isinstance(step.form, Products)
-        for decay in step.form.decays
+    ]
+    erasing = [w for _, form in found for w in form.writes if w.right]
+    return Chunks(
+        erasing=bool(erasing),
+        plain=any(not any(w.right for w in form.writes) for _, form in found),
+        own=any(w.value is not None for w in erasing),
+        bounded=all(
+            bounded_log(model, decay.coefficient)
+            for model, form in found
+            for decay in form.decays
+        ),
     )
 
 
 def bounded_log(model: ir.Model, node: ir.Node) -> bool:
     """Whether d log(node) is bounded by a constant times the change of its inputs.
+
+    Kernels find the gradient of log a; that of a itself is this over a, which is lost
+    where a is 0 unless what made a has a derivative that is as small as a.
 
     `exp`, `sigmoid` and positive constants are such, and products of such.
     """

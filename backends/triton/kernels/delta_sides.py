@@ -1,0 +1,215 @@
+"""Gradients of delta rules by rows of the state: queries, both sides of writes, decays.
+
+`x` and the gradients `dy` of what is written are in memory (`delta_backward.py`).
+"""
+
+import triton
+import triton.language as tl
+
+from seqdsl.backends.triton.kernels.decays import (
+    collected,
+    decays,
+    spread,
+    whole,
+)
+from seqdsl.backends.triton.kernels.delta import load_scales
+from seqdsl.backends.triton.kernels.rows import (
+    load_logs,
+    load_rows,
+    load_state,
+    store_rows,
+    store_scalars,
+    write,
+)
+
+
+@triton.jit
+def paired(x, y, PRECISION: tl.constexpr):
+    """x[i] y[j] for j <= i."""
+    row = tl.arange(0, x.shape[0])
+    pairs = tl.dot(x, tl.trans(y), input_precision=PRECISION)
+    return tl.where(row[:, None] >= row[None, :], pairs, 0.0)
+
+
+@triton.jit
+def through(x, state, PRECISION: tl.constexpr):
+    """Values `x` against the rows of a state."""
+    return tl.dot(x, tl.trans(state.to(x.dtype)), input_precision=PRECISION)
+
+
+@triton.jit
+def delta_keys(
+    q, l, r, ls, rs, k, v, do, g, states, adjoints, x, dy, dq, dl, dr, dk, dls, drs, dg,
+    scale, T, length, segments,
+    H: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
+    BK: tl.constexpr, WV: tl.constexpr, C: tl.constexpr, SCALED: tl.constexpr,
+    PLAIN: tl.constexpr, DECAY: tl.constexpr, ENTER: tl.constexpr, LEAVE: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Gradients of q and r from the start of a segment, of the others from its end.
+
+    Gradients of numbers for each row come in parts, one for every block of rows.
+    """
+    parts: tl.constexpr = tl.cdiv(K, BK)
+    part, bh, n = tl.program_id(0) % parts, tl.program_id(0) // parts, tl.program_id(1)
+    b, head = (bh // H).to(tl.int64), bh % H
+    kc, vc = part * BK + tl.arange(0, BK), tl.arange(0, WV)
+    q, l, r, k = (
+        q + b * T * H * K,
+        l + b * T * H * K,
+        r + b * T * H * K,
+        k + b * T * H * K,
+    )
+    dq, dl, dr, dk = (
+        dq + b * T * H * K,
+        dl + b * T * H * K,
+        dr + b * T * H * K,
+        dk + b * T * H * K,
+    )
+    do, x, dy, v = (
+        do + b * T * H * V,
+        x + b * T * H * V,
+        dy + b * T * H * V,
+        v + b * T * H * V,
+    )
+    g += b * T * H * (K if DECAY == "channel" else 1)
+    ls, rs = ls + b * T * H, rs + b * T * H
+    piece = (part * (tl.num_programs(0) // parts // H) + b) * T * H
+    dls, drs = dls + piece, drs + piece
+    dg += b * T * H * K if DECAY == "channel" else piece
+    at = bh.to(tl.int64) * segments + n
+    steps = tl.cdiv(tl.minimum(length, T - n * length), C)
+    if ENTER:
+        state = load_state(states, at, kc, vc, K, V)
+    else:
+        state = tl.zeros([BK, WV], tl.float32)
+    for i in range(steps):
+        state = delta_readers(
+            l, r, ls, rs, k, v, do, g, x, dy, dq, dr, drs, state, scale,
+            n * length + i * C, T, head, kc, vc,
+            H, K, V, C, SCALED, PLAIN, DECAY, PRECISION,
+        )  # fmt: skip
+    if LEAVE:
+        adj = load_state(adjoints, at, kc, vc, K, V)
+    else:
+        adj = tl.zeros([BK, WV], tl.float32)
+    carry = tl.sum(state * adj, axis=1) if DECAY == "channel" else tl.sum(state * adj)
+    tl.debug_barrier()
+    for i in range(steps):
+        adj, carry = delta_writers(
+            q, l, r, ls, rs, k, v, do, g, x, dy, dq, dl, dr, dk, dls, dg, adj, carry, scale,
+            n * length + (steps - 1 - i) * C, T, head, kc, vc,
+            H, K, V, C, SCALED, PLAIN, DECAY, PRECISION,
+        )  # fmt: skip
+
+
+@triton.jit
+def delta_readers(
+    l, r, ls, rs, k, v, do, g, x, dy, dq, dr, drs, state, scale, first, T, head, kc, vc,
+    H: tl.constexpr, K: tl.constexpr, V: tl.constexpr, C: tl.constexpr,
+    SCALED: tl.constexpr, PLAIN: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Gradients of what reads the state in a chunk, q and r; the state after it."""
+    a = decays(load_logs(g, first, T, H, head, kc, K, C, DECAY), DECAY)
+    xt = load_rows(x, first, T, H, head, vc, V, C)
+    xt = (xt * load_scales(ls, first, T, H, head, C, SCALED)[:, None]).to(xt.dtype)
+    lt = load_rows(l, first, T, H, head, kc, K, C)
+    dot = load_rows(do, first, T, H, head, vc, V, C)
+    dyt = load_rows(dy, first, T, H, head, vc, V, C)
+    dqt, since, _, _ = spread(
+        paired(dot, xt, PRECISION), lt, a, False, DECAY, PRECISION
+    )
+    dqt += since * through(dot, state, PRECISION)
+    drt, _, until, ahead = spread(
+        paired(dyt, xt, PRECISION), lt, a, True, DECAY, PRECISION
+    )
+    drt += ahead * through(dyt, state, PRECISION)
+    state = write(state, whole(since), lt, xt, until, DECAY, PRECISION)
+    if PLAIN:
+        kt = load_rows(k, first, T, H, head, kc, K, C)
+        vt = load_rows(v, first, T, H, head, vc, V, C)
+        more, _, _, _ = spread(
+            paired(dot, vt, PRECISION), kt, a, False, DECAY, PRECISION
+        )
+        dqt += more
+        more, _, _, _ = spread(
+            paired(dyt, vt, PRECISION), kt, a, True, DECAY, PRECISION
+        )
+        drt += more
+        ones = tl.full([1], 1.0, tl.float32)
+        state = write(state, ones, kt, vt, until, DECAY, PRECISION)
+    store_rows(dq, dqt * scale, first, T, H, head, kc, K, C)
+    if SCALED:
+        rt = load_rows(r, first, T, H, head, kc, K, C)
+        store_scalars(drs, tl.sum(drt * rt, axis=1), first, T, H, head, C)
+        drt *= load_scales(rs, first, T, H, head, C, SCALED)[:, None]
+    store_rows(dr, drt, first, T, H, head, kc, K, C)
+    return state
+
+
+@triton.jit
+def delta_writers(
+    q, l, r, ls, rs, k, v, do, g, x, dy, dq, dl, dr, dk, dls, dg, adj, carry, scale,
+    first, T, head, kc, vc,
+    H: tl.constexpr, K: tl.constexpr, V: tl.constexpr, C: tl.constexpr,
+    SCALED: tl.constexpr, PLAIN: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Gradients of what is written in a chunk, l and k, and of its decays.
+
+    Returns the adjoint of the state before it, and what log decays gather until there.
+    """
+    a = decays(load_logs(g, first, T, H, head, kc, K, C, DECAY), DECAY)
+    qt = load_rows(q, first, T, H, head, kc, K, C)
+    rt = load_rows(r, first, T, H, head, kc, K, C)
+    dot = load_rows(do, first, T, H, head, vc, V, C)
+    dot = (dot.to(tl.float32) * scale).to(dot.dtype)
+    dyt = load_rows(dy, first, T, H, head, vc, V, C)
+    dyt = (dyt * load_scales(rs, first, T, H, head, C, SCALED)[:, None]).to(dyt.dtype)
+    lt = load_rows(l, first, T, H, head, kc, K, C)
+    dlt, since, ahead = delta_written(
+        x, dot, dyt, qt, rt, a, adj, first, T, head, vc, H, V, C, DECAY, PRECISION
+    )
+    if SCALED:
+        store_scalars(dls, tl.sum(dlt * lt, axis=1), first, T, H, head, C)
+        dlt *= load_scales(ls, first, T, H, head, C, SCALED)[:, None]
+    store_rows(dl, dlt, first, T, H, head, kc, K, C)
+    left = lt * dlt
+    if PLAIN:
+        dkt, _, _ = delta_written(
+            v, dot, dyt, qt, rt, a, adj, first, T, head, vc, H, V, C, DECAY, PRECISION
+        )
+        store_rows(dk, dkt, first, T, H, head, kc, K, C)
+        left += load_rows(k, first, T, H, head, kc, K, C) * dkt
+    if DECAY != "none":
+        own = rt.to(tl.float32) * load_rows(dr, first, T, H, head, kc, K, C)
+        change = qt.to(tl.float32) * load_rows(dq, first, T, H, head, kc, K, C)
+        change += own - left
+        if DECAY == "channel":
+            dgt = carry[None, :] + tl.cumsum(change, axis=0, reverse=True) - own
+            carry += tl.sum(change, axis=0)
+            store_rows(dg, dgt, first, T, H, head, kc, K, C)
+        else:
+            changes, owns = tl.sum(change, axis=1), tl.sum(own, axis=1)
+            dgs = carry + tl.cumsum(changes, reverse=True) - owns
+            carry += tl.sum(changes)
+            store_scalars(dg, dgs, first, T, H, head, C)
+    adj = write(adj, whole(since), qt, dot, since, DECAY, PRECISION)
+    ones = tl.full([1], 1.0, tl.float32)
+    return write(adj, ones, rt, dyt, ahead, DECAY, PRECISION), carry
+
+
+@triton.jit
+def delta_written(
+    x, dot, dyt, qt, rt, a, adj, first, T, head, vc,
+    H: tl.constexpr, V: tl.constexpr, C: tl.constexpr,
+    DECAY: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """The gradient of the vectors that rows of `x` are written to."""
+    xt = load_rows(x, first, T, H, head, vc, V, C)
+    made, since, until, _ = collected(
+        paired(dot, xt, PRECISION), qt, a, False, DECAY, PRECISION
+    )
+    more, _, _, ahead = collected(
+        paired(dyt, xt, PRECISION), rt, a, True, DECAY, PRECISION
+    )
+    return made + more + until * through(xt, adj, PRECISION), since, ahead
