@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from seqdsl.analysis.commuting import with_commutes
 from seqdsl.analysis.coordinates import in_parts
 from seqdsl.analysis.graph import Edge, circles, edges_of
 from seqdsl.analysis.impossible import impossible, is_plain, names_of, span_of
@@ -77,7 +78,7 @@ def own_verdicts(model: ir.Model) -> tuple[Verdict, ...]:
         verdicts = [*lags(model, edges, axis, verdicts), *verdicts]
     order = {e.name: i for i, e in enumerate(model.equations)}
     verdicts.sort(key=lambda v: min(order.get(s, -1) for s in v.recurrence.states))
-    return tuple(verdicts)
+    return with_commutes(model, edges, verdicts)
 
 
 def _with_modes(

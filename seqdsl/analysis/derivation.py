@@ -58,6 +58,11 @@ class _Derivation:
             yield from self._other()
         else:
             yield from self._outside()
+        if self.verdict.commutes:
+            yield Step(
+                "so",
+                f"steps commute, their order does not matter: {self.verdict.commutes}",
+            )
         yield from other_ways(self.verdict, self.show)
 
     # ---- As written

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from itertools import combinations
+from math import inf
 from typing import TYPE_CHECKING
 
 from seqdsl.analysis.reindexing import Reindexer
@@ -22,6 +23,7 @@ from seqdsl.analysis.terms import (
 )
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
+from seqdsl.ir.sizes import Lit
 
 if TYPE_CHECKING:
     from seqdsl.analysis.normal import Normal
@@ -160,6 +162,8 @@ def _other(normal: Normal, node: ir.Node, depth: int) -> Poly:
             return add(constant(Fraction(1)), scale(other, Fraction(-1)))
         case ir.Map(op="where", args=(c, a, b)) if node.type.dtype != "bool":
             then, otherwise = _node(normal, a, depth - 1), _node(normal, b, depth - 1)
+            if _is_infinite(then) or _is_infinite(otherwise):
+                return normal.free(node)  # 0 times infinity is no number
             mask = _mask(normal, c)
             rest = add(constant(Fraction(1)), scale(mask, Fraction(-1)))
             return add(
@@ -168,6 +172,12 @@ def _other(normal: Normal, node: ir.Node, depth: int) -> Poly:
             )
         case _:
             return normal.free(node)
+
+
+def _is_infinite(poly: Poly) -> bool:
+    nodes = (f.node for t in poly for f in t.factors)
+    values = (n.value for n in nodes if isinstance(n, ir.Const))
+    return any(v.value in (inf, -inf) for v in values if isinstance(v, Lit))
 
 
 def _is_one(node: ir.Node) -> bool:

@@ -143,7 +143,8 @@ class Verdict:
     whose second names of dims have the extents in `dims`. For a monoid `leaf` is what a
     step is as an element of it (`monoids.py` says how to combine and apply them), along
     the dim `entries` where it is a table for an int; `laws` say how those of a declared
-    one were found to hold. Where the structure only shows with a dim of a state split,
+    one were found to hold. `commutes` says why the order of steps does not matter, and is
+    empty where it may. Where the structure only shows with a dim of a state split,
     `parted` is how it is seen; the normal form is that of the state as declared.
     """
 
@@ -168,6 +169,7 @@ class Verdict:
     dims: Mapping[str, Size] = field(
         default_factory=dict[str, Size], compare=False, repr=False
     )
+    commutes: str = field(default="", compare=False, repr=False)
     parted: Parted | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -188,6 +190,7 @@ class Verdict:
             "semiring": self.semiring,
             "invariant": self.invariant,
             "streams": self.streams,
+            "commutes": bool(self.commutes),
             "strategies": list(self.strategies),
             "reasons": [_reason(d) for d in self.reasons],
         }
@@ -263,6 +266,6 @@ class Analyzed:
         """A verdict as it is explained, and the model of which it then speaks."""
         if verdict.parted is None:
             return self.model_of(verdict), verdict
-        return verdict.parted.model, replace(
-            verdict.parted.verdict, parted=verdict.parted
-        )
+        parted = verdict.parted
+        seen = replace(parted.verdict, parted=parted, commutes=verdict.commutes)
+        return parted.model, seen

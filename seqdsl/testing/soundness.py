@@ -3,7 +3,8 @@
 `python -m seqdsl.testing.soundness --examples 100000 --seed 0` grows recurrences,
 analyzes them and compares every update that is called affine (or an element of a
 monoid) with its normal form on random values in float64; of monoids it also checks that
-combine is associative and does what two steps do. It prints how often each operator,
+combine is associative and does what two steps do, and of steps that commute that they may
+be permuted. It prints how often each operator,
 structure and semiring occurred, and exits with 1 where a verdict is wrong.
 """
 
@@ -29,6 +30,7 @@ from seqdsl.ir import nodes as ir
 from seqdsl.ir.ops import ALONGS, MAPS, REDUCTIONS
 from seqdsl.ir.types import Type
 from seqdsl.ir.walk import subtree
+from seqdsl.testing.commuting import check_commutes
 from seqdsl.testing.monoids import Steps, Values
 from seqdsl.testing.normal_forms import check_normal_forms, run_on_noise
 from seqdsl.testing.recurrences import HEADER, OPTIONS, recurrence
@@ -70,6 +72,7 @@ class Report:
     examples: int = 0
     refused: int = 0
     compared: int = 0
+    permuted: int = 0
     structures: Counter[str] = field(default_factory=Counter[str])
     operators: Counter[str] = field(default_factory=Counter[str])
     wrong: list[str] = field(default_factory=list[str])
@@ -79,6 +82,7 @@ class Report:
         self.examples += other.examples
         self.refused += other.refused
         self.compared += other.compared
+        self.permuted += other.permuted
         self.structures += other.structures
         self.operators += other.operators
         self.wrong += other.wrong
@@ -90,7 +94,7 @@ class Report:
         lines = [
             (
                 f"{self.examples} recurrences, {self.compared} normal forms compared, "
-                f"{self.refused} ill-typed"
+                f"{self.permuted} orders of steps permuted, {self.refused} ill-typed"
             ),
             "structures: " + _counts(self.structures),
             "operators:  " + _counts(self.operators),
@@ -163,6 +167,7 @@ def _layer(made: Sequence[tuple[str, tuple[str, ...]]], seed: int) -> Report:
     model = elaborate_text(HEADER + "".join(f"    {line}\n" for line in lines))
     analyzed = analyze(model)
     compared = check_normal_forms(analyzed, OPTIONS, seed)
+    permuted = check_commutes(analyzed, OPTIONS, seed)
     for verdict in analyzed.verdicts:
         if isinstance(verdict.monoid, ir.Monoid):
             _check_scan(analyzed, verdict, seed)
@@ -171,6 +176,7 @@ def _layer(made: Sequence[tuple[str, tuple[str, ...]]], seed: int) -> Report:
     return Report(
         examples=len(made),
         compared=compared,
+        permuted=permuted,
         structures=Counter(_structure(v) for v in analyzed.verdicts),
         operators=Counter(_operators(model.equations)),
     )

@@ -1,0 +1,212 @@
+"""Recurrences whose steps commute: whatever their order, the last state is the same.
+
+Permuting what the layer is given along the axis then permutes nothing but the way there:
+no value of a step may depend on other steps, through a shift, a convolution, the position
+or another state. Additions commute in any semiring, products of numbers do, and steps that
+are all the same. A mean that is kept relative to a commuting state (its weights are
+`exp(z[t-1] - z)`, or `z[t-1] / z`) is a sum divided by what it is relative to, so it
+commutes together with that state. What is not found here may still commute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from seqdsl.analysis.graph import Edge
+from seqdsl.analysis.normal import Normal
+from seqdsl.analysis.pointwise import product
+from seqdsl.analysis.terms import Poly, TooLong, is_free, same
+from seqdsl.analysis.verdict import Affine, Verdict
+from seqdsl.ir import build
+from seqdsl.ir import nodes as ir
+from seqdsl.ir.types import TIME
+from seqdsl.ir.walk import children
+
+
+def with_commutes(
+    model: ir.Model, edges: tuple[Edge, ...], verdicts: Iterable[Verdict]
+) -> tuple[Verdict, ...]:
+    """`verdicts` on `model`, those that commute with the reason why."""
+    found = list(verdicts)
+    reasons = {v.recurrence.states: _alone(model, v) for v in found}
+    bases = [v for v in found if reasons[v.recurrence.states]]
+    for verdict in found:
+        if not reasons[verdict.recurrence.states]:
+            reason = _relative(model, edges, verdict, bases)
+            reasons[verdict.recurrence.states] = reason
+    return tuple(replace(v, commutes=reasons[v.recurrence.states]) for v in found)
+
+
+def _alone(model: ir.Model, verdict: Verdict) -> str:
+    if isinstance(verdict.monoid, ir.Monoid):
+        local = _are_local(model, verdict, verdict.leaf)
+        commutes = local and verdict.monoid.commutes
+        return f"`{verdict.monoid.name}` commutes" if commutes else ""
+    if verdict.verdict != "scannable" or not verdict.updates:
+        return ""
+    axis = verdict.recurrence.axis
+    offsets = [u.offset for u in verdict.updates if u.offset is not None]
+    if verdict.invariant and not any(axis in o.type.axes for o in offsets):
+        return "every step is the same"
+    values = [
+        f for u in verdict.updates for t in u.terms for f in (*t.factors, *t.masks)
+    ]
+    if len(verdict.updates) != 1 or not _own(verdict.updates[0]):
+        return ""
+    if not _are_local(model, verdict, (*values, *offsets)):
+        return ""
+    if verdict.structure == "identity":
+        return "every step only adds to the state"
+    return "" if offsets else "every step only multiplies the state"
+
+
+def _are_local(
+    model: ir.Model,
+    verdict: Verdict,
+    nodes: Iterable[ir.Node],
+    base: str | None = None,
+) -> bool:
+    """Whether values depend on no other step; on those of the state `base`, they may."""
+    local = _Local(verdict.recurrence.axis, base)
+    return all(local.node(model, n) for n in nodes)
+
+
+@dataclass(frozen=True)
+class _Local:
+    axis: str
+    base: str | None
+    known: dict[str, bool] = field(default_factory=dict[str, bool])
+
+    def node(self, model: ir.Model, node: ir.Node) -> bool:
+        """Whether `node` is the same wherever its step stands."""
+        match node:
+            case ir.Ref(name=name):
+                return name == self.base or self._named(model, name)
+            case ir.Shift(arg=ir.Ref(name=name), axis=self.axis) if name == self.base:
+                return True
+            case ir.Shift(axis=axis) | ir.At(axis=axis) | ir.Stack(axis=axis):
+                below = children(node)
+                return axis != self.axis and all(self.node(model, c) for c in below)
+            case ir.Position() | ir.Sample():
+                return self.axis not in node.type.axes
+            case ir.Copy():
+                return self.axis != TIME
+            case ir.Result(call=call):
+                return self._called(model, model.call[call])
+            case _:
+                over: tuple[str, ...] = getattr(node, "over", getattr(node, "axes", ()))
+                mixes = self.axis in over or bool(set(over) & set(model.copies))
+                return not mixes and all(self.node(model, c) for c in children(node))
+
+    def _named(self, model: ir.Model, name: str) -> bool:
+        if name in model.state:
+            return self.axis not in model.state[name].type.axes
+        if name not in model.equation:
+            return True
+        if name not in self.known:
+            self.known[name] = self.node(model, model.equation[name].expr)
+        return self.known[name]
+
+    def _called(self, model: ir.Model, call: ir.CallSite) -> bool:
+        inner = model.instance[call.instance].model
+        if inner.states or inner.instances or self.axis != TIME:
+            return False
+        inside = _Local(self.axis, None)
+        own = all(inside.node(inner, e.expr) for e in inner.equations)
+        outputs = all(inside.node(inner, o.expr) for o in inner.outputs)
+        return own and outputs and all(self.node(model, a) for _, a in call.args)
+
+
+def _own(update: Affine) -> bool:
+    """Whether each entry depends on itself one step before, and nothing else."""
+    return all(
+        t.kind == "diagonal" and t.state == update.state and t.lag == 1
+        for t in update.terms
+    ) or (
+        not any(t.over for t in update.terms)
+        and all(isinstance(t.read, ir.Shift) and t.lag == 1 for t in update.terms)
+        and all(t.state == update.state for t in update.terms)
+    )
+
+
+def _relative(
+    model: ir.Model, edges: tuple[Edge, ...], verdict: Verdict, bases: list[Verdict]
+) -> str:
+    """Sums that are kept divided by a function of a commuting state."""
+    if verdict.semiring != "real" or len(verdict.updates) != 1:
+        return ""
+    (update,) = verdict.updates
+    if not _own(update) or update.diagonal is None or update.offset is None:
+        return ""
+    for base in bases:
+        recurrence = base.recurrence
+        along = (recurrence.axis, recurrence.direction)
+        own = (verdict.recurrence.axis, verdict.recurrence.direction)
+        if along == own and len(recurrence.states) == 1:
+            (state,) = recurrence.states
+            values = (update.diagonal, update.offset)
+            if not _are_local(model, verdict, values, base=state):
+                continue
+            if _is_mean(model, edges, verdict, update, state):
+                return f"it is a sum, kept relative to `{state}`, whose steps commute"
+    return ""
+
+
+def _is_mean(
+    model: ir.Model,
+    edges: tuple[Edge, ...],
+    verdict: Verdict,
+    update: Affine,
+    state: str,
+) -> bool:
+    members = _readers(model, edges, state) - set(verdict.recurrence.states)
+    own = tuple(e for e in edges if e.source in members)
+    axis = verdict.recurrence.axis
+    normal = Normal(model, axis, members, own, current=(state,))
+    now = build.ref(state, model.equation[state].expr.type)
+    offset = -1 if verdict.recurrence.direction == "forward" else 1
+    before = build.shift(now, axis, offset)
+    assert update.diagonal is not None and update.offset is not None
+    try:
+        coefficient = normal.poly(update.diagonal)
+        rest = normal.poly(update.offset)
+        return _exponential(normal, coefficient, rest, now, before) or _quotient(
+            normal, coefficient, rest, now, before
+        )
+    except (TooLong, build.Issue, RecursionError):
+        return False
+
+
+def _readers(model: ir.Model, edges: Iterable[Edge], state: str) -> set[str]:
+    """`state`, and what reads it without being a state itself."""
+    found = {state}
+    readers = [(e.source, e.reader) for e in edges if e.reader not in model.state]
+    growing = True
+    while growing:
+        more = {r for s, r in readers if s in found and r in model.equation} - found
+        found |= more
+        growing = bool(more)
+    return found
+
+
+def _exponential(
+    normal: Normal, coefficient: Poly, rest: Poly, now: ir.Ref, before: ir.Node
+) -> bool:
+    """Whether the state times `exp(now)` is a plain sum."""
+    scaled = normal.poly(build.map_("exp", now))
+    then = normal.poly(build.map_("exp", before))
+    carried = product(normal, coefficient, scaled)
+    return same(carried, then) and is_free(product(normal, rest, scaled))
+
+
+def _quotient(
+    normal: Normal, coefficient: Poly, rest: Poly, now: ir.Ref, before: ir.Node
+) -> bool:
+    """Whether the state times `now` is a plain sum."""
+    one = build.const(1.0)
+    (inverse,) = normal.poly(build.map_("div", one, now))
+    ratio = normal.poly(build.map_("div", before, now))
+    return same(coefficient, ratio) and all(
+        t.scale and [f.key for f in t.active] == [inverse.factors[0].key] for t in rest
+    )
