@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from seqdsl.backends.torch.memory import full, full_type
+from seqdsl.backends.torch.memory import full_type, whole
 from seqdsl.backends.torch.method import Method
 from seqdsl.backends.torch.parameters import parameter
 from seqdsl.backends.torch.per_step import each_step
@@ -12,6 +12,7 @@ from seqdsl.backends.torch.streaming import key_of
 from seqdsl.backends.torch.values import Value, align, ordered
 from seqdsl.diagnostics import UnsupportedError
 from seqdsl.ir import nodes as ir
+from seqdsl.ir.types import TIME
 
 
 def earlier_step(m: Method, node: ir.Shift, before: Value | None) -> Value:
@@ -33,7 +34,7 @@ def earlier_step(m: Method, node: ir.Shift, before: Value | None) -> Value:
 def _wide(m: Method, ref: ir.Ref, before: Value) -> Value:
     """An initial value of full extent, as the steps in the list are."""
     type_ = full_type(m.model, ref.name)
-    return full(m, cast(m, tensor(m, before), type_.dtype), type_)
+    return whole(m, cast(m, tensor(m, before), type_.dtype), ref.name)
 
 
 def chosen_step(m: Method, node: ir.At, index: Value, before: Value | None) -> Value:
@@ -54,7 +55,9 @@ def chosen_step(m: Method, node: ir.At, index: Value, before: Value | None) -> V
     label = Atom(repr(node.axis))
     wide_steps = align(named, ("", *target))
     code = call(m.helper("_chosen_step"), wide_steps, place, label)
-    return Value(code, target, steps.dtype)
+    timed = [v for v in (steps, index) if TIME in v.layout]
+    even = bool(timed) and all(v.even for v in timed)
+    return Value(code, target, steps.dtype, even=even)
 
 
 def every_step(m: Method, node: ir.Stack) -> Value:

@@ -36,6 +36,8 @@ def earlier_or_later(
     rest = tuple(n for n in value.layout if n not in (BATCH, TIME))
     if outside is None:
         fill: Expr = Atom(f"{one_line(value.code)}.new_zeros(())")
+    elif TIME in outside.layout:
+        fill = align(outside, (BATCH, TIME, *rest))
     elif BATCH in outside.layout:
         fill = Item(align(outside, (BATCH, *rest)), ":, None")
     else:

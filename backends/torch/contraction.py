@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from seqdsl.backends.torch.along_time import timed
 from seqdsl.backends.torch.method import Method
 from seqdsl.backends.torch.pointwise import cast, joint_layout, tensor
 from seqdsl.backends.torch.python import (
@@ -15,6 +16,7 @@ from seqdsl.backends.torch.python import (
     tuple_of,
 )
 from seqdsl.backends.torch.values import Value, align, ordered, permute
+from seqdsl.diagnostics import UnsupportedError
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import BATCH, TIME
 
@@ -25,6 +27,10 @@ def contract(
     """Products by name summed over `node.over`; a `bias` only where `is_linear`."""
     args = [cast(m, tensor(m, a), node.type.dtype) for a in args]
     over = node.over
+    if TIME in over:
+        return _over_time(m, node, args)
+    if BATCH in over:
+        args = [one(m, a) for a in args]
     if len(args) == 2 and (found := is_linear(node)) is not None:
         x, weight = args[1 - found], args[found]
         if set(over) <= set(x.layout):
@@ -124,6 +130,48 @@ def _flat(weight: Value, out: int, count: int, bias: Value | None) -> list[Expr]
     return [matrix, bias.code if out == 1 else method(bias.code, "flatten")]
 
 
+def _over_time(m: Method, node: ir.Contract, args: Sequence[Value]) -> Value:
+    """A sum over time, or over all steps of all sequences.
+
+    One over time keeps the dimension: with segments it has a value a step.
+    """
+    args = stepwise(m, node.over, args)
+    wide = joint_layout(m, node, args)
+    target = tuple(n for n in wide if n not in node.over)
+    if BATCH in node.over:
+        return Value(_einsum(args, target), target, node.type.dtype)
+    each = tuple(n for n in wide if n not in node.over or n == TIME)
+    codes = [a.code for a in args]
+    helper, starts = m.helper("_dot_over_time"), m.need("starts")
+    whole = _subscripts(args, target), _subscripts(args, each)
+    return Value(call(helper, *whole, starts, *codes), each, node.type.dtype, even=True)
+
+
+def stepwise(m: Method, over: Sequence[str], args: Sequence[Value]) -> list[Value]:
+    """Values of which one at least has its full extent along time.
+
+    For a step of a stream, all steps of all sequences are those of this step.
+    """
+    if m.in_time and BATCH in over:
+        return list(args)
+    if m.in_time:
+        raise UnsupportedError("a sum over time within a step")
+    found = [a for a in args if TIME in a.layout and not a.even]
+    if found:
+        return list(args)
+    first = next((a for a in args if TIME in a.layout), args[0])
+    return [timed(m, a) if a is first else a for a in args]
+
+
+def one(m: Method, value: Value) -> Value:
+    """Without time, where a value is the same at all steps."""
+    if not value.even:
+        return value
+    rest = tuple(n for n in value.layout if n != TIME)
+    name = Atom(f'"{m.current}"')
+    return Value(call(m.helper("_final"), value.code, name), rest, value.dtype)
+
+
 def _summed(
     value: Value, over: Sequence[str], target: Sequence[str], node: ir.Node
 ) -> Value:
@@ -152,12 +200,16 @@ def _even(args: Sequence[Value]) -> bool:
 
 
 def _einsum(args: Sequence[Value], target: Sequence[str]) -> Expr:
+    return call("torch.einsum", _subscripts(args, target), *(a.code for a in args))
+
+
+def _subscripts(args: Sequence[Value], target: Sequence[str]) -> Expr:
     letters: dict[str, str] = {}
     for name in dict.fromkeys(n for a in args for n in a.layout):
         letters[name] = _letter(name, set(letters.values()))
     inputs = ",".join("".join(letters[n] for n in a.layout) for a in args)
     output = "".join(letters[n] for n in target)
-    return call("torch.einsum", f'"{inputs}->{output}"', *(a.code for a in args))
+    return Atom(f'"{inputs}->{output}"')
 
 
 def _letter(name: str, taken: set[str]) -> str:

@@ -7,7 +7,7 @@ import re
 from seqdsl.backends.torch.expressions import expression, initial
 from seqdsl.backends.torch.growing import grow
 from seqdsl.backends.torch.loop_state import begun
-from seqdsl.backends.torch.memory import Body, full, full_type
+from seqdsl.backends.torch.memory import Body, full_type, kept, whole
 from seqdsl.backends.torch.method import Key, Method
 from seqdsl.backends.torch.parameters import holders_of, path
 from seqdsl.backends.torch.pointwise import cast, dtype_code, tensor
@@ -138,9 +138,7 @@ def _before(
     for key, steps in lists.items():
         m.line(f"{steps}: list[Tensor] = []")
         if key[0] == "ref":
-            type_ = full_type(m.model, str(key[1]))
-            layout = (*m.lead(type_.axes), *type_.dims)
-            m.env["steps", *key, axis] = Value(Atom(steps), layout, type_.dtype)
+            m.env["steps", *key, axis] = kept(m, str(key[1]), Atom(steps))
 
 
 def _begun(m: Method, name: str) -> Value:
@@ -149,7 +147,7 @@ def _begun(m: Method, name: str) -> Value:
     value = initial(m, ir.Ref(name=name, type=state.type))
     assert value is not None
     type_ = full_type(m.model, name)
-    value = full(m, cast(m, tensor(m, value), type_.dtype), type_)
+    value = whole(m, cast(m, tensor(m, value), type_.dtype), name)
     return m.bind(m.local(name, TIME in type_.axes), value, state.span)
 
 
@@ -162,7 +160,7 @@ def _empty(m: Method, name: str) -> Value:
     dtype = dtype_code(m, type_.dtype)
     shape = sizes or [Atom("()")]
     code = call("torch.zeros", *shape, dtype=dtype, device=m.need("device"))
-    value = Value(code, (*lead, *type_.dims), type_.dtype)
+    value = whole(m, Value(code, (*lead, *type_.dims), type_.dtype), name)
     return m.bind(m.local(name, TIME in type_.axes), value)
 
 
@@ -187,8 +185,8 @@ def _unpack(body: Body, entry: Entry) -> None:
     if entry.copies and not m.looping:
         return
     local = m.names.new(f"{entry.owner}_before")
-    whole = m.bases.get(entry.key) is not None
-    m.write(f"{local} = ", body.access(entry) if whole else begun(body, entry))
+    based = m.bases.get(entry.key) is not None
+    m.write(f"{local} = ", body.access(entry) if based else begun(body, entry))
     key = ("shift", *entry.source, TIME, -1)
     m.env[key] = m.env[key].at(Atom(local))
 

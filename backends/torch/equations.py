@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from seqdsl.backends.torch.expressions import expression
-from seqdsl.backends.torch.memory import full, full_type
+from seqdsl.backends.torch.memory import whole
 from seqdsl.backends.torch.method import Key, Method
 from seqdsl.backends.torch.pointwise import cast, tensor
 from seqdsl.backends.torch.python import (
@@ -47,7 +47,7 @@ def assign(m: Method, equation: ir.Equation, later: tuple[Step, ...]) -> None:
         value = _in_state_dtype(m, equation, value)
     value = _halted(m, key, value, equation)
     if m.env.get(("local", equation.name)) is not None or state is not None:
-        value = full(m, value, full_type(m.model, equation.name))
+        value = whole(m, value, equation.name)
     local = m.env.get(("local", equation.name))
     if (
         local is None
@@ -83,7 +83,9 @@ def _halted(m: Method, key: Key, value: Value, equation: ir.Equation) -> Value:
             align(value, target),
             align(before, target),
         )
-        value = Value(code, target, value.dtype)
+        timed = [v for v in (going, value, before) if TIME in v.layout]
+        even = bool(timed) and all(v.even for v in timed)
+        value = Value(code, target, value.dtype, even=even)
     return value
 
 

@@ -187,6 +187,40 @@ def full(m: Method, value: Value, type_: Type) -> Value:
     return Value(one_or_full(m, value, type_), layout, value.dtype)
 
 
+def whole(m: Method, value: Value, name: str) -> Value:
+    """`value` as what a loop carries of `name`, or keeps of it in a list.
+
+    What is one for each segment has a time dimension: of 1 where there are none.
+    """
+    type_ = full_type(m.model, name)
+    value = tensor(m, value)
+    if not evenly(m, name):
+        return full(m, value, type_)
+    dims = type_.dims
+    value = canonical(m, value, dims)
+    if TIME not in value.layout:
+        marks = ":, None" if BATCH in value.layout else "None, None"
+        value = value.at(Item(value.code, marks), (BATCH, TIME, *dims))
+    elif not value.even:
+        return value
+    code = method(value.code, "expand", m.need("batch"), *["-1"] * (1 + len(dims)))
+    code = call(m.helper("_each_step"), code, m.need("starts"))
+    return Value(code, (BATCH, TIME, *dims), value.dtype, even=True)
+
+
+def evenly(m: Method, name: str) -> bool:
+    """Whether a value without a time axis has a time dimension in tensors."""
+    type_ = full_type(m.model, name)
+    return not m.in_time and TIME not in type_.axes and name in m.layer.by_segment
+
+
+def kept(m: Method, name: str, code: Expr) -> Value:
+    """`code` as `whole` lays it out."""
+    type_, even = full_type(m.model, name), evenly(m, name)
+    lead = (BATCH, TIME) if even else m.lead(type_.axes)
+    return Value(code, (*lead, *type_.dims), type_.dtype, even=even)
+
+
 def full_type(model: ir.Model, name: str) -> Type:
     """The type of a value with all axes along which it may vary at run time."""
     own = model.equation[name].expr.type

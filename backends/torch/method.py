@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING
 
+from seqdsl.backends.torch.by_segment import by_segment
 from seqdsl.backends.torch.lines import WIDTH, layout
 from seqdsl.backends.torch.names import Names
 from seqdsl.backends.torch.python import TIGHT, Atom, Expr, Item, call, one_line
@@ -42,6 +44,11 @@ class Layer:
     helpers: set[str] = field(default_factory=set[str])
     fused: frozenset[str] = frozenset()
     kernels: Kernels | None = None
+
+    @cached_property
+    def by_segment(self) -> frozenset[str]:
+        """Values without a time axis that are one for each segment."""
+        return by_segment(self.model)
 
     def option(self, name: str) -> Expr:
         """An option or dim, inside a method."""

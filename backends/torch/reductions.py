@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from seqdsl.backends.torch.contraction import one, stepwise
 from seqdsl.backends.torch.method import Method
 from seqdsl.backends.torch.pointwise import cast, joint_layout, tensor
 from seqdsl.backends.torch.python import (
@@ -39,8 +40,10 @@ def reduce(m: Method, node: ir.Reduce, arg: Value, where: Value | None) -> Value
     arg = cast(m, tensor(m, arg), REDUCTIONS[node.op].least)
     if TIME in node.over and BATCH not in node.over:
         return _over_time(m, node, arg, where)
-    if BATCH in node.over and TIME not in node.over:
-        arg, where = _one(m, arg), None if where is None else _one(m, where)
+    if TIME in node.over and (where is None or where.even):
+        (arg,) = stepwise(m, node.over, [arg])
+    elif BATCH in node.over and TIME not in node.over:
+        arg, where = one(m, arg), None if where is None else one(m, where)
     where = with_segments(m, node.over, where)
     values = [arg] if where is None else [arg, where]
     wide = _wide(m, node, values)
@@ -54,15 +57,6 @@ def reduce(m: Method, node: ir.Reduce, arg: Value, where: Value | None) -> Value
         code = _helped(m, node.op, arg, where, wide, node.over)
     even = arg.even and TIME in left
     return permute(Value(code, left, node.type.dtype, even=even), target)
-
-
-def _one(m: Method, value: Value) -> Value:
-    """Without time, where a value is the same at all steps."""
-    if not value.even:
-        return value
-    rest = tuple(n for n in value.layout if n != TIME)
-    name = Atom(f'"{m.current}"')
-    return Value(call(m.helper("_final"), value.code, name), rest, value.dtype)
 
 
 def _wide(
@@ -138,11 +132,14 @@ def _over_time(m: Method, node: ir.Reduce, arg: Value, where: Value | None) -> V
     x = align(arg, wide)
     if arg.even:
         x = call(m.helper("_expand_time"), x, m.need("time"))
-    reducer = Atom(m.helper(f"_{node.op}"))
-    if node.op in ("argmax", "argmin"):
+    if node.op == "sum":
+        code = call(m.helper("_sum_over_time"), x, dims, mask, Atom("starts"))
+    elif node.op in ("argmax", "argmin"):
         helper, more = m.helper("_step_over_time"), m.need_position()
+        reducer = Atom(m.helper(f"_{node.op}"))
         code = call(helper, reducer, x, mask, Atom("starts"), more)
     else:
+        reducer = Atom(m.helper(f"_{node.op}"))
         code = call(m.helper("_over_time"), reducer, x, dims, mask, Atom("starts"))
     m.needed["starts"] = None
     left = tuple(n for n in wide if n not in rest)

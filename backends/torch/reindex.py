@@ -120,6 +120,15 @@ def concat(m: Method, node: ir.Concat, args: Sequence[Value]) -> Value:
     return Value(call("torch.cat", list_of(codes), place), target, node.type.dtype)
 
 
+def _named(index: ir.Node) -> str | None:
+    """What the spec calls an index, where it is a name."""
+    match index:
+        case ir.Ref(name=name) | ir.Position(along=name):
+            return name
+        case _:
+            return None
+
+
 def gather(m: Method, node: ir.Gather, arg: Value, index: Value) -> Value:
     """A table look-up; an index from outside is checked on the way."""
     if index.scalar and node.dim in arg.layout:
@@ -128,8 +137,8 @@ def gather(m: Method, node: ir.Gather, arg: Value, index: Value) -> Value:
     extent = m.layer.extent(node.dim)
     if index.dtype == "bool":
         index = cast(m, index, "int")
-    label = index.code.text if isinstance(index.code, Atom) else node.dim
-    checked = call(m.helper("_inside"), index.code, extent, Atom(f'"{label}"'))
+    label = Atom(f'"{_named(node.index) or node.dim}"')
+    checked = call(m.helper("_inside"), index.code, extent, label)
     index = index.at(checked)
     rest = [n for n in arg.layout if n != node.dim]
     shared = [n for n in rest if n in index.layout]

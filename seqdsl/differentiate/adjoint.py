@@ -31,15 +31,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from seqdsl.differentiate.broadcast import typed
 from seqdsl.differentiate.draft import Draft
 from seqdsl.differentiate.keep import Kept, keep
 from seqdsl.differentiate.normal import normal_form
 from seqdsl.differentiate.reverse import Reverse, differentiable
-from seqdsl.differentiate.states import open_states, per_segment
+from seqdsl.differentiate.states import open_states, per_segment, per_step
 from seqdsl.differentiate.untied import by_steps
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.names import fresh, names_of
+from seqdsl.ir.types import TIME
 from seqdsl.ir.values import type_of
 from seqdsl.ir.walk import references
 from seqdsl.rewrite.drop_aliases import drop_aliases
@@ -93,7 +95,7 @@ def adjoint(
     Every recurrence of the adjoint stops where the forward one starts, so packed
     sequences need nothing else, unless something is per sequence (`per batch`, or a
     state at an end): with `segments` it is per segment, and given and wanted at the
-    segment's first or last step. There must be a step.
+    segment's first or last step. With `states` there must be a step.
 
     Raises `UnsupportedError` for what has no adjoint, such as an extern op, and
     `SpecError` (E0315) where a `grad` of the spec cannot be written out.
@@ -103,7 +105,9 @@ def adjoint(
         model = opened.model
     forward = normal_form(per_segment(model) if segments else model)
     found = Reverse(
-        Draft(forward, segments), differentiable(forward) if wrt is None else wrt
+        Draft(forward, segments),
+        differentiable(forward) if wrt is None else wrt,
+        () if opened is None else tuple(opened.first.values()),
     )
     found.run()
     gradients = _gradients(found)
@@ -111,8 +115,8 @@ def adjoint(
     kept = keep(forward, _read_by(backward, found.draft))
     # what all sequences share is had again from the position alone
     kept = replace(kept, saved=tuple(v for v in kept.saved if not _shared(forward, v)))
-    forward, names = _with_saved(forward, kept.saved)
-    backward, saved = _from_saved(backward, names)
+    forward, names = _with_saved(forward, kept.saved, segments)
+    backward, saved = _from_saved(backward, names, segments)
     upstream = {o: i.name for o, i in found.upstream.items()}
     return Adjoint(
         forward=forward,
@@ -178,22 +182,26 @@ def _read_by(backward: ir.Model, draft: Draft) -> list[str]:
 
 
 def _with_saved(
-    forward: ir.Model, saved: tuple[str, ...]
+    forward: ir.Model, saved: tuple[str, ...], segments: bool
 ) -> tuple[ir.Model, dict[str, str]]:
-    """`forward` with outputs for what is kept, and these outputs by value."""
+    """`forward` with outputs for what is kept, and these outputs by value.
+
+    What has a value per segment is kept at every step.
+    """
     plain = {o.expr.name: o.name for o in forward.outputs if isinstance(o.expr, ir.Ref)}
     taken = {o.name for o in forward.outputs}
     names = {v: plain[v] if v in plain else fresh(v, taken) for v in saved}
-    added = tuple(
-        ir.Output(name=names[v], expr=build.ref(v, type_of(forward, v)))
-        for v in saved
-        if v not in plain
-    )
+    added: list[ir.Output] = []
+    for name in saved:
+        if name not in plain:
+            value = build.ref(name, type_of(forward, name))
+            whole = typed(value, per_step(value.type)) if segments else value
+            added.append(ir.Output(name=names[name], expr=whole))
     return replace(forward, outputs=(*forward.outputs, *added)), names
 
 
 def _from_saved(
-    backward: ir.Model, names: Mapping[str, str]
+    backward: ir.Model, names: Mapping[str, str], segments: bool
 ) -> tuple[ir.Model, dict[str, str]]:
     """`backward` with inputs for what is kept, and the outputs kept by input."""
     taken = names_of(backward)
@@ -205,14 +213,19 @@ def _from_saved(
             equations.append(equation)
             continue
         name, type_ = equation.name, type_of(backward, equation.name)
-        given = fresh(f"{name}_saved", taken) if name in backward.state else name
-        if given != name:
+        steps = per_step(type_) if segments else type_
+        own = name in backward.state or steps != type_
+        given = fresh(f"{name}_saved", taken) if own else name
+        if own:
             # A state stays one: outside the sequence it has its initial value.
-            equations.append(replace(equation, expr=build.ref(given, type_)))
-        inputs.append(ir.Input(name=given, type=type_, span=equation.span))
+            kept = build.ref(given, steps)
+            if steps != type_:
+                kept = build.at(kept, TIME, build.const(0))
+            equations.append(replace(equation, expr=kept))
+        inputs.append(ir.Input(name=given, type=steps, span=equation.span))
         saved[given] = names[name]
-    kept = replace(
+    whole = replace(
         backward, inputs=(*backward.inputs, *inputs), equations=tuple(equations)
     )
-    read = drop_unused(kept)
+    read = drop_unused(whole)
     return drop_unread(read, {*read.input, *read.param}), saved

@@ -72,11 +72,15 @@ def shaped(node: ir.Node, dims: Sequence[str]) -> ir.Node:
         return node
     if not isinstance(node, ir.Map | ir.Contract):
         # Only of these is the order of the result's dims a free choice.
-        if node.type.dtype == "bool":
-            node = build.map_("and", node, node)
-        else:
-            node = build.map_("mul", build.const(1), node)
+        node = _again(node)
     return replace(node, type=replace(node.type, dims=tuple(dims)))
+
+
+def _again(node: ir.Node) -> ir.Node:
+    """`node` as an operator of itself."""
+    if node.type.dtype == "bool":
+        return build.map_("and", node, node)
+    return build.map_("mul", build.const(1), node)
 
 
 def typed(node: ir.Node, type_: Type) -> ir.Node:
@@ -88,7 +92,7 @@ def typed(node: ir.Node, type_: Type) -> ir.Node:
     if node.type == type_:
         return node
     if not isinstance(node, ir.Map | ir.Contract):
-        node = build.map_("mul", build.const(1), node)
+        node = _again(node)
     return replace(node, type=type_)
 
 

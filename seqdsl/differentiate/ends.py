@@ -24,11 +24,14 @@ def at_last_step(draft: Draft, axis: str) -> ir.Node:
     return build.map_("eq", here, build.const(1))
 
 
-def outside(draft: Draft, carry: ir.Ref, axis: str, offset: int) -> ir.Node:
-    """What `carry`, read at `offset`, hands to the value outside of the axis."""
+def outside(draft: Draft, carry: ir.Ref, axis: str, offset: int, some: bool) -> ir.Node:
+    """What `carry`, read at `offset`, hands to the value outside of the axis.
+
+    Of a sequence without steps that is 0; one that has `some` can be read at the first.
+    """
     if axis != TIME:
         return _before_first(draft, carry, axis, -offset)
-    if offset == -1:
+    if offset == -1 and some:
         return build.at(carry, TIME, build.const(0))
     here = build.position(TIME, axis=True)
     if offset < 0:

@@ -45,11 +45,13 @@ class Reverse:
     """The gradients of the inputs and parameters `wanted` of a draft's model.
 
     `upstream` are the inputs that give the gradients of outputs, by output, and `names`
-    the names of the gradients of values; those in `here` are not 0.
+    the names of the gradients of values; those in `here` are not 0. `first` are inputs
+    that are the value of a state before the first step, of which there must be one.
     """
 
     draft: Draft
     wanted: Collection[str]
+    first: Collection[str] = ()
     here: dict[str, list[Share]] = field(default_factory=dict[str, list[Share]])
     away: dict[Place, list[Share]] = field(default_factory=dict[Place, list[Share]])
     ends: dict[Place, list[Share]] = field(default_factory=dict[Place, list[Share]])
@@ -155,7 +157,10 @@ class Reverse:
         if state is not None and self.reads(state.initial):
             type_ = self.draft.gradient_type(name)
             carry = build.ref(self.carries[place], type_)
-            ct = outside(self.draft, carry, axis, offset)
+            some = (
+                isinstance(state.initial, ir.Ref) and state.initial.name in self.first
+            )
+            ct = outside(self.draft, carry, axis, offset, some)
             self._hand_down(state.initial, ct, type_.axes - {self._back(axis)})
 
     def _back(self, axis: str) -> str:

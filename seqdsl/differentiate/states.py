@@ -74,7 +74,7 @@ def per_segment(model: ir.Model) -> ir.Model:
     firsts: list[ir.Equation] = []
     for given in model.inputs:
         if given.type.axes == frozenset({BATCH}):
-            name, type_ = fresh(f"{given.name}_steps", taken), _per_step(given.type)
+            name, type_ = fresh(f"{given.name}_steps", taken), per_step(given.type)
             first = build.at(build.ref(name, type_), TIME, build.const(0), given.span)
             firsts.append(
                 ir.Equation(name=given.name, expr=first, written=False, span=given.span)
@@ -82,10 +82,7 @@ def per_segment(model: ir.Model) -> ir.Model:
             given = replace(given, name=name, type=type_)
         inputs.append(given)
     outputs = (
-        replace(o, expr=typed(o.expr, _per_step(o.expr.type)))
-        if o.expr.type.axes == frozenset({BATCH})
-        else o
-        for o in model.outputs
+        replace(o, expr=typed(o.expr, per_step(o.expr.type))) for o in model.outputs
     )
     return replace(
         model,
@@ -95,8 +92,10 @@ def per_segment(model: ir.Model) -> ir.Model:
     )
 
 
-def _per_step(type_: Type) -> Type:
-    return replace(type_, axes=frozenset({BATCH, TIME}))
+def per_step(type_: Type) -> Type:
+    """A value per sequence as one that every step has; others as they are."""
+    each = type_.axes == frozenset({BATCH})
+    return replace(type_, axes=type_.axes | {TIME}) if each else type_
 
 
 def _at_an_end(state: ir.State) -> Type:

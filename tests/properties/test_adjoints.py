@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from seqdsl.diagnostics import UnsupportedError
+from seqdsl.diagnostics import CallError, SpecError, UnsupportedError
 from seqdsl.differentiate.adjoint import adjoint
 from seqdsl.elaborate import load_file
 from seqdsl.testing.cases import Case
@@ -15,10 +15,12 @@ from seqdsl.testing.corpus import passing_specs
 from seqdsl.testing.fuzz import fuzz
 from seqdsl.testing.layers import subjects
 from seqdsl.testing.properties.adjoints import (
+    Compiled,
     adjoint_equals_autograd,
     tangent_equals_autograd,
 )
 from seqdsl.testing.properties.excuses import packs
+from seqdsl.testing.subject import Subject
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = (ROOT / "tests" / "language" / "ok", ROOT / "stdlib")
@@ -30,6 +32,20 @@ LONGER = (
     Case(seed=5, batch=2, time=4, values="steps"),
     Case(seed=6, batch=2, time=1),
 )
+
+EMPTY = Case(seed=7, batch=2, time=0)
+
+A_STEP = frozenset(
+    {
+        "attention_running:Whole",
+        "axes_backward:Bidirectional",
+        "axes_time:Average",
+        "forecaster:Forecaster",
+        "hmm:HMM",
+        "language_reductions:OfTheLast",
+    }
+)
+"""Layers that read the first or the last step, so that there must be one."""
 
 WITHOUT = {
     "attention_in_recurrence:SelfRead": "reads a copy of `made`",
@@ -74,31 +90,78 @@ RUN = [p for p in PLACES if str(p) not in {*COMPILED, *DRAWN}]
 SMOOTH = [p for p in RUN if str(p) not in WITHOUT]
 
 
-OPEN = {"sparse_attention:Linformer"}
-"""Layers whose packed gradients are known to be wrong; see the test that says so."""
+UNORDERED = {
+    "axes_depth_time:Nested": "a step of `z`, which stands in a loop inside of `l`",
+    "axes_nested:RuntimeInside": "a step of `z`, which stands in a loop inside of `l`",
+    "axes_nested:ThreeDeep": "a step of `w_in`, which stands in a loop inside of `l`",
+    "axes_nested:SolverInTime": "a later step cannot be read within a step",
+    "axes_nested:HaltInTime": "is not known here",
+    "axes_nested:HaltInDepth": "a step of `n_runs`, which stands in a loop inside",
+    "axes_runtime_state:Nest": "a step of `z`, which stands in a loop inside of `l`",
+    "axes_runtime_state:Nest2": "a step of `z_tanh`, which stands in a loop inside",
+    "axes_wavefront:Feedback": "no order of steps",
+    "axes_wavefront:FeedbackInside": "no order of steps",
+    "transition_erase_products:DeltaSteps": "no order of steps",
+    "gated_deltaproduct:GatedDeltaProduct": "no order of steps",
+}
+"""Layers whose adjoint the torch backend refuses, with why; it runs all others."""
 
 
-@pytest.mark.xfail(strict=True, reason="sums over a segment of rows of a table by t")
-@pytest.mark.parametrize("place", [p for p in RUN if str(p) in OPEN], ids=str)
-def test_packed_gradients_that_are_open(place: Place) -> None:
-    subject = next(subjects(load_file(place.path), place.layer, count=1))
-    adjoint_equals_autograd(subject, PACKED)
+def ways(subject: Subject) -> tuple[Case, ...]:
+    return (PLAIN,) if packs(subject) is not None else (PLAIN, PACKED)
 
 
-def _name(number: int) -> str:
-    return str(RUN[number])
-
-
-@pytest.mark.parametrize("number", range(len(RUN)), ids=_name)
-def test_adjoint_equals_autograd(number: int) -> None:
-    place = RUN[number]
+@pytest.mark.parametrize("place", RUN, ids=str)
+def test_adjoint_equals_autograd(place: Place) -> None:
     for subject in subjects(load_file(place.path), place.layer):
         if str(place) in WITHOUT:
             with pytest.raises(UnsupportedError, match=WITHOUT[str(place)]):
                 adjoint(subject.model)
+            continue
+        for case in ways(subject):
+            adjoint_equals_autograd(subject, case)
+
+
+def _in_torch(place: Place) -> None:
+    for subject in subjects(load_file(place.path), place.layer):
+        for case in ways(subject):
+            if str(place) in UNORDERED:
+                said = (UnsupportedError, SpecError)
+                with pytest.raises(said, match=UNORDERED[str(place)]):
+                    adjoint_equals_autograd(subject, case, Compiled)
+            else:
+                adjoint_equals_autograd(subject, case, Compiled)
+
+
+@pytest.mark.parametrize("place", SMOOTH[::5], ids=str)
+def test_the_torch_backend_runs_adjoints(place: Place) -> None:
+    _in_torch(place)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", SMOOTH, ids=str)
+def test_the_torch_backend_runs_every_adjoint(place: Place) -> None:
+    _in_torch(place)
+
+
+@pytest.mark.parametrize("place", SMOOTH[::8], ids=str)
+def test_sequences_without_steps(place: Place) -> None:
+    _without_steps(place)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", SMOOTH, ids=str)
+def test_every_layer_without_steps(place: Place) -> None:
+    _without_steps(place)
+
+
+def _without_steps(place: Place) -> None:
+    for subject in subjects(load_file(place.path), place.layer):
+        if str(place) in A_STEP:
+            with pytest.raises(CallError, match="at least one step"):
+                adjoint_equals_autograd(subject, EMPTY)
         else:
-            packed = number % 2 and packs(subject) is None and str(place) not in OPEN
-            adjoint_equals_autograd(subject, PACKED if packed else PLAIN)
+            adjoint_equals_autograd(subject, EMPTY)
 
 
 @pytest.mark.parametrize("place", SMOOTH[::6], ids=str)

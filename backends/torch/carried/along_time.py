@@ -13,6 +13,8 @@ from seqdsl.backends.torch.carried.calling import CallError
 __all__ = [
     "_NO_SEGMENT",
     "_at_step",
+    "_dot_over_time",
+    "_each_step",
     "_earlier",
     "_ends",
     "_expand_time",
@@ -24,6 +26,7 @@ __all__ = [
     "_latest",
     "_next",
     "_over_time",
+    "_per_segment",
     "_positions",
     "_recent",
     "_reset",
@@ -32,6 +35,7 @@ __all__ = [
     "_stack",
     "_starts",
     "_step_over_time",
+    "_sum_over_time",
     "_windows",
     "_windows_ahead",
     "_with_blank",
@@ -86,6 +90,11 @@ def _runs(t: Tensor) -> Tensor:
 def _expand_time(x: Tensor, time: int) -> Tensor:
     """A value that is the same at all steps, once for each."""
     return x.expand(-1, time, *x.shape[2:])
+
+
+def _each_step(x: Tensor, starts: Tensor | None) -> Tensor:
+    """What is the same at all steps of a segment, once for each; once without any."""
+    return x if starts is None else _expand_time(x, starts.shape[1])
 
 
 def _final(x: Tensor, name: str) -> Tensor:
@@ -161,8 +170,8 @@ def _earlier(x: Tensor, past: Tensor, steps: int, t: Tensor, outside: Tensor) ->
 def _later(x: Tensor, steps: int, segments: Tensor | None, outside: Tensor) -> Tensor:
     """`x` some steps later; beyond the last step (of the segment), what is `outside`."""
     time = x.shape[1]
-    outside = outside.expand(len(x), min(steps, time), *x.shape[2:])
-    moved = torch.cat([x[:, steps:], outside.to(x.dtype)], 1)
+    outside = outside.to(x.dtype).expand(len(x), time, *x.shape[2:])
+    moved = torch.cat([x[:, steps:], outside[:, max(time - steps, 0) :]], 1)
     if segments is None:
         return moved
     kept = max(time - steps, 0)
@@ -170,9 +179,7 @@ def _later(x: Tensor, steps: int, segments: Tensor | None, outside: Tensor) -> T
     runs = ends.cumsum(1) - ends  # ids may come back in a later segment
     same = runs[:, :kept] == runs[:, time - kept :]
     same = F.pad(same, (0, time - kept), value=False)
-    return torch.where(
-        same.view(*same.shape, *[1] * (x.dim() - 2)), moved, outside[:, :1]
-    )
+    return torch.where(same.view(*same.shape, *[1] * (x.dim() - 2)), moved, outside)
 
 
 def _stack(steps: Sequence[Tensor], like: Tensor, *dims: int) -> Tensor:
@@ -226,6 +233,33 @@ def _over_time(
     same = same.view(*same.shape, *[1] * (x.dim() - 2))
     where = same if where is None else same & where[:, None]
     return reducer(x[:, None], (2 - x.dim() - 1, *dims), where)
+
+
+def _per_segment(x: Tensor, starts: Tensor | None) -> Tensor:
+    """`x` summed over time, a dimension of 1; with segments over each, at its steps."""
+    if starts is None or x.shape[1] == 0:
+        return x.sum(1, keepdim=True)
+    number = starts.cumsum(1) - starts[:, :1].long()
+    number = number.view(*number.shape, *[1] * (x.dim() - 2))
+    number = number.expand(-1, -1, *x.shape[2:])
+    x = x.expand(len(starts), *x.shape[1:])
+    return torch.zeros_like(x).scatter_add(1, number, x).gather(1, number)
+
+
+def _sum_over_time(
+    x: Tensor, dims: tuple[int, ...], where: Tensor | None, starts: Tensor | None
+) -> Tensor:
+    """`x` summed over `dims` (from the end) and over time, which is kept."""
+    if where is not None:
+        x = torch.where(where, x, 0)
+    return _per_segment(x.sum(dims) if dims else x, starts)
+
+
+def _dot_over_time(whole: str, each: str, starts: Tensor | None, *x: Tensor) -> Tensor:
+    """A product summed over time, which is kept; `each` is the one without the sum."""
+    if starts is None:
+        return torch.einsum(whole, *x).unsqueeze(1)
+    return _per_segment(torch.einsum(each, *x), starts)
 
 
 def _step_over_time(

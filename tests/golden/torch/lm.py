@@ -1331,7 +1331,7 @@ class LM(nn.Module):
         _check("tokens", tokens_t, ("batch",), {}, like=self.x0.weight, kind="int")
         _check_state(state, {"u_gated_delta_net": self.L})
         # <text>:22
-        x0_t = F.embedding(_inside(tokens_t, self.vocab, "tokens_t"), self.x0.weight)
+        x0_t = F.embedding(_inside(tokens_t, self.vocab, "tokens"), self.x0.weight)
         x_t = x0_t  # <text>:24
         u_gated_delta_net_next: list[Any] = []
         for l, l_layer in enumerate(self.l, start=1):
