@@ -138,6 +138,33 @@ def test_(
 
 
 @app.command()
+def bench(
+    files: Files,
+    layer: LayerName = None,
+    sets: Sets = None,
+    batch: Annotated[int, typer.Option(help="sequences")] = 2,
+    time: Annotated[int, typer.Option(help="steps of each")] = 1024,
+    rounds: Annotated[int, typer.Option(help="the median of how many")] = 5,
+    clock: Annotated[str, typer.Option(help="wall, or cpu on a busy machine")] = "wall",
+    out: Annotated[
+        Path | None,
+        typer.Option("-o", "--out", metavar="DIR", help="table, JSON, plot"),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Time and memory of every way to run a layer, beside peers."""
+
+    def run() -> int:
+        from seqdsl.bench.layer import Setting
+        from seqdsl.commands.bench import bench
+
+        setting = Setting(batch, time, rounds, clock)
+        return bench(files, layer, tuple(sets or ()), setting, out, json)
+
+    raise typer.Exit(outcome.guard(run, outcome.style(json)))
+
+
+@app.command()
 def viz(
     file: File,
     out: Out = None,

@@ -252,6 +252,7 @@ def _affine(normal: Normal, recurrence: Recurrence) -> Verdict:
     )
     if found.structure is None:
         return Verdict(recurrence, "none", invariant=True, updates=updates)
+    dtypes = {model.equation[s].expr.type.dtype for s in states}
     return Verdict(
         recurrence,
         "scannable",
@@ -260,8 +261,8 @@ def _affine(normal: Normal, recurrence: Recurrence) -> Verdict:
         rank_size=found.rank,
         semiring="real",
         invariant=found.invariant,
-        complex=any(model.equation[s].expr.type.dtype == "complex" for s in states),
-        strategies=_strategies(recurrence, found),
+        complex="complex" in dtypes,
+        strategies=_strategies(recurrence, found, exact="int" in dtypes),
         updates=updates,
         dims=dict(normal.dims.added),
     )
@@ -292,11 +293,13 @@ def _seen_in_parts(
     )
 
 
-def _strategies(recurrence: Recurrence, found: Found) -> tuple[Strategy, ...]:
+def _strategies(
+    recurrence: Recurrence, found: Found, exact: bool
+) -> tuple[Strategy, ...]:
     if recurrence.axis != TIME or found.structure == "dense":
         return ("loop", "scan")
     if found.rank is not None:
         return ("loop", "chunk", "scan")
-    if found.invariant:
+    if found.invariant and not exact:  # a Fourier transform of ints would round
         return ("loop", "scan", "chunk", "convolve")
     return ("loop", "scan", "chunk")

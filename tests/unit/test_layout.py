@@ -28,12 +28,13 @@ RANKS = (
     ("codes", "locate"),
     ("driver",),
     ("api", "checkpoints", "testing", "viz", "viz_layout"),
+    ("bench",),
     ("commands",),
     ("cli",),
 )
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 HEAVY = ("torch", "triton", "torch_mlir")
-MAY_BE_HEAVY = ("backends", "native", "runtime", "testing")
+MAY_BE_HEAVY = ("backends", "native", "runtime", "testing", "bench")
 
 
 def sources() -> list[Path]:
