@@ -47,7 +47,14 @@ A_STEP = frozenset(
 )
 """Layers that read the first or the last step, so that there must be one."""
 
+ROWS = (
+    *("Path", "Fox", "Window", "NotCausal", "Inside", "Delayed", "Pairs", "Max"),
+    *("Later", "Lag2", "OnlyIndex", "Deep", "Momentum"),
+)
+
 WITHOUT = {
+    **{f"attention_rows:{name}": "for every copy of time" for name in ROWS},
+    "path:PaTH": "for every copy of time",
     "attention_in_recurrence:SelfRead": "reads a copy of `made`",
     "attention_in_recurrence:SelfAttention": "reads a copy of `made`",
     "attention_running:CumMax": "through this `cummax`",
@@ -59,9 +66,6 @@ WITHOUT = {
     "titans_blocks:MAC": "reads a copy of `kh`",
 }
 """Layers that have no adjoint, with why; all others have one."""
-
-COMPILED = frozenset({"path:PaTH"})
-"""Layers that there is no module of."""
 
 DRAWN = frozenset(
     {"state_noise:NoisyState", "training_modes:Dropped", "hmm_rnn:Emitter"}
@@ -86,7 +90,7 @@ PLACES = tuple(
     for path in passing_specs(folder)
     for layer in load_file(path).layers
 )
-RUN = [p for p in PLACES if str(p) not in {*COMPILED, *DRAWN}]
+RUN = [p for p in PLACES if str(p) not in DRAWN]
 SMOOTH = [p for p in RUN if str(p) not in WITHOUT]
 
 
