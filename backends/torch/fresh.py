@@ -51,7 +51,7 @@ def initial_state(layer: Layer, memory: Streaming) -> list[str]:
             if anchor
             else f"{' ' * 8}device = device or torch.get_default_device()"
         )
-    if "dtype=dtype" in text or "dtype.to_complex" in text:
+    if "dtype=dtype" in text or "_complex(dtype)" in text:
         setup.append(
             f"{' ' * 8}dtype = dtype or {anchor}.dtype"
             if anchor

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -26,20 +27,36 @@ _FILES = (
 )
 
 
+@dataclass(frozen=True)
+class _Definition:
+    """A function, class or constant at the top of a file, as text and as parsed."""
+
+    text: str
+    node: ast.stmt
+
+    def reads(self) -> set[str]:
+        """The names that it reads."""
+        return {n.id for n in ast.walk(self.node) if isinstance(n, ast.Name)}
+
+
 @cache
-def _definitions() -> Mapping[str, tuple[str, frozenset[str]]]:
-    """Every function, class and constant: its text and the names it reads."""
-    found: dict[str, tuple[str, frozenset[str]]] = {}
+def _definitions() -> Mapping[str, _Definition]:
+    """Every function, class and constant by name."""
+    found: dict[str, _Definition] = {}
     for source in _sources():
         text = source.read_text(encoding="utf-8")
+        lines = text.split("\n")
         for node in ast.parse(text).body:
-            names = _defined(node)
-            read = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
-            for name in names:
+            for name in _defined(node):
                 assert name not in found, f"two functions are called {name}"
-                segment = ast.get_source_segment(text, node) or ""
-                found[name] = (segment, frozenset(read - {name}))
+                found[name] = _Definition(_text(lines, node), node)
     return found
+
+
+def _text(lines: Sequence[str], node: ast.stmt) -> str:
+    """The text of a statement; `ast.get_source_segment` splits the file for each."""
+    *before, last = lines[node.lineno - 1 : node.end_lineno]
+    return "\n".join([*before, last.encode()[: node.end_col_offset].decode()])
 
 
 def _sources() -> tuple[Path, ...]:
@@ -69,5 +86,5 @@ def helper_texts(wanted: set[str]) -> tuple[str, ...]:
         if name in needed or name not in known:
             continue
         needed.add(name)
-        open_.extend(known[name][1])
-    return tuple(text for name, (text, _) in known.items() if name in needed)
+        open_.extend(known[name].reads())
+    return tuple(d.text for name, d in known.items() if name in needed)

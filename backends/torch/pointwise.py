@@ -227,7 +227,7 @@ def dtype_code(m: Method, dtype: DType) -> Expr:
         case "float":
             return m.need("dtype")
         case "complex":
-            return method(m.need("dtype"), "to_complex")
+            return call(m.helper("_complex"), m.need("dtype"))
 
 
 def cast(m: Method, value: Value, dtype: DType) -> Value:

@@ -31,7 +31,6 @@ from seqdsl.commands.outcome import (
 from seqdsl.commands.page import page
 from seqdsl.diagnostics import CallError, SpecError
 from seqdsl.report import Style
-from seqdsl.schedule.choose import chosen
 from seqdsl.terminal import visible
 
 # ---- check
@@ -52,8 +51,9 @@ def check(names: list[str], style: Style) -> int:
             continue
         wrong = any(d.is_error for d in checked.diagnostics)
         codes.append(WRONG_SPEC if wrong else OK)
-        rows.append(_file_json(name, checked))
-        if style != "json":
+        if style == "json":
+            rows.append(_file_json(name, checked))
+        else:
             _print_file(name, checked, style)
     if style == "json":
         print_json({"files": rows})
@@ -108,6 +108,8 @@ def layer_json(layer: str, analyzed: Analyzed) -> dict[str, object]:
 
 
 def _recurrence(analyzed: Analyzed, verdict: Verdict) -> dict[str, object]:
+    from seqdsl.schedule.choose import chosen  # `check` does without
+
     taken = chosen(analyzed.model_of(verdict), verdict)
     return {**verdict.to_json(), "chosen": taken}
 

@@ -130,7 +130,7 @@ def _number(value: object) -> Known:
 def _product(args: list[Known]) -> Known:
     if "zero" in args:
         return "zero"
-    rest = [a for a in args if a != "one"]
+    rest: list[Known] = [a for a in args if a != "one"]
     if not rest:
         return "one"
     return rest[0] if len(rest) == 1 else "unknown"

@@ -15,6 +15,7 @@ __all__ = [
     "_check_externs",
     "_check_segments",
     "_check_state",
+    "_complex",
     "_fits",
     "_inside",
     "_orthogonal_",
@@ -127,6 +128,12 @@ def _fits(came: Sequence[int], shape: Sequence[int | str]) -> bool:
     return len(came) == len(shape) and all(
         isinstance(b, str) or a == b for a, b in zip(came, shape, strict=True)
     )
+
+
+def _complex(dtype: torch.dtype) -> torch.dtype:
+    """Complex numbers with parts of this precision; a method is not traced."""
+    known = {torch.float64: torch.complex128, torch.float16: torch.complex32}
+    return known.get(dtype, torch.complex64)
 
 
 def _check_externs(given: dict[str, Any], names: Sequence[str]) -> None:
