@@ -43,23 +43,37 @@ def sample(move: Tensor, emit: Tensor, rows: int, time: int, seed: int) -> Tenso
     return torch.stack(symbols, 1)
 
 
-def sinkhorn(a: Tensor, b: Tensor, blur: float = 0.2, rounds: int = 20) -> Tensor:
+def sinkhorn(a: Tensor, b: Tensor, blur: float = 0.2) -> Tensor:
     """The Sinkhorn divergence of two samples `[rows, features]` for the cost |x - y|²/2."""
+    return (
+        _transport(a, b, blur) - (_transport(a, a, blur) + _transport(b, b, blur)) / 2
+    )
 
-    def transport(x: Tensor, y: Tensor) -> Tensor:
-        cost = torch.cdist(x, y).square() / (2 * blur**2)
+
+def _transport(x: Tensor, y: Tensor, blur: float) -> Tensor:
+    """The entropic cost of moving `x` to `y`; its gradient goes through the distances.
+
+    The entropy falls from the diameter of the samples to `blur` squared: from there at
+    once, as many rounds would be needed as the largest cost has multiples of it.
+    """
+    square = [z.square().sum(1) / 2 for z in (x, y)]
+    cost = (square[0][:, None] + square[1] - x @ y.mT).clamp(min=0)
+    with torch.no_grad():
         u, v = torch.zeros(len(x)).to(x), torch.zeros(len(y)).to(y)
-        with torch.no_grad():
-            for _ in range(rounds):
-                u = math.log(len(y)) - (v - cost).logsumexp(1)
-                v = math.log(len(x)) - (u[:, None] - cost).logsumexp(0)
-            plan = (u[:, None] + v - cost).exp() / (len(x) * len(y))
-            # the value is that of the potentials; its gradient goes through the cost
-            value = u.mean() + v.mean()
-        moved = (plan * cost).sum()
-        return blur**2 * (value + moved - moved.detach())
+        for soft in _falling(float(cost.max()), blur**2):
+            to_u = soft * (math.log(len(y)) - ((v - cost) / soft).logsumexp(1))
+            to_v = soft * (math.log(len(x)) - ((u[:, None] - cost) / soft).logsumexp(0))
+            u, v = (u + to_u) / 2, (v + to_v) / 2
+        u = blur**2 * (math.log(len(y)) - ((v - cost) / blur**2).logsumexp(1))
+        plan = ((u[:, None] + v - cost) / blur**2).exp() / (len(x) * len(y))
+    moved = (plan * cost).sum()
+    return u.mean() + v.mean() + moved - moved.detach()
 
-    return transport(a, b) - transport(a, a) / 2 - transport(b, b) / 2
+
+def _falling(first: float, last: float) -> list[float]:
+    """Numbers from `first` that halve until `last`, then `last` a few times."""
+    halvings = max(0, math.ceil(math.log2(max(first, last) / last)))
+    return [first / 2**i for i in range(halvings)] + [last] * 4
 
 
 def statistics(symbols: Tensor) -> tuple[Tensor, float]:

@@ -32,13 +32,23 @@ def seeded(seed: int) -> None:
     torch.manual_seed(seed)  # pyright: ignore[reportUnknownMemberType]
 
 
-def train(module: Any, steps: int, loss: Callable[[], Tensor], rate: float) -> None:
-    """Adam on `loss`, which draws its own batch."""
-    optimizer: Any = torch.optim.Adam(module.parameters(), lr=rate)
-    for _ in range(steps):
+def train(
+    module: Any,
+    steps: int,
+    loss: Callable[[], Tensor],
+    rate: float,
+    *,
+    betas: tuple[float, float] = (0.9, 0.999),
+    clip: float = torch.inf,
+) -> None:
+    """Adam on `loss`, which draws its own batch; the rate falls to 0 in a line."""
+    optimizer: Any = torch.optim.Adam(module.parameters(), lr=rate, betas=betas)
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = rate * (1 - step / steps)
         value: Any = loss()
         optimizer.zero_grad()
         value.backward()
+        torch.nn.utils.clip_grad_norm_(module.parameters(), clip)
         optimizer.step()
 
 

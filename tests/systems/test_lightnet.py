@@ -200,7 +200,7 @@ def test_tiny_training_finds_the_fullest_quadrant(encoded: bool) -> None:
         x, label = batch(64)
         return torch.nn.functional.cross_entropy(module(x)[:, 0], label)
 
-    train(module, 400, loss, 3e-3)
+    train(module, 500, loss, 1e-2)
     x, label = batch(1000)
     right = float((module(x)[:, 0].argmax(1) == label).double().mean())
     assert right >= 0.9 if encoded else right <= 0.4
