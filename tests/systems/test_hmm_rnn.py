@@ -6,7 +6,7 @@ from itertools import product
 from typing import Any
 
 import pytest
-import scipy.optimize as optimize  # pyright: ignore[reportMissingTypeStubs]
+from scipy import optimize  # pyright: ignore[reportMissingTypeStubs]
 import torch
 from systems_case import (
     make,
@@ -23,7 +23,7 @@ from torch import Tensor
 import seqdsl
 from examples.tasks.markov import chain, sample, sinkhorn, statistics
 
-assign: Any = optimize.linear_sum_assignment
+assign: Any = optimize.linear_sum_assignment  # pyright: ignore[reportUnknownMemberType]
 HMM = std("hmm")
 RNN = std("hmm_rnn")
 S, T = 3, 7
