@@ -6,8 +6,8 @@ from itertools import product
 from typing import Any
 
 import pytest
-from scipy import optimize  # pyright: ignore[reportMissingTypeStubs]
 import torch
+from scipy import optimize  # pyright: ignore[reportMissingTypeStubs]
 from systems_case import (
     make,
     noise,
@@ -23,7 +23,7 @@ from torch import Tensor
 import seqdsl
 from examples.tasks.markov import chain, sample, sinkhorn, statistics
 
-assign: Any = optimize.linear_sum_assignment  # pyright: ignore[reportUnknownMemberType]
+assign: Any = getattr(optimize, "linear_sum_assignment")  # noqa: B009
 HMM = std("hmm")
 RNN = std("hmm_rnn")
 S, T = 3, 7
