@@ -12,8 +12,11 @@ __all__ = ["_RADIX", "_Scan", "_before", "_convolved", "_scan", "_scanned"]
 _RADIX = 16
 """How many steps of a scan run one after another, for all blocks of steps at once."""
 
-_LANES = 8192
-"""A step of a scan that has fewer numbers is not worth an operation of its own."""
+_LANES = 16384
+"""Numbers in a step of a scan over blocks."""
+
+_BLOCKS = 12
+"""Fewer blocks take longer, in two passes, than their operations take to start."""
 
 
 def _scan_steps(
@@ -28,8 +31,10 @@ def _scan_steps(
     return h
 
 
-def _scan_blocks(a: Tensor, b: Tensor, first: Tensor, reverse: bool) -> Tensor:
-    """`h = a * h[t-1] + b` at all steps; short ones as blocks side by side.
+def _scan_blocks(
+    a: Tensor, b: Tensor, first: Tensor, reverse: bool, out: Tensor | None = None
+) -> Tensor:
+    """`h = a * h[t-1] + b` at all steps, in `out`; short ones as blocks side by side.
 
     A first pass finds what each block does to whatever comes into it, a second one runs
     it on what does.
@@ -37,8 +42,9 @@ def _scan_blocks(a: Tensor, b: Tensor, first: Tensor, reverse: bool) -> Tensor:
     time, lanes = b.shape[1], max(1, first.numel())
     wanted = _LANES if b.device.type == "cpu" else 64 * _LANES
     count = min(time // _RADIX, wanted // lanes)
-    out = torch.empty_like(b, memory_format=torch.contiguous_format)
-    if count < 2:
+    if out is None:
+        out = torch.empty_like(b, memory_format=torch.contiguous_format)
+    if count < _BLOCKS:
         _scan_steps(a, b, first, out, reverse)
         return out
     whole = time - time % count
@@ -62,6 +68,37 @@ def _scan_blocks(a: Tensor, b: Tensor, first: Tensor, reverse: bool) -> Tensor:
     return out
 
 
+def _scan_gradients(
+    a: Tensor, first: Tensor, h: Tensor, grad: Tensor, reverse: bool, wanted: bool
+) -> tuple[Tensor | None, Tensor]:
+    """Gradients of `a` (if `wanted`) and `b`: a scan the other way, nothing copied."""
+    begin, end = (-1, 0) if reverse else (0, -1)
+    after, before = slice(1, None), slice(None, -1)
+    if reverse:
+        after, before = before, after
+    grad_b = torch.empty_like(h, memory_format=torch.contiguous_format)
+    grad_b[:, end] = grad[:, end]
+    factor, inner = a[:, after].conj(), grad[:, before]
+    _scan_blocks(factor, inner, grad_b[:, end], not reverse, grad_b[:, before])
+    if not wanted:
+        return None, grad_b
+    grad_a = torch.empty_like(grad_b)
+    torch.mul(grad_b[:, after], h[:, before].conj(), out=grad_a[:, after])
+    torch.mul(grad_b[:, begin], first.conj(), out=grad_a[:, begin])
+    return grad_a, grad_b
+
+
+def _derivable_gradients(
+    a: Tensor, first: Tensor, h: Tensor, grad: Tensor, reverse: bool, wanted: bool
+) -> tuple[Tensor | None, Tensor]:
+    """The same by operations that have derivatives."""
+    after = torch.cat([a[:, :1], a[:, :-1]] if reverse else [a[:, 1:], a[:, :1]], 1)
+    grad_b = _scanned(after.conj(), grad, torch.zeros_like(first), not reverse)
+    if not wanted:
+        return None, grad_b
+    return grad_b * _before(h, first, reverse).conj(), grad_b
+
+
 class _Scan(torch.autograd.Function):
     """`h = a * h[t-1] + b` along dimension 1; the gradient is a scan the other way."""
 
@@ -78,18 +115,11 @@ class _Scan(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
         a, first, h = ctx.saved_tensors
-        grad: Tensor = grads[0]
-        reverse = ctx.reverse
-        after = torch.cat([a[:, :1], a[:, :-1]] if reverse else [a[:, 1:], a[:, :1]], 1)
-        grad_b = _scanned(after.conj(), grad, torch.zeros_like(first), not reverse)
-        edge = (
-            grad_b[:, -1] * a[:, -1].conj()
-            if reverse
-            else grad_b[:, 0] * a[:, 0].conj()
-        )
-        if not ctx.needs_input_grad[0]:
-            return None, grad_b, edge, None
-        return grad_b * _before(h, first, reverse).conj(), grad_b, edge, None
+        again, wanted = torch.is_grad_enabled(), ctx.needs_input_grad[0]
+        find = _derivable_gradients if again else _scan_gradients
+        grad_a, grad_b = find(a, first, h, grads[0], ctx.reverse, wanted)
+        edge = -1 if ctx.reverse else 0
+        return grad_a, grad_b, grad_b[:, edge] * a[:, edge].conj(), None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
