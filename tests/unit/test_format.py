@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
@@ -11,6 +12,7 @@ from seqdsl.source import Source
 from seqdsl.syntax import ast
 from seqdsl.syntax.format import format_expr, format_spec
 from seqdsl.syntax.parse import parse, parse_expression
+from seqdsl.syntax.read import read
 from seqdsl.testing.asts import expressions, specs
 
 random_trees = settings(
@@ -286,3 +288,17 @@ def test_the_sign_of_a_param_is_kept(sign: str) -> None:
 def test_a_comment_left_of_its_block_stays_in_order() -> None:
     text = "layer A(D):\n    x = 1\n# left\n    # right\n    output x\n"
     assert formatted(text) == text.replace("# left", "    # left")
+
+
+ROOT = Path(__file__).parents[2]
+OURS = [
+    path
+    for folder in ("stdlib", "examples", "tests/language/ok", "tests/unit/torch_specs")
+    for path in sorted((ROOT / folder).rglob("*.seq"))
+]
+
+
+@pytest.mark.parametrize("path", OURS, ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_our_own_files_are_formatted(path: Path) -> None:
+    source = read(path)
+    assert format_spec(parse(source)) == source.text

@@ -100,7 +100,7 @@ class L(nn.Module):
         state h: [D] = x
         state q: [] = 0
         h = tanh(linear(h[n-1], D))
-        q = q[n-1] + sigmoid(sum[D](h))*0.4
+        q = q[n-1] + sigmoid(sum[D](h)) * 0.4
         e = h + 1
     output h[n = N] + e[n = N]
     """
