@@ -3,8 +3,7 @@
 The references are loaded by their path, since the package itself needs a GPU. They hold
 the recurrence of each layer; the projections around it are those of the plain loops of
 the unit tests, in which the reference takes the place of the loop. They compute in single
-precision. Its TTT is left out: it multiplies errors by the step size of the token that
-reads, the paper by that of the token that wrote.
+precision.
 """
 
 from __future__ import annotations
