@@ -1,160 +1,111 @@
 """What kernels cost on a GPU, found out without one: `python -m benchmarks.gpu_static`.
 
-Every operation is compiled for the architecture named (`sm_90` by default) and launched
-in a dry run: launches, bytes of the tensors given to them, spilled registers, for the
-forward and the backward pass, beside the kernels of flash-linear-attention where that is
-installed, counted by the same rules. Nothing is run, so there are no times.
+Every operation is compiled for an architecture (`--arch`) and launched in a dry run:
+launches, bytes of the tensors given to them, spilled registers, for the forward and the
+backward pass, beside the kernels of flash-linear-attention where that is installed,
+counted by the same rules. Nothing is run, so there are no times; `least us` is what the
+data sheet of the GPU allows for these bytes and matrix products (of published kernels only
+the bytes are counted).
 """
-
-# pyright: reportMissingImports=false, reportUnknownMemberType=false
-# pyright: reportUnknownVariableType=false
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
-import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 os.environ.pop("TRITON_INTERPRET", None)  # Triton reads it when it is imported
 
-import torch
-from torch import Tensor
-
-from seqdsl.backends.triton.chips import CHIPS, roofline
-from seqdsl.backends.triton.dry_run import DryRun, Launch
-from seqdsl.backends.triton.launch.delta import delta_products
-from seqdsl.backends.triton.launch.outer import decayed_products
-from seqdsl.backends.triton.launch.scan import scan
+from benchmarks.gpu_cases import OPERATIONS, Run, Shape
+from seqdsl.backends.triton.chips import CHIPS
+from seqdsl.backends.triton.costs import Pass, costs
 
 MIB = 1 << 20
 
 
-@dataclass(frozen=True)
-class Shape:
-    """Extents of an operation; bfloat16, but float32 for scans."""
-
-    batch: int = 1
-    time: int = 4096
-    heads: int = 8
-    K: int = 128
-    V: int = 128
+def counted(name: str, run: Run, shape: Shape, arch: str) -> tuple[Pass, Pass]:
+    """Both passes of an operation."""
+    inputs = OPERATIONS[name].inputs(shape)
+    return costs(lambda: [run(*inputs)], arch)
 
 
-def random(*shape: int, dtype: torch.dtype = torch.bfloat16) -> Tensor:
-    """A tensor with a gradient."""
-    return torch.rand(*shape).to(dtype).requires_grad_()
+def rows(names: list[str], shape: Shape, arch: str) -> Iterator[dict[str, Any]]:
+    """A row for each operation and each who has kernels for it."""
+    for name in names:
+        operation = OPERATIONS[name]
+        who = {"seqdsl": operation.ours, **operation.peers()}
+        for other, run in who.items():
+            if other != "mamba-ssm":
+                passes = counted(name, run, shape, arch)
+                yield {
+                    "operation": name,
+                    "who": other,
+                    **{
+                        label: figures(found, arch, other == "seqdsl")
+                        for label, found in zip(
+                            ("forward", "backward"), passes, strict=True
+                        )
+                    },
+                }
 
 
-def vectors(s: Shape) -> tuple[Tensor, Tensor, Tensor, tuple[int, int, int]]:
-    """Queries, keys, values, and their leading extents."""
-    lead = (s.batch, s.time, s.heads)
-    return random(*lead, s.K), random(*lead, s.K), random(*lead, s.V), lead
-
-
-def gla(s: Shape) -> Tensor:
-    q, k, v, lead = vectors(s)
-    return decayed_products(q, k, v, random(*lead, s.K), keep=False)[0]
-
-
-def simple_gla(s: Shape) -> Tensor:
-    q, k, v, lead = vectors(s)
-    g = random(*lead, dtype=torch.float32)
-    return decayed_products(q, k, v, g, keep=False)[0]
-
-
-def gated_delta_rule(s: Shape) -> Tensor:
-    q, k, v, lead = vectors(s)
-    g, b = random(*lead, dtype=torch.float32), random(*lead)
-    return delta_products(q, k, k, v, g, b, -g.exp(), keep=False)[0]
-
-
-def hgrn(s: Shape) -> Tensor:
-    shape = (s.batch, s.time, s.heads * s.V)
-    a, b = (random(*shape, dtype=torch.float32) for _ in range(2))
-    return scan(a, b, torch.zeros(s.batch, shape[2]))
-
-
-OPERATIONS: Mapping[str, Callable[[Shape], Tensor]] = {
-    "gla": gla,
-    "simple_gla": simple_gla,
-    "gated_delta_rule": gated_delta_rule,
-    "hgrn": hgrn,
-}
-
-
-def peers() -> Mapping[str, Callable[[Shape], Tensor]]:
-    """The same operations of flash-linear-attention; none where it is not installed."""
-    try:
-        from fla.ops.gated_delta_rule import chunk_gated_delta_rule
-        from fla.ops.gla import chunk_gla
-        from fla.ops.hgrn import chunk_hgrn
-        from fla.ops.simple_gla import chunk_simple_gla
-    except ImportError:
-        return {}
-
-    def scalar(s: Shape, op: Any, *more: Tensor) -> Tensor:
-        q, k, v, lead = vectors(s)
-        return op(q, k, v, *more, g=random(*lead, dtype=torch.float32))[0]
-
-    def channel(s: Shape) -> Tensor:
-        q, k, v, lead = vectors(s)
-        return chunk_gla(q, k, v, random(*lead, s.K))[0]
-
-    def delta(s: Shape) -> Tensor:
-        q, k, v, lead = vectors(s)
-        g, b = random(*lead, dtype=torch.float32), random(*lead)
-        return chunk_gated_delta_rule(q, k, v, g=g, beta=b)[0]
-
-    def diagonal(s: Shape) -> Tensor:
-        shape = (s.batch, s.time, s.heads * s.V)
-        return chunk_hgrn(*(random(*shape, dtype=torch.float32) for _ in range(2)))[0]
-
+def figures(found: Pass, arch: str, ours: bool) -> dict[str, Any]:
+    """What is said of a pass."""
+    chip = CHIPS[arch]
+    used = [x.resources for x in found.launches]
+    busy = [x.programs * x.resources.warps / chip.processors for x in found.launches]
     return {
-        "gla": channel,
-        "simple_gla": lambda s: scalar(s, chunk_simple_gla),
-        "gated_delta_rule": delta,
-        "hgrn": diagonal,
+        "launches": len(found.launches),
+        "mib": found.given / MIB,
+        "gflops": found.flops / 1e9 if ours else 0.0,
+        "least_us": 1e6
+        * (found.seconds(chip) if ours else found.given / chip.bandwidth),
+        "registers": max(x.registers for x in used),
+        "spilled": max(x.spilled for x in used),
+        "shared": max(x.shared for x in used),
+        "programs_per_processor": min(x.fits(chip) for x in used),
+        "warps_per_processor": min(busy),
     }
 
 
-def counted(
-    operation: Callable[[Shape], Tensor], shape: Shape, arch: str
-) -> tuple[list[Launch], list[Launch]]:
-    """Launches forward and backward."""
-    with DryRun(arch) as run:
-        out = operation(shape)
-        forward = len(run.launches)
-        out.float().sum().backward()
-    return run.launches[:forward], run.launches[forward:]
-
-
-def row(who: str, name: str, passes: tuple[list[Launch], ...], arch: str) -> str:
-    """A line of the table."""
-    cells = [f"{name:18s} {who:8s}"]
-    for launches in passes:
-        given = sum(x.given for x in launches)
-        spilled = max(x.resources.spilled for x in launches)
-        registers = max(x.resources.registers for x in launches)
-        least = 1e6 * roofline(CHIPS[arch], given, 0)
+def line(row: dict[str, Any]) -> str:
+    """A row of the table."""
+    cells = [f"{row['operation']:18s} {row['who']:8s}"]
+    for label in ("forward", "backward"):
+        x = row[label]
         cells.append(
-            f"{len(launches)} launches {given / MIB:7.1f} MiB {least:6.1f} us "
-            f"{registers:3d} registers {spilled:5d} spilled"
+            f"{label} {x['launches']} launches {x['mib']:7.1f} MiB {x['gflops']:6.1f} GF "
+            f"{x['least_us']:6.1f} us {x['registers']:3d} regs {x['spilled']:4d} spilled "
+            f"{x['warps_per_processor']:5.1f} warps"
         )
     return " | ".join(cells)
 
 
-def main(arguments: list[str]) -> None:
-    """Print the table for an architecture and, if named, some operations only."""
-    arch = arguments[0] if arguments else "sm_90"
-    others = peers()
-    for name in arguments[1:] or OPERATIONS:
-        for who, table in (("seqdsl", OPERATIONS), ("fla", others)):
-            if name in table:
-                found = counted(table[name], Shape(), arch)
-                print(row(who, name, found, arch), flush=True)
+def main() -> None:
+    """Print the table and, with `-o`, write it as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", default=list(OPERATIONS))
+    parser.add_argument("--arch", choices=CHIPS, default="sm_90")
+    parser.add_argument("--time", type=int, default=4096)
+    parser.add_argument("--K", type=int, default=128)
+    parser.add_argument("--V", type=int, default=128)
+    parser.add_argument("--heads", type=int, default=8)
+    parser.add_argument("-o", "--out", type=Path)
+    given = parser.parse_args()
+    shape = Shape(time=given.time, heads=given.heads, K=given.K, V=given.V)
+    found: list[dict[str, Any]] = []
+    for row in rows(given.names, shape, given.arch):
+        found.append(row)
+        print(line(row), flush=True)
+    if given.out is not None:
+        shown = {k: str(v) for k, v in asdict(shape).items()}
+        result = {"arch": given.arch, "shape": shown, "rows": found}
+        given.out.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -96,14 +96,28 @@ def compile_(
     strategy: Strategy = "auto",
     out: Out = None,
     json: Json = False,
+    costs: Annotated[
+        bool, typer.Option("--report", help="print what kernels cost on a GPU instead")
+    ] = False,
+    arch: Annotated[
+        str, typer.Option(help="of --report: sm_80, sm_90, gfx942")
+    ] = "sm_90",
+    shape: Annotated[str, typer.Option(help="of --report: BATCHxTIME")] = "1x4096",
 ) -> None:
     """Write a standalone module (printed without -o)."""
-    from seqdsl.commands.produce import compile_
-
     style = outcome.style(json)
     request = outcome.Request(file, layer, tuple(sets or ()), strategy)
-    code = outcome.guard(lambda: compile_(request, target, out, json), style)
-    raise typer.Exit(code)
+
+    def run() -> int:
+        if costs:
+            from seqdsl.commands.costs import report
+
+            return report(request, target, arch, shape, json)
+        from seqdsl.commands.produce import compile_
+
+        return compile_(request, target, out, json)
+
+    raise typer.Exit(outcome.guard(run, style))
 
 
 @app.command(name="test")

@@ -20,6 +20,7 @@ _FILES = (
     "kernels/semirings",
     "kernels/scan",
     "kernels/scan_backward",
+    "kernels/pairs",
     "kernels/outer",
     "kernels/delta",
     "kernels/delta_backward",

@@ -25,6 +25,7 @@ from triton.runtime.jit import JITFunction
 
 from seqdsl.backends.triton.binaries import Resources, resources, target_of
 from seqdsl.backends.triton.chips import CHIPS
+from seqdsl.backends.triton.flops import flops
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,15 @@ class Launch:
     """A launch: `programs` in the grid, and `given` bytes of tensors.
 
     Tensors that begin at the same place count once: `given` is the least that passes
-    through memory if the kernel touches all of what it is given.
+    through memory if the kernel touches all of what it is given. `flops` are those of
+    its matrix products.
     """
 
     kernel: str
     programs: int
     given: int
     resources: Resources
+    flops: float = 0.0
 
 
 class DryRun:
@@ -54,6 +57,8 @@ class DryRun:
         patch = self._patches.enter_context
         for name, answer in _answers(self.arch).items():
             patch(mock.patch.object(torch.cuda, name, answer))
+        vendor = None if self.arch.startswith("sm_") else self.arch
+        patch(mock.patch.object(torch.version, "hip", vendor))
         launch, record, tuned = JITFunction.run, self._record, self._tuned
 
         def run(fn: Any, *args: Any, grid: Any, warmup: bool, **options: Any) -> Any:
@@ -106,7 +111,9 @@ class DryRun:
                 sizes[at] = max(size, sizes.get(at, 0))
         name, programs = str(fn.__name__), prod(int(n) for n in shape)
         used = self._known[id(compiled)]
-        self.launches.append(Launch(name, programs, sum(sizes.values()), used))
+        each = flops(compiled.asm["ttir"], named)
+        given = sum(sizes.values())
+        self.launches.append(Launch(name, programs, given, used, programs * each))
 
     def _tuned(self, tuner: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """Run a tuned kernel with the configuration that spills least."""

@@ -21,6 +21,7 @@ from seqdsl.backends.triton.kernels.decays import (
     spans,
     whole,
 )
+from seqdsl.backends.triton.kernels.pairs import all_scores
 from seqdsl.backends.triton.kernels.rows import (
     load_logs,
     load_rows,
@@ -116,21 +117,38 @@ def passed(
 ):  # fmt: skip
     """The state after a chunk; values are 0 from step `known` on."""
     a = decays(load_logs(g, first, T, H, head, kc, K, C, DECAY), DECAY)
-    lt = load_rows(l, first, T, H, head, kc, K, C)
-    since, until, ahead = spans(a, DECAY)
+    rk, since, until, ahead = erasing(
+        r, k, a, first, T, head, kc, H, K, C, PLAIN, DECAY, PRECISION
+    )
     x = erased(
-        r, rs, y, k, v, inverse, state, a, ahead, first, T, known, head, kc, vc,
+        r, rs, y, v, rk, inverse, state, ahead, first, T, known, head, kc, vc,
         H, K, V, C, SCALED, OWN, PLAIN, DECAY, PRECISION,
     )  # fmt: skip
     return written(
-        lt, ls, k, v, x, state, since, until, first, T, known, head, kc, vc,
+        l, ls, k, v, x, state, since, until, first, T, known, head, kc, vc,
         H, K, V, C, SCALED, PLAIN, DECAY, PRECISION,
     )  # fmt: skip
 
 
 @triton.jit
+def erasing(
+    r, k, a, first, T, head, kc, H: tl.constexpr, K: tl.constexpr, C: tl.constexpr,
+    PLAIN: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """How much r finds of the plain writes before it in a chunk; and the spans."""
+    if PLAIN:
+        rt = load_rows(r, first, T, H, head, kc, K, C)
+        kt = load_rows(k, first, T, H, head, kc, K, C)
+        rk, since, until, ahead = scores(rt, kt, a, True, DECAY, PRECISION)
+    else:
+        since, until, ahead = spans(a, DECAY)
+        rk = since
+    return rk, since, until, ahead
+
+
+@triton.jit
 def erased(
-    r, rs, y, k, v, inverse, state, a, ahead, first, T, known, head, kc, vc,
+    r, rs, y, v, rk, inverse, state, ahead, first, T, known, head, kc, vc,
     H: tl.constexpr, K: tl.constexpr, V: tl.constexpr, C: tl.constexpr, SCALED: tl.constexpr,
     OWN: tl.constexpr, PLAIN: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -138,10 +156,8 @@ def erased(
     rt = load_rows(r, first, T, H, head, kc, K, C)
     x = read(rt, ahead, state, DECAY, PRECISION)
     if PLAIN:
-        kt = load_rows(k, first, T, H, head, kc, K, C)
         vt = load_rows(v, first, known, H, head, vc, V, C)
-        m, _, _, _ = scores(rt, kt, a, True, DECAY, PRECISION)
-        x += tl.dot(m.to(vt.dtype), vt, input_precision=PRECISION)
+        x += tl.dot(rk.to(vt.dtype), vt, input_precision=PRECISION)
     x *= load_scales(rs, first, T, H, head, C, SCALED)[:, None]
     if OWN:
         x += load_rows(y, first, known, H, head, vc, V, C)
@@ -151,12 +167,13 @@ def erased(
 
 @triton.jit
 def written(
-    lt, ls, k, v, x, state, since, until, first, T, known, head, kc, vc,
+    l, ls, k, v, x, state, since, until, first, T, known, head, kc, vc,
     H: tl.constexpr, K: tl.constexpr, V: tl.constexpr, C: tl.constexpr, SCALED: tl.constexpr,
     PLAIN: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """The state after a chunk whose x is known."""
     x *= load_scales(ls, first, T, H, head, C, SCALED)[:, None]
+    lt = load_rows(l, first, T, H, head, kc, K, C)
     state = write(state, whole(since), lt, x.to(lt.dtype), until, DECAY, PRECISION)
     if PLAIN:
         kt = load_rows(k, first, T, H, head, kc, K, C)
@@ -228,22 +245,26 @@ def delta_forward(
         a = decays(load_logs(g, first, T, H, head, kc, K, C, DECAY), DECAY)
         qt = load_rows(q, first, T, H, head, kc, K, C)
         lt = load_rows(l, first, T, H, head, kc, K, C)
-        p, since, until, ahead = scores(qt, lt, a, False, DECAY, PRECISION)
+        rt, kt = qt, qt
+        if PLAIN:
+            rt = load_rows(r, first, T, H, head, kc, K, C)
+            kt = load_rows(k, first, T, H, head, kc, K, C)
+        ql, qk, rk, since, until, ahead = all_scores(
+            qt, rt, lt, kt, a, PLAIN, DECAY, PRECISION
+        )
+        out = read(qt, since, state, DECAY, PRECISION)
         x = erased(
-            r, rs, y, k, v, inverse, state, a, ahead, first, T, T, head, kc, vc,
+            r, rs, y, v, rk, inverse, state, ahead, first, T, T, head, kc, vc,
             H, K, V, C, SCALED, OWN, PLAIN, DECAY, PRECISION,
         )  # fmt: skip
         shown = x * load_scales(ls, first, T, H, head, C, SCALED)[:, None]
-        out = read(qt, since, state, DECAY, PRECISION)
-        out += tl.dot(p.to(lt.dtype), shown.to(lt.dtype), input_precision=PRECISION)
+        out += tl.dot(ql.to(lt.dtype), shown.to(lt.dtype), input_precision=PRECISION)
         if PLAIN:
-            kt = load_rows(k, first, T, H, head, kc, K, C)
             vt = load_rows(v, first, T, H, head, vc, V, C)
-            pk, _, _, _ = scores(qt, kt, a, False, DECAY, PRECISION)
-            out += tl.dot(pk.to(vt.dtype), vt, input_precision=PRECISION)
+            out += tl.dot(qk.to(vt.dtype), vt, input_precision=PRECISION)
         store_rows(o, out * scale, first, T, H, head, vc, V, C)
         state = written(
-            lt, ls, k, v, x, state, since, until, first, T, T, head, kc, vc,
+            l, ls, k, v, x, state, since, until, first, T, T, head, kc, vc,
             H, K, V, C, SCALED, PLAIN, DECAY, PRECISION,
         )  # fmt: skip
     if FINAL and n == segments - 1:

@@ -8,8 +8,9 @@ their rows is enough for the rest (`delta_sides.py`).
 import triton
 import triton.language as tl
 
-from seqdsl.backends.triton.kernels.decays import decays, scores, spans, whole
-from seqdsl.backends.triton.kernels.delta import erased, load_scales, written
+from seqdsl.backends.triton.kernels.decays import decays, whole
+from seqdsl.backends.triton.kernels.delta import erased, erasing, load_scales, written
+from seqdsl.backends.triton.kernels.pairs import all_scores, turned
 from seqdsl.backends.triton.kernels.rows import (
     load_logs,
     load_rows,
@@ -62,24 +63,25 @@ def pulled(
     a = decays(load_logs(g, first, T, H, head, kc, K, C, DECAY), DECAY)
     qt = load_rows(q, first, T, H, head, kc, K, C)
     lt = load_rows(l, first, T, H, head, kc, K, C)
+    rt = load_rows(r, first, T, H, head, kc, K, C)
+    kt = qt
+    if PLAIN:
+        kt = load_rows(k, first, T, H, head, kc, K, C)
     dot = load_rows(do, first, T, H, head, vc, V, C)
     dot = (dot.to(tl.float32) * scale).to(dot.dtype)
-    p, since, until, ahead = scores(qt, lt, a, False, DECAY, PRECISION)
+    ql, qk, rk, since, until, ahead = all_scores(
+        qt, rt, lt, kt, a, PLAIN, DECAY, PRECISION
+    )
     dx = read(lt, until, state, DECAY, PRECISION)
-    dx += tl.dot(tl.trans(p).to(dot.dtype), dot, input_precision=PRECISION)
+    dx += tl.dot(tl.trans(ql.to(dot.dtype)), dot, input_precision=PRECISION)
     dx *= load_scales(ls, first, T, H, head, C, SCALED)[:, None]
     found = load_rows(inverse, first, T, H, head, tl.arange(0, C), C, C)
     dy = tl.dot(tl.trans(found), dx.to(found.dtype), input_precision=PRECISION)
-    rt = load_rows(r, first, T, H, head, kc, K, C)
     pull = (dy * load_scales(rs, first, T, H, head, C, SCALED)[:, None]).to(rt.dtype)
     dv = dy
     if PLAIN:
-        kt = load_rows(k, first, T, H, head, kc, K, C)
         dv = read(kt, until, state, DECAY, PRECISION)
-        p, _, _, _ = scores(qt, kt, a, False, DECAY, PRECISION)
-        dv += tl.dot(tl.trans(p).to(dot.dtype), dot, input_precision=PRECISION)
-        m, _, _, _ = scores(rt, kt, a, True, DECAY, PRECISION)
-        dv += tl.dot(tl.trans(m).to(pull.dtype), pull, input_precision=PRECISION)
+        dv += turned(qk, dot, rk, pull, PRECISION)
     state = write(state, whole(since), qt, dot, since, DECAY, PRECISION)
     ones = tl.full([1], 1.0, tl.float32)
     return write(state, ones, rt, pull, ahead, DECAY, PRECISION), dy, dv
@@ -113,15 +115,16 @@ def delta_values(
     for i in range(steps):
         first = n * length + i * C
         a = decays(load_logs(g, first, T, H, head, kc, K, C, DECAY), DECAY)
-        lt = load_rows(l, first, T, H, head, kc, K, C)
-        since, until, ahead = spans(a, DECAY)
+        rk, since, until, ahead = erasing(
+            r, k, a, first, T, head, kc, H, K, C, PLAIN, DECAY, PRECISION
+        )
         xt = erased(
-            r, rs, y, k, v, inverse, state, a, ahead, first, T, T, head, kc, vc,
+            r, rs, y, v, rk, inverse, state, ahead, first, T, T, head, kc, vc,
             H, K, V, C, SCALED, OWN, PLAIN, DECAY, PRECISION,
         )  # fmt: skip
         store_rows(x, xt, first, T, H, head, vc, V, C)
         state = written(
-            lt, ls, k, v, xt, state, since, until, first, T, T, head, kc, vc,
+            l, ls, k, v, xt, state, since, until, first, T, T, head, kc, vc,
             H, K, V, C, SCALED, PLAIN, DECAY, PRECISION,
         )  # fmt: skip
     if LEAVE:

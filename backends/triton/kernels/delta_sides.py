@@ -6,13 +6,9 @@
 import triton
 import triton.language as tl
 
-from seqdsl.backends.triton.kernels.decays import (
-    collected,
-    decays,
-    spread,
-    whole,
-)
+from seqdsl.backends.triton.kernels.decays import decays, whole
 from seqdsl.backends.triton.kernels.delta import load_scales
+from seqdsl.backends.triton.kernels.pairs import collected_all, spread_all
 from seqdsl.backends.triton.kernels.rows import (
     load_logs,
     load_rows,
@@ -116,26 +112,19 @@ def delta_readers(
     lt = load_rows(l, first, T, H, head, kc, K, C)
     dot = load_rows(do, first, T, H, head, vc, V, C)
     dyt = load_rows(dy, first, T, H, head, vc, V, C)
-    dqt, since, _, _ = spread(
-        paired(dot, xt, PRECISION), lt, a, False, DECAY, PRECISION
-    )
-    dqt += since * through(dot, state, PRECISION)
-    drt, _, until, ahead = spread(
-        paired(dyt, xt, PRECISION), lt, a, True, DECAY, PRECISION
-    )
-    drt += ahead * through(dyt, state, PRECISION)
-    state = write(state, whole(since), lt, xt, until, DECAY, PRECISION)
+    p, m = paired(dot, xt, PRECISION), paired(dyt, xt, PRECISION)
+    pk, mk, kt, vt = p, m, lt, xt
     if PLAIN:
         kt = load_rows(k, first, T, H, head, kc, K, C)
         vt = load_rows(v, first, T, H, head, vc, V, C)
-        more, _, _, _ = spread(
-            paired(dot, vt, PRECISION), kt, a, False, DECAY, PRECISION
-        )
-        dqt += more
-        more, _, _, _ = spread(
-            paired(dyt, vt, PRECISION), kt, a, True, DECAY, PRECISION
-        )
-        drt += more
+        pk, mk = paired(dot, vt, PRECISION), paired(dyt, vt, PRECISION)
+    dqt, drt, since, until, ahead = spread_all(
+        p, m, lt, pk, mk, kt, a, PLAIN, DECAY, PRECISION
+    )
+    dqt += since * through(dot, state, PRECISION)
+    drt += ahead * through(dyt, state, PRECISION)
+    state = write(state, whole(since), lt, xt, until, DECAY, PRECISION)
+    if PLAIN:
         ones = tl.full([1], 1.0, tl.float32)
         state = write(state, ones, kt, vt, until, DECAY, PRECISION)
     store_rows(dq, dqt * scale, first, T, H, head, kc, K, C)
@@ -166,18 +155,23 @@ def delta_writers(
     dyt = load_rows(dy, first, T, H, head, vc, V, C)
     dyt = (dyt * load_scales(rs, first, T, H, head, C, SCALED)[:, None]).to(dyt.dtype)
     lt = load_rows(l, first, T, H, head, kc, K, C)
-    dlt, since, ahead = delta_written(
-        x, dot, dyt, qt, rt, a, adj, first, T, head, vc, H, V, C, DECAY, PRECISION
+    xt = load_rows(x, first, T, H, head, vc, V, C)
+    p, m = paired(dot, xt, PRECISION), paired(dyt, xt, PRECISION)
+    pk, mk, vt = p, m, xt
+    if PLAIN:
+        vt = load_rows(v, first, T, H, head, vc, V, C)
+        pk, mk = paired(dot, vt, PRECISION), paired(dyt, vt, PRECISION)
+    dlt, dkt, since, until, ahead = collected_all(
+        p, m, pk, mk, qt, rt, a, PLAIN, DECAY, PRECISION
     )
+    dlt += until * through(xt, adj, PRECISION)
     if SCALED:
         store_scalars(dls, tl.sum(dlt * lt, axis=1), first, T, H, head, C)
         dlt *= load_scales(ls, first, T, H, head, C, SCALED)[:, None]
     store_rows(dl, dlt, first, T, H, head, kc, K, C)
     left = lt * dlt
     if PLAIN:
-        dkt, _, _ = delta_written(
-            v, dot, dyt, qt, rt, a, adj, first, T, head, vc, H, V, C, DECAY, PRECISION
-        )
+        dkt += until * through(vt, adj, PRECISION)
         store_rows(dk, dkt, first, T, H, head, kc, K, C)
         left += load_rows(k, first, T, H, head, kc, K, C) * dkt
     if DECAY != "none":
@@ -196,20 +190,3 @@ def delta_writers(
     adj = write(adj, whole(since), qt, dot, since, DECAY, PRECISION)
     ones = tl.full([1], 1.0, tl.float32)
     return write(adj, ones, rt, dyt, ahead, DECAY, PRECISION), carry
-
-
-@triton.jit
-def delta_written(
-    x, dot, dyt, qt, rt, a, adj, first, T, head, vc,
-    H: tl.constexpr, V: tl.constexpr, C: tl.constexpr,
-    DECAY: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    """The gradient of the vectors that rows of `x` are written to."""
-    xt = load_rows(x, first, T, H, head, vc, V, C)
-    made, since, until, _ = collected(
-        paired(dot, xt, PRECISION), qt, a, False, DECAY, PRECISION
-    )
-    more, _, _, ahead = collected(
-        paired(dyt, xt, PRECISION), rt, a, True, DECAY, PRECISION
-    )
-    return made + more + until * through(xt, adj, PRECISION), since, ahead

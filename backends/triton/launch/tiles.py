@@ -47,10 +47,20 @@ TILES: Mapping[tuple[str, str, str], Tiles] = {
 
 
 def tiles_of(family: str, kind: str, direction: str, K: int, V: int) -> Tiles:
-    """The tiles of a call, no larger than what there is."""
+    """The tiles of a call: no larger than what there is, smaller where states are large.
+
+    A warp has 64 lanes on an AMD GPU and 32 on others.
+    """
     tiles = TILES[family, "scalar" if kind == "none" else kind, direction]
-    rows, columns = min(tiles.rows, fitting(K)), min(tiles.columns, fitting(V))
-    return Tiles(tiles.chunk, rows, columns, tiles.warps, tiles.stages)
+    largest, wide = max(fitting(K), fitting(V)), torch.version.hip is not None
+    chunk, rows, columns = tiles.chunk, tiles.rows, tiles.columns
+    if largest > (64 if wide else 128):
+        chunk = max(16, chunk // 2)
+        if direction == "backward":
+            rows, columns = max(16, rows // 2), max(16, columns // 2)
+    warps = 2 * tiles.warps if largest > 64 and not wide else tiles.warps
+    rows, columns = min(rows, fitting(K)), min(columns, fitting(V))
+    return Tiles(chunk, rows, columns, warps, tiles.stages)
 
 
 def precision(x: Tensor) -> str:

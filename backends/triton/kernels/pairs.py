@@ -1,0 +1,159 @@
+"""Products between the steps of a chunk for two who read and two who write, in one go.
+
+Queries `q` read after a step's own decay, `r` before it; `l` and (with PLAIN) `k` are
+written to. Decays are multiplied once for all of them; `decays.py` says how.
+"""
+
+import triton
+import triton.language as tl
+
+from seqdsl.backends.triton.kernels.decays import (
+    between,
+    diagonal,
+    doubled,
+    doublings,
+    joined,
+    single,
+    upper,
+)
+
+
+@triton.jit
+def multiplied(x, y, PRECISION: tl.constexpr):
+    """x y^T."""
+    return tl.dot(x, tl.trans(y), input_precision=PRECISION)
+
+
+@triton.jit
+def all_scores(
+    q, r, l, k, a, PLAIN: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr
+):
+    """`scores` of q with l, of q with k and (before) of r with k; and the spans."""
+    C: tl.constexpr = q.shape[0]
+    ql = multiplied(q, l, PRECISION)
+    qk, rk = ql, ql
+    if PLAIN:
+        qk, rk = multiplied(q, k, PRECISION), multiplied(r, k, PRECISION)
+    if DECAY == "channel":
+        ql = tl.where(diagonal(C), ql, 0.0)
+        qk, rk = tl.where(diagonal(C), qk, 0.0), tl.zeros([C, C], tl.float32)
+        since, until, ahead = single(a)
+        for n in tl.static_range(doublings(C)):
+            high, pairs = upper(C, 1 << n), joined(C, 1 << n)
+            factor = tl.where(high, since, until)
+            qf, lf = (q * factor).to(q.dtype), (l * factor).to(l.dtype)
+            ql = tl.where(pairs, multiplied(qf, lf, PRECISION), ql)
+            if PLAIN:
+                kf = (k * factor).to(k.dtype)
+                rf = (r * tl.where(high, ahead, until)).to(r.dtype)
+                qk = tl.where(pairs, multiplied(qf, kf, PRECISION), qk)
+                rk = tl.where(pairs, multiplied(rf, kf, PRECISION), rk)
+            since, until, ahead = doubled(since, until, ahead, 1 << n)
+    else:
+        products, since, until, ahead = between(a, False)
+        ql *= products
+        if PLAIN:
+            before, _, _, _ = between(a, True)
+            qk, rk = qk * products, rk * before
+    return ql, qk, rk, since, until, ahead
+
+
+@triton.jit
+def taken(p, l, pk, k, PLAIN: tl.constexpr, PRECISION: tl.constexpr):
+    """p l, and pk k as well."""
+    y = tl.dot(p.to(l.dtype), l, input_precision=PRECISION)
+    if PLAIN:
+        y += tl.dot(pk.to(k.dtype), k, input_precision=PRECISION)
+    return y
+
+
+@triton.jit
+def spread_all(
+    p, m, l, pk, mk, k, a,
+    PLAIN: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Sums of `spread`: of p over l and pk over k; (before) of m over l and mk over k."""
+    C: tl.constexpr = l.shape[0]
+    if DECAY == "channel":
+        own = diagonal(C)
+        by_q = taken(
+            tl.where(own, p, 0.0), l, tl.where(own, pk, 0.0), k, PLAIN, PRECISION
+        )
+        by_r = tl.zeros(by_q.shape, tl.float32)
+        since, until, ahead = single(a)
+        for n in tl.static_range(doublings(C)):
+            high, pairs = upper(C, 1 << n), joined(C, 1 << n)
+            lf, kf = (l * until).to(l.dtype), (k * until).to(k.dtype)
+            moved = taken(
+                tl.where(pairs, p, 0.0),
+                lf,
+                tl.where(pairs, pk, 0.0),
+                kf,
+                PLAIN,
+                PRECISION,
+            )
+            by_q += tl.where(high, moved * since, 0.0)
+            moved = taken(
+                tl.where(pairs, m, 0.0),
+                lf,
+                tl.where(pairs, mk, 0.0),
+                kf,
+                PLAIN,
+                PRECISION,
+            )
+            by_r += tl.where(high, moved * ahead, 0.0)
+            since, until, ahead = doubled(since, until, ahead, 1 << n)
+    else:
+        products, since, until, ahead = between(a, False)
+        by_q = taken(p * products, l, pk * products, k, PLAIN, PRECISION)
+        before, _, _, _ = between(a, True)
+        by_r = taken(m * before, l, mk * before, k, PLAIN, PRECISION)
+    return by_q, by_r, since, until, ahead
+
+
+@triton.jit
+def turned(p, q, m, r, PRECISION: tl.constexpr):
+    """p^T q + m^T r."""
+    y = tl.dot(tl.trans(p.to(q.dtype)), q, input_precision=PRECISION)
+    return y + tl.dot(tl.trans(m.to(r.dtype)), r, input_precision=PRECISION)
+
+
+@triton.jit
+def collected_all(
+    p, m, pk, mk, q, r, a,
+    PLAIN: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Sums of `collected`: of p over q and (before) m over r; the same of pk and mk."""
+    C: tl.constexpr = q.shape[0]
+    if DECAY == "channel":
+        own, none = diagonal(C), tl.zeros([C, C], tl.float32)
+        by_l = turned(tl.where(own, p, 0.0), q, none, r, PRECISION)
+        by_k = by_l
+        if PLAIN:
+            by_k = turned(tl.where(own, pk, 0.0), q, none, r, PRECISION)
+        since, until, ahead = single(a)
+        for n in tl.static_range(doublings(C)):
+            low, pairs = upper(C, 1 << n) == 0, joined(C, 1 << n)
+            qf, rf = (q * since).to(q.dtype), (r * ahead).to(r.dtype)
+            moved = turned(
+                tl.where(pairs, p, 0.0), qf, tl.where(pairs, m, 0.0), rf, PRECISION
+            )
+            by_l += tl.where(low, until * moved, 0.0)
+            if PLAIN:
+                moved = turned(
+                    tl.where(pairs, pk, 0.0),
+                    qf,
+                    tl.where(pairs, mk, 0.0),
+                    rf,
+                    PRECISION,
+                )
+                by_k += tl.where(low, until * moved, 0.0)
+            since, until, ahead = doubled(since, until, ahead, 1 << n)
+    else:
+        products, since, until, ahead = between(a, False)
+        before, _, _, _ = between(a, True)
+        by_l = turned(p * products, q, m * before, r, PRECISION)
+        by_k = by_l
+        if PLAIN:
+            by_k = turned(pk * products, q, mk * before, r, PRECISION)
+    return by_l, by_k, since, until, ahead

@@ -1,0 +1,274 @@
+"""Operations that GPU benchmarks compare: ours, their meaning, and published kernels."""
+
+# pyright: reportMissingImports=false, reportUnknownMemberType=false
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from seqdsl.backends.torch.carried.chunkwise import _chunkwise
+from seqdsl.backends.triton.launch.delta import delta_products
+from seqdsl.backends.triton.launch.outer import decayed_products
+from seqdsl.backends.triton.launch.scan import scan
+
+Run = Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Extents of an operation, and where it runs; scans are in float32."""
+
+    batch: int = 1
+    time: int = 4096
+    heads: int = 8
+    K: int = 128
+    V: int = 128
+    dtype: torch.dtype = torch.bfloat16
+    device: str = "cpu"
+
+    @property
+    def lead(self) -> tuple[int, int, int]:
+        """Batch, time and heads."""
+        return self.batch, self.time, self.heads
+
+    def vector(self, extent: int, unit: bool = False) -> Tensor:
+        """A vector for every step and head, of length 1 for `unit`."""
+        x = torch.randn(*self.lead, extent, device=self.device)
+        x = torch.nn.functional.normalize(x, dim=-1) if unit else x
+        return x.to(self.dtype).requires_grad_()
+
+    def logs(self, *extents: int, dtype: torch.dtype | None = None) -> Tensor:
+        """Logarithms of decays."""
+        x = torch.rand(*self.lead, *extents, device=self.device) * -0.2
+        return x.to(dtype or self.dtype).requires_grad_()
+
+
+@dataclass(frozen=True)
+class Operation:
+    """`inputs` for a shape; `ours`, the `loop` that it means, torch's chunks, `peers`."""
+
+    inputs: Callable[[Shape], tuple[Tensor, ...]]
+    ours: Run
+    loop: Run
+    chunks: Run | None = None
+    peers: Callable[[], Mapping[str, Run]] = field(default=dict[str, Run])
+
+
+# ---- What they mean
+
+
+def outer_loop(q: Tensor, k: Tensor, v: Tensor, g: Tensor) -> Tensor:
+    """Decayed outer products, step by step."""
+    nothing = torch.zeros_like(q)
+    return dplr_loop(q, k, v, nothing, nothing, g)
+
+
+def delta_loop(q: Tensor, k: Tensor, v: Tensor, g: Tensor, b: Tensor) -> Tensor:
+    """The gated delta rule, step by step."""
+    b = b[..., None]
+    return dplr_loop(q, b * k, v, -g.exp()[..., None] * k, b * k, g)
+
+
+def dplr_loop(
+    q: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, g: Tensor
+) -> Tensor:
+    """`S = exp(g) S + b (a^T S) + k v^T`, read by q, step by step."""
+    state = q.new_zeros(q.shape[0], q.shape[2], q.shape[3], v.shape[3])
+    g = g if g.dim() == 4 else g[..., None]
+    reads: list[Tensor] = []
+    for t in range(q.shape[1]):
+        seen = torch.einsum("bhk,bhkv->bhv", a[:, t], state)
+        state = g[:, t].exp()[..., None] * state + b[:, t, ..., None] * seen[:, :, None]
+        state = state + k[:, t, ..., None] * v[:, t, :, None]
+        reads.append(torch.einsum("bhk,bhkv->bhv", q[:, t], state))
+    return torch.stack(reads, 1)
+
+
+def scan_loop(a: Tensor, b: Tensor) -> Tensor:
+    """`h = a h + b`, step by step."""
+    h, steps = torch.zeros_like(b[:, 0]), list[Tensor]()
+    for t in range(b.shape[1]):
+        h = a[:, t] * h + b[:, t]
+        steps.append(h)
+    return torch.stack(steps, 1)
+
+
+# ---- The torch backend's chunks, for torch.compile
+
+
+def dplr_chunks(
+    q: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, g: Tensor
+) -> Tensor:
+    """`dplr_loop` by matrix products."""
+    left, value = torch.stack([b, k], 3), torch.stack([torch.zeros_like(v), v], 3)
+    return _chunked(g.exp(), a.unsqueeze(3), left, value, q)
+
+
+def outer_chunks(q: Tensor, k: Tensor, v: Tensor, g: Tensor) -> Tensor:
+    """`outer_loop` by matrix products."""
+    decay = g.exp() if g.dim() == 4 else g.exp()[..., None]
+    return _chunked(decay, None, k.unsqueeze(3), v.unsqueeze(3), q)
+
+
+def delta_chunks(q: Tensor, k: Tensor, v: Tensor, g: Tensor, b: Tensor) -> Tensor:
+    """`delta_loop` by matrix products."""
+    decay = g.exp()[..., None]
+    left = (b[..., None] * k).unsqueeze(3)
+    return _chunked(decay, (-decay * k).unsqueeze(3), left, v.unsqueeze(3), q)
+
+
+def _chunked(
+    decay: Tensor, right: Tensor | None, left: Tensor, value: Tensor, q: Tensor
+) -> Tensor:
+    first = torch.zeros(
+        len(q), q.shape[2], q.shape[3], value.shape[-1], device=q.device
+    )
+    query, time = q.unsqueeze(3), q.shape[1]
+    made, _ = _chunkwise(
+        decay, right, left, value, query, first, None, None, time, 1, 64
+    )
+    return made.squeeze(3).to(q.dtype)
+
+
+# ---- Ours
+
+
+def ours_outer(q: Tensor, k: Tensor, v: Tensor, g: Tensor) -> Tensor:
+    """Our kernels for decayed outer products."""
+    return decayed_products(q, k, v, g, keep=False)[0]
+
+
+def ours_delta(q: Tensor, k: Tensor, v: Tensor, g: Tensor, b: Tensor) -> Tensor:
+    """Our kernels for the gated delta rule."""
+    return delta_products(q, k, k, v, g, b, -g.exp(), keep=False)[0]
+
+
+def ours_dplr(
+    q: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, g: Tensor
+) -> Tensor:
+    """Our kernels for diagonal plus low rank."""
+    return delta_products(q, b, a, None, g, k=k, v=v, keep=False)[0]
+
+
+def ours_scan(a: Tensor, b: Tensor) -> Tensor:
+    """Our kernels for scans."""
+    return scan(a, b, torch.zeros_like(b[:, 0]))
+
+
+# ---- Published kernels
+
+
+def gla_peers() -> Mapping[str, Run]:
+    """Of gated linear attention."""
+    try:
+        from fla.ops.gla import chunk_gla
+    except ImportError:
+        return {}
+    return {"fla": lambda q, k, v, g: chunk_gla(q, k, v, g, scale=1.0)[0]}
+
+
+def simple_gla_peers() -> Mapping[str, Run]:
+    """Of one decay for a head: flash-linear-attention, and Mamba-2's kernels."""
+    found: dict[str, Run] = {}
+    try:
+        from fla.ops.simple_gla import chunk_simple_gla
+
+        found["fla"] = lambda q, k, v, g: chunk_simple_gla(q, k, v, g=g, scale=1.0)[0]
+    except ImportError:
+        pass
+    try:
+        from mamba_ssm.ops.triton.ssd_combined import mamba_chunk_scan_combined
+
+        def mamba(q: Tensor, k: Tensor, v: Tensor, g: Tensor) -> Tensor:
+            dt, rate = -g, -torch.ones(g.shape[2], device=g.device)
+            scaled = (v / dt[..., None]).to(v.dtype)
+            return mamba_chunk_scan_combined(scaled, dt, rate, k, q, chunk_size=128)
+
+        found["mamba-ssm"] = mamba
+    except ImportError:
+        pass
+    return found
+
+
+def delta_peers() -> Mapping[str, Run]:
+    """Of the gated delta rule."""
+    try:
+        from fla.ops.gated_delta_rule import chunk_gated_delta_rule
+    except ImportError:
+        return {}
+
+    def run(q: Tensor, k: Tensor, v: Tensor, g: Tensor, b: Tensor) -> Tensor:
+        return chunk_gated_delta_rule(q, k, v, g=g, beta=b, scale=1.0)[0]
+
+    return {"fla": run}
+
+
+def dplr_peers() -> Mapping[str, Run]:
+    """Of diagonal plus low rank."""
+    try:
+        from fla.ops.generalized_delta_rule import chunk_dplr_delta_rule
+    except ImportError:
+        return {}
+    return {"fla": lambda *x: chunk_dplr_delta_rule(*x, scale=1.0)[0]}
+
+
+def scan_peers() -> Mapping[str, Run]:
+    """Of scans entry by entry."""
+    try:
+        from fla.ops.hgrn import chunk_hgrn
+    except ImportError:
+        return {}
+    return {"fla": lambda a, b: chunk_hgrn(b, a.log())[0]}
+
+
+# ---- The table
+
+
+def _scanned(s: Shape) -> tuple[Tensor, ...]:
+    shape = (s.batch, s.time, s.heads * s.V)
+    a, b = (torch.rand(*shape, device=s.device).requires_grad_() for _ in range(2))
+    return a, b
+
+
+def _vectors(s: Shape, unit: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    return s.vector(s.K, unit), s.vector(s.K, unit), s.vector(s.V)
+
+
+def _dplr(s: Shape) -> tuple[Tensor, ...]:
+    """Half of what is found along a unit vector is erased."""
+    a = s.vector(s.K, unit=True)
+    b = (-0.5 * a.detach()).requires_grad_()
+    return *_vectors(s, unit=True), a, b, s.logs(s.K)
+
+
+def _delta(s: Shape) -> tuple[Tensor, ...]:
+    b = torch.rand(*s.lead, device=s.device).to(s.dtype).requires_grad_()
+    return *_vectors(s, unit=True), s.logs(dtype=torch.float32), b
+
+
+OPERATIONS: Mapping[str, Operation] = {
+    "gla": Operation(
+        lambda s: (*_vectors(s), s.logs(s.K)),
+        ours_outer,
+        outer_loop,
+        outer_chunks,
+        gla_peers,
+    ),
+    "simple_gla": Operation(
+        lambda s: (*_vectors(s), s.logs(dtype=torch.float32)),
+        ours_outer,
+        outer_loop,
+        outer_chunks,
+        simple_gla_peers,
+    ),
+    "gated_delta_rule": Operation(
+        _delta, ours_delta, delta_loop, delta_chunks, delta_peers
+    ),
+    "dplr": Operation(_dplr, ours_dplr, dplr_loop, dplr_chunks, dplr_peers),
+    "hgrn": Operation(_scanned, ours_scan, scan_loop, None, scan_peers),
+}
