@@ -5,10 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from seqdsl import driver
 from seqdsl.backends.torch.load import load
@@ -20,6 +17,9 @@ from seqdsl.diagnostics import CallError
 from seqdsl.ir.bind import bind_sizes
 from seqdsl.testing.cases import Case, inputs_for
 from seqdsl.testing.layers import stand_ins, subject
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def report(request: Request, target: str, arch: str, shape: str, json: bool) -> int:
@@ -70,7 +70,7 @@ def _passes(request: Request, arch: str, batch: int, time: int) -> Mapping[str, 
 
     def forward() -> list[Tensor]:
         out = module(**inputs)
-        return [out] if isinstance(out, Tensor) else list(out)
+        return list(out) if isinstance(out, tuple) else [out]
 
     names = ("forward", "backward")
     try:
@@ -83,7 +83,7 @@ def _passes(request: Request, arch: str, batch: int, time: int) -> Mapping[str, 
 
 def _narrow(x: Tensor) -> Tensor:
     """An input in the precision of the layer, with a gradient."""
-    return x.to(torch.bfloat16).requires_grad_() if x.is_floating_point() else x
+    return x.bfloat16().requires_grad_() if x.is_floating_point() else x
 
 
 def _lines(
