@@ -10,6 +10,7 @@ from seqdsl.backends.mlir.kernel import Kernel
 from seqdsl.backends.mlir.memory import BEFORE, NOW, ROW, Env, Memory
 from seqdsl.backends.mlir.pointwise import Pointwise
 from seqdsl.backends.mlir.writer import Index, Val, Writer
+from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Size, evaluate
 from seqdsl.ir.types import BATCH, TIME
@@ -67,6 +68,14 @@ class Expressions:
                 return self.value(arg, {**env, **{old: env[new] for old, new in pairs}})
             case ir.Split(arg=arg, dim=dim, into=into):
                 return self.value(arg, {**env, dim: self._joined(env, into)})
+            case ir.Merge(arg=arg, dims=dims, into=into):
+                return self._merged(arg, dims, into, env)
+            case ir.SliceDim(arg=arg, dim=dim, start=start, step=step, into=into):
+                first, every = self._whole(start), self._whole(step)
+                at = self._scaled(env[into], first, every)
+                return self.value(arg, {**env, dim: at})
+            case ir.Gather(arg=arg, dim=dim, index=index):
+                return self._looked_up(arg, dim, index, env)
             case _:
                 raise KernelError(f"a kernel has no form of {type(node).__name__}")
 
@@ -95,6 +104,69 @@ class Expressions:
         name = w.once(f"arith.subi {at.name}, {w.constant(1)} : index", at.level)
         name = w.once(f"arith.maxsi {name}, {w.constant(0)} : index", at.level)
         return self.memory.load(buffer, {**env, TIME: Index(name, at.level)}, 0)
+
+    def _whole(self, size: Size) -> int:
+        return int(self._number(size))
+
+    def _scaled(self, index: Index, first: int, every: int) -> Index:
+        """The index `first + every * index`."""
+        w, level = self.w, index.level
+        name = index.name
+        if every != 1:
+            name = w.once(f"arith.muli {name}, {w.constant(every)} : index", level)
+        if first:
+            name = w.once(f"arith.addi {name}, {w.constant(first)} : index", level)
+        fixed = None if index.fixed is None else first + every * index.fixed
+        stride = index.stride * every
+        return Index(name, level, index.lanes, index.mask, fixed, stride)
+
+    def _merged(self, node: ir.Node, dims: tuple[str, ...], into: str, env: Env) -> Val:
+        """`node`, whose `dims` are told apart by one index, row-major."""
+        index, extents = env[into], self.kernel.extents
+        last = extents[dims[-1]]
+        if index.lanes and (index.stride != 1 or last % index.lanes):
+            return self._one_by_one(build.merge(node, dims, into), index, into, env)
+        w, rest, level = self.w, index.name, index.level
+        places: dict[str, Index] = {}
+        for dim in reversed(dims):
+            size = w.constant(extents[dim])
+            at = w.once(f"arith.remui {rest}, {size} : index", level)
+            rest = w.once(f"arith.divui {rest}, {size} : index", level)
+            lanes, mask = (index.lanes, index.mask) if dim == dims[-1] else (0, None)
+            places[dim] = Index(at, level, lanes, mask)
+        return self.value(node, {**env, **places})
+
+    def _one_by_one(self, node: ir.Node, index: Index, dim: str, env: Env) -> Val:
+        """A vector of the values of `node` at the entries of `index`."""
+        w, dtype = self.w, node.type.dtype
+        vector = self.p.type_(dtype, index.lanes)
+        whole = self.p.number(0, dtype, index.lanes)
+        name, level = whole.name, 0
+        last = w.constant(self.kernel.extents[dim] - 1)
+        for i in range(index.lanes):
+            offset = w.constant(i * index.stride)
+            at = w.once(f"arith.addi {index.name}, {offset} : index", index.level)
+            at = w.once(f"arith.minui {at}, {last} : index", index.level)
+            entry = self.value(node, {**env, dim: Index(at, index.level)})
+            level = max(level, entry.level)
+            text = f"vector.insert {entry.name}, {name} [{i}] : "
+            name = w.put(f"{text}{self.p.type_(dtype, 0)} into {vector}", level)
+        return Val(name, dtype, index.lanes, level)
+
+    def _looked_up(self, node: ir.Node, dim: str, index: ir.Node, env: Env) -> Val:
+        """`node` at the entry `index` of `dim`; places outside are those at the border."""
+        w, last = self.w, self.kernel.extents[dim] - 1
+        if isinstance(index, ir.Const):
+            fixed = self._whole(index.value)
+            at = Index(w.constant(fixed), 0, fixed=fixed)
+            return self.value(node, {**env, dim: at})
+        value = self.value(index, env)
+        if value.lanes:
+            raise KernelError("a kernel has no form of a table read at many places")
+        name = w.once(f"arith.index_cast {value.name} : i64 to index", value.level)
+        name = w.once(f"arith.maxsi {name}, {w.constant(0)} : index", value.level)
+        name = w.once(f"arith.minsi {name}, {w.constant(last)} : index", value.level)
+        return self.value(node, {**env, dim: Index(name, value.level)})
 
     def _position(self, index: Index) -> Val:
         w = self.w

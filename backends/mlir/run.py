@@ -21,7 +21,7 @@ from seqdsl.backends.mlir.nests import has_products
 from seqdsl.ir.types import DType
 from seqdsl.schedule.region import Region
 
-_STORAGE = {
+STORAGE = {
     torch.float32: (32, "f32"),
     torch.float64: (64, "f64"),
     torch.bfloat16: (32, "bf16"),
@@ -56,7 +56,7 @@ class Native:
         """The kernel for floats of that dtype, and its code."""
         key = (floats, rows, together)
         if key not in self._made:
-            host = machine(*_STORAGE[floats])
+            host = machine(*STORAGE[floats])
             self._made[key] = compiled(self.region, host, rows, together)
         return self._made[key]
 

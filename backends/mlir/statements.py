@@ -194,8 +194,11 @@ def _collect(node: ir.Node, plain: bool, found: dict[tuple[str, bool], bool]) ->
         case ir.Shift(arg=ir.Ref(name=name)):
             key = (name, True)
             found[key] = found.get(key, True) and plain
-        case ir.Rename() | ir.Split() | ir.SliceDim():
+        case ir.Rename() | ir.Split() | ir.SliceDim() | ir.Merge():
             _collect(node.arg, False, found)
+        case ir.Gather(arg=arg, index=index):
+            _collect(arg, False, found)
+            _collect(index, plain, found)
         case _:
             for child in children(node):
                 _collect(child, plain, found)

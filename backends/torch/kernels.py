@@ -38,12 +38,16 @@ from seqdsl.schedule.region import Region, identity, outline
 class Kernels:
     """The loops of a file that kernels run; `fusion` says what they can do.
 
-    `refused` names the loops that stay in torch.
+    `refused` names the loops that stay in torch. `classes` are the layers of the file by
+    the names of their classes, each with the name of its named tuple of outputs.
     """
 
     fusion: Fusion
     regions: dict[str, Region] = field(default_factory=dict[str, Region])
     refused: list[str] = field(default_factory=list[str])
+    classes: dict[str, tuple[ir.Model, str | None]] = field(
+        default_factory=dict[str, tuple[ir.Model, str | None]]
+    )
 
     def add(self, region: Region) -> str:
         """The name under which the file finds the kernel of `region`."""

@@ -160,18 +160,21 @@ class _Writer:
             if known is model or _same(known, model):
                 self.done[id(model)] = (model, name)
                 return name
-        prepared = prepare(model, self.wish, self.prepared)
+        plain = prepared = prepare(model, self.wish, self.prepared)
         if self.kernels is not None:
             prepared = fuse(prepared, self.kernels.fusion)
         inner = {id(i.model): self.add(i.model) for i in prepared.model.instances}
         name = self.names.new(model.name)
         self.done[id(model)] = (model, name)
-        self._write(model, prepared, name, inner)
+        result = self._write(model, prepared, name, inner)
+        if self.kernels is not None:
+            self.kernels.classes[name] = (plain.model, result)
         return name
 
     def _write(
         self, model: ir.Model, prepared: Plan, name: str, inner: dict[int, str]
-    ) -> None:
+    ) -> str | None:
+        """Adds the class; the name of the named tuple of its outputs, if there is one."""
         layer = make_layer(prepared.model)
         layer.kernels = self.kernels
         memory = streaming(prepared.model)
@@ -199,6 +202,7 @@ class _Writer:
         kept = tuple(tuple(m) for m in methods if m)
         self.classes.append(TorchClass(name, doc, kept))
         self.helpers |= layer.helpers
+        return result
 
 
 def _same(a: ir.Model, b: ir.Model) -> bool:

@@ -19,12 +19,14 @@ from seqdsl.schedule.region import Region
 class NativeArtifact:
     """A generated file and the regions that it calls by name.
 
-    `refused` names the loops that stay in torch.
+    `refused` names the loops that stay in torch; `classes` are the layers of the file,
+    each with the name of the named tuple of its outputs.
     """
 
     host: Artifact
     regions: Mapping[str, Region]
     refused: tuple[str, ...]
+    classes: Mapping[str, tuple[ir.Model, str | None]]
 
 
 def native_artifact(
@@ -39,4 +41,5 @@ def native_artifact(
     module = lower(model, kernels=kernels)
     name = f"{model.name.lower()}.py"
     host = Artifact({name: render(module)}, name, module.main)
-    return NativeArtifact(host, dict(kernels.regions), tuple(kernels.refused))
+    refused = tuple(kernels.refused)
+    return NativeArtifact(host, dict(kernels.regions), refused, dict(kernels.classes))

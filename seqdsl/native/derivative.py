@@ -114,6 +114,13 @@ class Derivative:
             gradients.append(None if grad is None else grad.expand(tensor.shape))
         return gradients
 
+    def learned(self) -> list[bool]:
+        """Which inputs have a gradient that is not 0."""
+        assert self.adjoint is not None
+        first = {f"{s}_0": n for s, n in self.opened.first.items()}
+        names = (first.get(i.name, i.name) for i in self.region.model.inputs)
+        return [n in self.adjoint.gradients for n in names]
+
     def differentiable(
         self,
         inputs: Sequence[Tensor],

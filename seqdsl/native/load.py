@@ -19,8 +19,10 @@ from seqdsl.backends.mlir.errors import KernelError
 from seqdsl.backends.torch import Artifact
 from seqdsl.backends.torch.load import load
 from seqdsl.diagnostics import CallError, UnsupportedError
+from seqdsl.ir import nodes as ir
 from seqdsl.native.artifact import NativeArtifact
 from seqdsl.native.loop import NativeLoop
+from seqdsl.native.stepping.steps import Steps
 
 _FLOATS = (torch.float32, torch.float64, torch.bfloat16)
 
@@ -51,7 +53,7 @@ def load_kernels(artifact: NativeArtifact) -> type[nn.Module]:
     module: Any = sys.modules[cls.__module__]
     for name, region in artifact.regions.items():
         if name not in module._KERNELS:
-            module._KERNELS[name] = NativeLoop(region)
+            module._KERNELS[name] = NativeLoop(region, name)
     return cls
 
 
@@ -78,6 +80,8 @@ def load_native(artifact: NativeArtifact, other: Artifact | None) -> type[nn.Mod
             found: Any = getattr(module, name)
             if isinstance(found, type) and issubclass(found, nn.Module):
                 _dispatch(found, getattr(plain, name, None))
+                model, result = artifact.classes[name]
+                _step_by_kernels(found, model, getattr(module, result or "", None))
                 _picklable(found, artifact, other)
     return cls
 
@@ -90,11 +94,38 @@ def _dispatch(cls: type[nn.Module], fallback: type[nn.Module] | None) -> None:
         setattr(cls, method, _either(own, other))
 
 
+def _step_by_kernels(cls: type[nn.Module], model: ir.Model, result: Any) -> None:
+    """`step` of `cls` as kernels alone, where a call can be served so."""
+    steps, other = Steps(model), getattr(cls, "step")  # noqa: B009 (untyped)
+
+    @wraps(other)
+    def step(self: nn.Module, *args: Any, **keywords: Any) -> Any:
+        if not keywords and not _traced():
+            found = steps.run(self, args)
+            if found is not None:
+                outputs, state = found
+                return outputs[0] if result is None else result(*outputs), state
+        return other(self, *args, **keywords)
+
+    setattr(cls, "step", _apart(step, other))  # noqa: B010 (untyped)
+
+
+def _traced() -> bool:
+    """Whether operations are seen, or changed, by something before they run."""
+    internals = torch.compiler.is_compiling() or _interpreted()
+    return internals or torch.is_autocast_enabled("cpu")
+
+
 def _either(
     own: Callable[..., Any], other: Callable[..., Any] | None
 ) -> Callable[..., Any]:
     @wraps(own)
     def call(self: nn.Module, *args: Any, **keywords: Any) -> Any:
+        if torch.compiler.is_compiling():
+            chosen = own
+            if other is not None and unserved(args, keywords) is not None:
+                chosen = other
+            return chosen(self, *args, **keywords)
         if getattr(_inside, "call", False):
             return own(self, *args, **keywords)
         why = refusal(args, keywords)
@@ -112,6 +143,13 @@ def _either(
             raise CallError(f"the target `mlir` {why}; `auto` falls back to torch")
         return other(self, *args, **keywords)
 
+    return _apart(call, own)
+
+
+def _apart(call: Any, own: Callable[..., Any]) -> Callable[..., Any]:
+    """`call` with code of its own: torch.compile counts recompilations by code."""
+    name = f"{own.__module__}_{own.__qualname__}"
+    call.__code__ = call.__code__.replace(co_name=name)
     return call
 
 
@@ -131,10 +169,13 @@ def _note_broken(cls: type[nn.Module], error: KernelError) -> None:
 
 def refusal(args: tuple[Any, ...], keywords: dict[str, Any]) -> str | None:
     """Why kernels cannot serve a call; None where they can."""
-    if torch.compiler.is_compiling():
-        return "is not traced by torch.compile"
     if _interpreted():
         return "does not run under torch.func or a dispatch mode"
+    return unserved(args, keywords)
+
+
+def unserved(args: tuple[Any, ...], keywords: dict[str, Any]) -> str | None:
+    """The same as far as it lies in the tensors that are given."""
     for leaf in pytree.tree_leaves((args, keywords)):
         if isinstance(leaf, Tensor):
             if leaf.device.type != "cpu":

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seqdsl.backends.mlir.nests import extents_of
+from seqdsl.backends.mlir.layout import extents_of
 from seqdsl.backends.mlir.run import Native, dtype_of
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Scalar
+from seqdsl.native import ops
 from seqdsl.native.derivative import Derivative
 from seqdsl.schedule.region import Region, bound, segmented
 
@@ -20,9 +21,10 @@ from seqdsl.schedule.region import Region, bound, segmented
 class NativeLoop:
     """The kernels of a region for any sizes, made when they are first called."""
 
-    def __init__(self, region: Region) -> None:
-        self.region = region
+    def __init__(self, region: Region, name: str) -> None:
+        self.region, self.name = region, name
         self._known: dict[object, SizedLoop] = {}
+        ops.loops[name] = self
 
     def __call__(
         self,
@@ -48,10 +50,14 @@ class NativeLoop:
                 _tensor(a, dtype_of(s.type.dtype, floats))
                 for a, s in zip(again, states, strict=True)
             ]
-        loop = self._sized(sizes, starts is not None)
+        if torch.compiler.is_compiling():
+            segments = starts is not None
+            return ops.call_traced(self.name, sizes, segments, inputs, batch, time)
+        loop = self.sized(sizes, starts is not None)
         return loop(inputs, batch, time, floats)
 
-    def _sized(self, sizes: Mapping[str, Scalar], segments: bool) -> SizedLoop:
+    def sized(self, sizes: Mapping[str, Scalar], segments: bool) -> SizedLoop:
+        """The loop of these sizes; with `segments`, of rows that begin anew."""
         key = (segments, *sizes.items())
         if key not in self._known:
             region = bound(self.region, sizes)

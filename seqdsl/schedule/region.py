@@ -31,7 +31,7 @@ class Region:
     `reads` are the nodes of the surrounding layer that the first inputs stand for, one
     for each; the input `NAME_0` of every state in `states` comes behind them, and with
     `segmented` the bool input `starts` and `NAME_again`, what a state is where a segment
-    begins.
+    begins. `still`: it is one step, and what states were before is among its inputs.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Region:
     steps: tuple[str, ...]
     replay: tuple[str, ...] = ()
     replayed: tuple[str, ...] = ()
+    still: bool = False
     reads: tuple[ir.Node, ...] = field(default=(), compare=False, repr=False)
 
 
@@ -204,9 +205,14 @@ def bound(region: Region, sizes: Mapping[str, Scalar]) -> Region:
     dims = {d: Lit(sizes[d]) for d in model.dims if d in sizes}
 
     def known(node: ir.Node) -> ir.Node:
-        if not isinstance(node, ir.Const):
-            return node
-        return replace(node, value=Lit(evaluate(node.value, sizes)))
+        match node:
+            case ir.Const(value=value):
+                return replace(node, value=Lit(evaluate(value, sizes)))
+            case ir.SliceDim(start=start, step=step):
+                first, every = evaluate(start, sizes), evaluate(step, sizes)
+                return replace(node, start=Lit(first), step=Lit(every))
+            case _:
+                return node
 
     equations = tuple(
         replace(e, expr=transform(e.expr, known)) for e in model.equations

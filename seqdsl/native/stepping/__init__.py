@@ -1,0 +1,1 @@
+"""Steps of streams as calls of kernels, prepared once for each batch size."""
