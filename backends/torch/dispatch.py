@@ -44,11 +44,14 @@ def match_experts(model: ir.Model, node: Sum) -> Dispatch | None:
         return None
     (dim,) = node.over
     factors = list(node.args if isinstance(node, ir.Contract) else _factors(node.arg))
-    tops = [_top(model, f, dim) for f in factors]
-    gates = [f for f in factors if not _works(model, f, dim)]
-    experts = [f for f in factors if _works(model, f, dim)]
+    tops = (_top(model, f, dim) for f in factors)
     top = next((t for t in tops if t is not None), None)
-    if top is None or len(experts) != 1 or not gates:
+    if top is None:
+        return None
+    works = [_works(model, f, dim) for f in factors]
+    gates = [f for f, does in zip(factors, works, strict=True) if not does]
+    experts = [f for f, does in zip(factors, works, strict=True) if does]
+    if len(experts) != 1 or not gates:
         return None
     gate = gates[0] if len(gates) == 1 else build.contract(gates, ())
     expert, equations = _resolved(model, experts[0], dim)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from seqdsl.analysis.commuting import with_commutes
 from seqdsl.analysis.coordinates import in_parts
-from seqdsl.analysis.graph import Edge, circles, edges_of
+from seqdsl.analysis.graph import Edge, circles, closed, edges_of
 from seqdsl.analysis.impossible import impossible, is_plain, names_of, span_of
 from seqdsl.analysis.lags import lags
 from seqdsl.analysis.loops import through_repeat
@@ -64,6 +64,7 @@ def own_verdicts(model: ir.Model) -> tuple[Verdict, ...]:
     In `model` gradients are written out and calls inlined that a recurrence goes through.
     """
     edges = edges_of(model)
+    around = {name: inside for members, inside in closed(edges) for name in members}
     verdicts: list[Verdict] = []
     for axis in (TIME, *(r.axis for r in model.repeats)):
         claimed, refused = _declared(model, edges, axis)
@@ -73,7 +74,7 @@ def own_verdicts(model: ir.Model) -> tuple[Verdict, ...]:
             if known_states.issuperset(recurrence.states):
                 continue
             verdict = _verdict_of(model, recurrence, inside)
-            verdict = _with_modes(model, edges, verdict, inside)
+            verdict = _with_modes(model, around, verdict, inside)
             verdicts.append(_remembered(_with(model, verdict, refused), edges))
         verdicts = [*lags(model, edges, axis, verdicts), *verdicts]
     order = {e.name: i for i, e in enumerate(model.equations)}
@@ -82,7 +83,10 @@ def own_verdicts(model: ir.Model) -> tuple[Verdict, ...]:
 
 
 def _with_modes(
-    model: ir.Model, edges: tuple[Edge, ...], verdict: Verdict, inside: tuple[Edge, ...]
+    model: ir.Model,
+    around: Mapping[str, tuple[Edge, ...]],
+    verdict: Verdict,
+    inside: tuple[Edge, ...],
 ) -> Verdict:
     """What is no plain scan, with what else may be done with it."""
     recurrence, axis = verdict.recurrence, verdict.recurrence.axis
@@ -95,7 +99,9 @@ def _with_modes(
         verdict,
         per_chunk=per_chunk(*args) if axis == TIME else None,
         forced=forced(*args) if sequential and axis == TIME else (),
-        wavefront=wavefront(model, edges, recurrence) if sequential else None,
+        wavefront=wavefront(model, around.get(recurrence.states[0], ()), recurrence)
+        if sequential
+        else None,
     )
 
 

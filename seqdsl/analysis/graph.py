@@ -139,13 +139,26 @@ def circles(
     A read at another step of a second axis counts as an input where that axis can be
     walked outside of this one: unless the circle closes through many steps of it.
     """
-    for members in components(edges):
-        inside = within(edges, members)
+    for _, inside in closed(edges):
         kept = [e for e in inside if not _outer(e, inside, axis)]
-        for smaller in components(kept):
-            closed = within(kept, smaller)
-            if any(e.axis == axis for e in closed):
-                yield _recurrence(model, smaller, closed, axis), closed
+        for members, smaller in closed(kept):
+            if any(e.axis == axis for e in smaller):
+                yield _recurrence(model, members, smaller, axis), smaller
+
+
+def closed(
+    edges: Iterable[Edge],
+) -> Iterator[tuple[frozenset[str], tuple[Edge, ...]]]:
+    """Strongly connected sets of names that lie on a circle, each with the edges inside."""
+    edges = list(edges)
+    found = components(edges)
+    home = {name: i for i, members in enumerate(found) for name in members}
+    inside: list[list[Edge]] = [[] for _ in found]
+    for edge in edges:
+        place = home.get(edge.source)
+        if place is not None and place == home.get(edge.reader):
+            inside[place].append(edge)
+    yield from zip(found, map(tuple, inside), strict=True)
 
 
 def within(edges: Iterable[Edge], names: frozenset[str]) -> tuple[Edge, ...]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from seqdsl.analysis.fixed import fixed
-from seqdsl.analysis.graph import Edge, circles, components, edges_in, within
+from seqdsl.analysis.graph import Edge, circles, edges_in, within
 from seqdsl.analysis.normal import Normal
 from seqdsl.analysis.verdict import (
     Forced,
@@ -192,22 +192,19 @@ def _replaced(old: ir.Node, value: float) -> Rule:
 
 
 def wavefront(
-    model: ir.Model, edges: Iterable[Edge], recurrence: Recurrence
+    model: ir.Model, around: Iterable[Edge], recurrence: Recurrence
 ) -> Wavefront | None:
     """Whether the steps along two axes can be taken diagonal by diagonal.
 
+    `around` are the edges of the whole circle that the recurrence lies on, along any axis.
     Where a step reads the last one of a whole repeat it cannot; it may then only start
     from a guess, and is taken again until nothing changes.
     """
     repeats = {r.axis for r in model.repeats}
-    for members in components(edges):
-        if not members.issuperset(recurrence.states):
-            continue
-        inside = within(edges, members)
-        along = {e.axis for e in inside if e.kind == "shift"} & {TIME, *repeats}
-        whole = {e.axis for e in inside if e.kind == "many"}
-        others = sorted(along - {recurrence.axis})
-        if {recurrence.axis, TIME} <= along and others and TIME not in whole:
-            second = others[0] if recurrence.axis == TIME else recurrence.axis
-            return Wavefront((TIME, second), speculative=second in whole)
+    along = {e.axis for e in around if e.kind == "shift"} & {TIME, *repeats}
+    whole = {e.axis for e in around if e.kind == "many"}
+    others = sorted(along - {recurrence.axis})
+    if {recurrence.axis, TIME} <= along and others and TIME not in whole:
+        second = others[0] if recurrence.axis == TIME else recurrence.axis
+        return Wavefront((TIME, second), speculative=second in whole)
     return None

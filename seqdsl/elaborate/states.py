@@ -62,7 +62,8 @@ def _reads(ctx: Context, pairs: Sequence[tuple[Scope, ast.Stmt]]) -> Reads:
         axes[name] = value.type.axes
 
     read = {n for exprs in found.values() for n in names_in(exprs)}
-    copies = Axes(n for n in read for p, _ in pairs if is_copy_name(p, n))
+    places = {id(p): p for p, _ in pairs}.values()
+    copies = Axes(n for n in read if any(is_copy_name(p, n) for p in places))
     own, operator = partial(_own_axes, ctx.file), partial(_operator, ctx.file)
     reads = Reads(found, axes, frozenset(ctx.repeats), own, copies, operator)
     reads.settle()
