@@ -82,6 +82,7 @@ def test_the_object_that_explain_prints() -> None:
         "semiring": None,
         "invariant": False,
         "streams": True,
+        "commutes": False,
         "strategies": ["loop", "newton"],
     }
     assert reason.keys() == {
