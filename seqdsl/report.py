@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from shutil import get_terminal_size
@@ -40,6 +41,8 @@ STYLES = {
     "opaque": "magenta",
 }
 WIDTH = 80
+LINE = 120
+"""Words are wrapped here where they go to a pipe or a file."""
 
 
 # ---- Layout
@@ -52,17 +55,25 @@ class _Mark:
     sign: Literal["^", "-"]
 
 
-def layout(d: Diagnostic, width: int = WIDTH) -> list[Line]:
-    """`d` as lines of styled pieces, at most `width` columns of source a line."""
+def layout(d: Diagnostic, width: int = WIDTH, text: int = LINE) -> list[Line]:
+    """`d` as lines of styled pieces: at most `width` columns of source, `text` of words."""
     lines = [_header(d, width)]
     marks, others = _sort_labels(d)
-    lines += _snippets(marks, width)
+    lines += _snippets(marks, width, text)
     for label in others:
-        lines.append([("   also  ", "word"), (visible(label.text + _where(label)), "")])
-    for text in d.help:
-        lines.append([("   help  ", "word"), (visible(text), "")])
+        lines += _sentence("also", label.text + _where(label), text)
+    for sentence in d.help:
+        lines += _sentence("help", sentence, text)
     lines.append([("   more  ", "word"), (f"seqdsl explain {d.code}", "")])
     return lines
+
+
+def _sentence(lead: str, sentence: str, width: int) -> Iterator[Line]:
+    parts = textwrap.wrap(
+        visible(sentence), width - 9, break_long_words=False, break_on_hyphens=False
+    )
+    for i, part in enumerate(parts or [""]):
+        yield [(f"   {lead}  ", "word") if i == 0 else (" " * 9, ""), (part, "")]
 
 
 def _header(d: Diagnostic, width: int) -> Line:
@@ -98,7 +109,7 @@ def _where(label: Label) -> str:
     return "" if source is BUILTIN else f" ({source.name}:{label.span.line})"
 
 
-def _snippets(marks: Sequence[_Mark], width: int) -> Iterator[Line]:
+def _snippets(marks: Sequence[_Mark], width: int, text: int) -> Iterator[Line]:
     by_line: dict[int, list[_Mark]] = {}
     for mark in marks:
         by_line.setdefault(mark.span.line, []).append(mark)
@@ -107,18 +118,19 @@ def _snippets(marks: Sequence[_Mark], width: int) -> Iterator[Line]:
     for number in sorted(by_line):
         if before is not None and number > before + 1:
             yield [(" " * (margin - 3) + "...", "margin")]
-        yield from _snippet(number, by_line[number], margin, width)
+        yield from _snippet(number, by_line[number], margin, (width, text))
         before = number
 
 
 def _snippet(
-    number: int, marks: list[_Mark], margin: int, width: int
+    number: int, marks: list[_Mark], margin: int, widths: tuple[int, int]
 ) -> Iterator[Line]:
+    """A line of source and its marks; `widths` are those of source and of words."""
     source: Source = marks[0].span.source
     text, columns = expand(source.line(number))
     places = [_columns(mark, columns) for mark in marks]
     first, last = places[0] if len(places) == 1 else (min(places)[0], max(places)[1])
-    part, offset = window(text, first, last, max(20, width - margin - 3))
+    part, offset = window(text, first, last, max(20, widths[0] - margin - 3))
     yield [(f"{number:>{margin}} | ", "margin"), (part, "")]
     order = sorted(
         zip(marks, places, strict=True), key=lambda p: (p[0].sign == "-", p[1])
@@ -128,9 +140,14 @@ def _snippet(
         style = "caret" if mark.sign == "^" else "dash"
         line: Line = [(f"{'':>{margin}} | ", "margin"), (" " * start, "")]
         line.append((mark.sign * max(1, stop - start), style))
-        if said := _said(mark):
+        said, room = _said(mark), widths[1] - margin - 3
+        if said and cells(said) + 1 <= room - max(stop, start + 1):
             line.append((f" {said}", style))
+            said = ""
         yield line
+        if said:  # below, as far to the right as it fits
+            before = " " * max(0, min(start, room - cells(said)))
+            yield [(f"{'':>{margin}} | ", "margin"), (before, ""), (said, style)]
 
 
 def _columns(mark: _Mark, columns: list[int]) -> tuple[int, int]:
@@ -216,15 +233,16 @@ def show(
                 print(visible(d.short), file=out)
         case "full":
             for d in diagnostics:
-                for line in layout(d, _width(out)):
+                width = terminal_width(out)
+                for line in layout(d, width or WIDTH, width or LINE):
                     say(line, out)
                 print(file=out)
 
 
-def _width(file: TextIO) -> int:
-    """How wide drawings may be: a terminal's own width, within reason."""
+def terminal_width(file: TextIO) -> int | None:
+    """How wide a terminal is, within reason; None for a file or a pipe."""
     if not colors(file):
-        return WIDTH
+        return None
     return max(40, min(get_terminal_size((WIDTH, 24)).columns, 120))
 
 

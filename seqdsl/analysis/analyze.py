@@ -9,7 +9,7 @@ from seqdsl.analysis.commuting import with_commutes
 from seqdsl.analysis.coordinates import in_parts
 from seqdsl.analysis.graph import Edge, circles, closed, edges_of
 from seqdsl.analysis.impossible import impossible, is_plain, names_of, span_of
-from seqdsl.analysis.lags import lags
+from seqdsl.analysis.lags import lags, remembered
 from seqdsl.analysis.loops import through_repeat
 from seqdsl.analysis.modes import forced, held_states, per_chunk, wavefront
 from seqdsl.analysis.normal import Normal
@@ -75,7 +75,7 @@ def own_verdicts(model: ir.Model) -> tuple[Verdict, ...]:
                 continue
             verdict = _verdict_of(model, recurrence, inside)
             verdict = _with_modes(model, around, verdict, inside)
-            verdicts.append(_remembered(_with(model, verdict, refused), edges))
+            verdicts.append(remembered(_with(model, verdict, refused), edges))
         verdicts = [*lags(model, edges, axis, verdicts), *verdicts]
     order = {e.name: i for i, e in enumerate(model.equations)}
     verdicts.sort(key=lambda v: min(order.get(s, -1) for s in v.recurrence.states))
@@ -139,19 +139,6 @@ def _with(model: ir.Model, verdict: Verdict, refused: Iterable[ir.Monoid]) -> Ve
 
 
 _STATE_FREE = "make the fields of the step of values that do not read the states"
-
-
-def _remembered(verdict: Verdict, edges: Iterable[Edge]) -> Verdict:
-    """A state that forgets itself is a finite memory where others read its past."""
-    recurrence = verdict.recurrence
-    read = any(
-        e.kind == "shift" and e.axis == recurrence.axis
-        for e in edges
-        if e.source in recurrence.states and e.reader not in recurrence.members
-    )
-    if verdict.verdict != "none" or not read:
-        return verdict
-    return replace(verdict, verdict="fir", strategies=("loop", "convolve"))
 
 
 def _inside(instance: ir.Instance, found: Analyzed) -> Iterator[Verdict]:

@@ -8,8 +8,10 @@ of `T` steps; a chunk has `C` steps.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 from seqdsl.analysis.formula import LOG_T, Formula, number, symbol, total
 from seqdsl.analysis.load import Load
@@ -23,9 +25,12 @@ _C, _LOG = symbol("C"), symbol(LOG_T)
 
 @dataclass(frozen=True)
 class Cost:
-    """One strategy: operations, sequential steps, bytes of memory traffic."""
+    """One strategy: operations, sequential steps, bytes of memory traffic.
 
-    strategy: Strategy
+    `per_chunk` is the scan within each chunk of a verdict that has chunks in its meaning.
+    """
+
+    strategy: Strategy | Literal["per_chunk"]
     work: Formula
     depth: Formula
     bytes: Formula
@@ -48,12 +53,20 @@ class Costs:
     state: Formula
     rows: tuple[Cost, ...]
 
+    @property
+    def grows(self) -> bool:
+        """Whether the state gets longer with the sequence."""
+        return any(name == "T" for names, _ in self.state.terms for name, _ in names)
+
 
 def costs(model: ir.Model, verdict: Verdict) -> Costs:
     """The costs of every strategy in `verdict`, a recurrence of `model`."""
     counter = _Counter(Parts(model, verdict))
-    rows = tuple(counter.row(s) for s in verdict.strategies)
-    return Costs(counter.load.kept, rows)
+    rows = [counter.row(s) for s in verdict.strategies]
+    if verdict.per_chunk is not None:
+        inner = [_Counter(Parts(model, v)) for v in verdict.per_chunk.verdicts]
+        rows.append(counter.per_chunk([i.row("scan") for i in inner]))
+    return Costs(counter.load.kept, tuple(rows))
 
 
 def state_size(model: ir.Model, verdict: Verdict) -> Formula:
@@ -199,6 +212,17 @@ class _Counter:
         depth = number(3) * (_LOG + number(1))
         moved = number(12) * self.load.every * self.load.once
         return Cost("convolve", work, depth, self.load.item * moved)
+
+    def per_chunk(self, inner: Sequence[Cost]) -> Cost:
+        """Every step once, as in a loop, and scans; chunks wait for one another."""
+        loop = self._loop()
+        rounds = number(1) + number(2 * len(inner)) * symbol("log2(C)")
+        return Cost(
+            "per_chunk",
+            loop.work + total(row.work for row in inner),
+            self.load.parts.steps * rounds / "C",
+            loop.bytes + total(row.bytes for row in inner),
+        )
 
     def _newton(self) -> Cost:
         """A round: every step and its Jacobian, then a scan with dense transitions."""

@@ -27,9 +27,10 @@ class Interval:
             return f"{self.low:.4g}"
         left = "(" if self.low_open or self.low == -INF else "["
         right = ")" if self.high_open or self.high == INF else "]"
-        return f"{left}{self.low:.4g}, {self.high:.4g}{right}".replace(
-            "-inf", "-∞"
-        ).replace("inf", "∞")
+        low, high = self.low + 0.0, self.high + 0.0  # no -0
+        return f"{left}{low:.4g}, {high:.4g}{right}".replace("-inf", "-∞").replace(
+            "inf", "∞"
+        )
 
     def __contains__(self, value: float) -> bool:
         above = value > self.low or (value == self.low and not self.low_open)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from seqdsl.analysis.graph import Edge, name_of
 from seqdsl.analysis.verdict import Recurrence, Verdict
@@ -64,3 +65,16 @@ def _fir(name: str, axis: str, invariant: bool, backward: bool) -> Verdict:
 
 def _alone(name: str, axis: str, backward: bool = False) -> Recurrence:
     return Recurrence((name,), axis, "backward" if backward else "forward", (name,))
+
+
+def remembered(verdict: Verdict, edges: Iterable[Edge]) -> Verdict:
+    """A state that forgets itself is a finite memory where others read its past."""
+    recurrence = verdict.recurrence
+    read = any(
+        e.kind == "shift" and e.axis == recurrence.axis
+        for e in edges
+        if e.source in recurrence.states and e.reader not in recurrence.members
+    )
+    if verdict.verdict != "none" or not read:
+        return verdict
+    return replace(verdict, verdict="fir", strategies=("loop", "convolve"))

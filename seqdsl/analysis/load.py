@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from functools import cached_property
 
 from seqdsl.analysis.formula import Formula, number, product, symbol, total
+from seqdsl.analysis.graph import name_of
 from seqdsl.analysis.parts import Parts
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import BATCH, TIME
@@ -42,7 +43,18 @@ class Load:
     def kept(self) -> Formula:
         """The same with a row for every step of a copy of time."""
         axes = {a for e in self.parts.equations for a in e.expr.type.axes}
-        return self.state * self.parts.times(axes & set(self.parts.model.copies))
+        rows = self.parts.times(axes & set(self.parts.model.copies))
+        return self.state * rows + self._history
+
+    @cached_property
+    def _history(self) -> Formula:
+        """What reads of many steps keep besides: all of the past, or a window of it."""
+        if self.verdict.verdict == "fir" or self.parts.recurrence.axis != TIME:
+            return Formula()
+        nodes = dict.fromkeys(n for _, n in self.parts.active)
+        past = dict.fromkeys(name_of(n.arg) for n in nodes if isinstance(n, ir.Copy))
+        whole = (symbol("T") * self.parts.numel(self.parts.dims_of(n)) for n in past)
+        return total((*whole, *(self._window(n) for n in nodes if _over_time(n))))
 
     def _kept(self, name: str) -> Formula:
         equation = self.parts.model.equation.get(name)

@@ -7,8 +7,7 @@ equal for equal arguments, so that it can still cancel.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from math import isfinite
 from typing import Literal
@@ -32,6 +31,7 @@ from seqdsl.analysis.terms import (
     constant,
     is_bad,
     is_free,
+    is_tied,
     key_of,
     multiply,
 )
@@ -42,7 +42,6 @@ from seqdsl.ir.sizes import Lit
 from seqdsl.ir.types import TIME
 from seqdsl.ir.walk import children
 
-_SYMMETRIC = frozenset(("add", "mul", "max", "min", "logaddexp", "and", "or"))
 MANY = 24
 """With more kinds of nonlinear terms than this, none is expected to cancel."""
 
@@ -178,18 +177,8 @@ class Normal:
             }
             node = node.arg
             names = tuple(table[d] for d in node.type.dims)
-        key = self.interner.key((kind, self._number(node)))
+        key = self.interner.key((kind, self.interner.value(node)))
         return Factor(kind, key, names, node)
-
-    def _number(self, node: ir.Node) -> Hashable:
-        """Equal for equal values, also where operands stand in another order."""
-        if not isinstance(node, ir.Map) or node.op not in _SYMMETRIC:
-            return self.interner.node(node)
-        own = {a.type.dims for a in node.args}
-        if len(own) > 1:
-            return self.interner.node(node)
-        parts = frozenset(Counter(map(self._number, node.args)).items())
-        return self.interner.key((node.op, node.type, parts))
 
     def mask(self, condition: ir.Node) -> Poly:
         """1 where a free condition holds, else 0."""
@@ -202,11 +191,10 @@ class Normal:
         """A factor that is not linear in the state, equal for equal `args`."""
         if args and all(map(is_free, args)):
             return self.settled(node)
-        dims = node.type.dims
+        names = dims = node.type.dims
         free = set[str]().union(*(t.free for p in args for t in p))
-        names = (
-            tuple(d for d in dims if d in free) if isinstance(node, ir.Map) else dims
-        )
+        if isinstance(node, ir.Map):
+            names = tuple(d for d in dims if d in free)
         key = self.interner.key((op, *facts, names, *map(key_of, args)))
         if names != dims:
             node = narrow(node, names)
@@ -250,14 +238,12 @@ class Normal:
                 return Reindexer(self).linear(node)
 
     def _are_dims(self, node: ir.Node, over: Iterable[str]) -> bool:
-        held = {d for c in children(node) for d in c.type.dims}
-        return all(d in held for d in over)
+        return {d for c in children(node) for d in c.type.dims}.issuperset(over)
 
     def _sum(self, node: ir.Reduce) -> Poly:
         arg, where = node.arg, node.where
-        if not self._are_dims(node, node.over):
-            return self.opaque(node)
-        if where is not None and (self.active(where) or node.op == "mean"):
+        masked = where is not None and (self.active(where) or node.op == "mean")
+        if masked or not self._are_dims(node, node.over):
             return self.opaque(node)
         poly = self.poly(arg)
         if where is not None:
@@ -308,15 +294,7 @@ class Normal:
         reads = tuple(t for t in good if t.active)
         whole = expanded(self, reads)
         written = collect(without_identity(self, t) for t in whole)
-        apart = any(map(_is_tied, reads)) and not any(map(_is_tied, written))
+        apart = any(map(is_tied, reads)) and not any(map(is_tied, written))
         if len(written) < len(reads) or written != whole or apart:
             good = (*written, *(t for t in good if not t.active))
         return good
-
-
-def _is_tied(term: Term) -> bool:
-    """Whether one factor has a summed dim of the state and the same dim of the result."""
-    (state,) = term.active
-    pairs = zip(state.node.type.dims, state.names, strict=True)
-    summed = [(d, n) for d, n in pairs if n in term.bound]
-    return any({d, n} <= set(f.names) for d, n in summed for f in term.passive)

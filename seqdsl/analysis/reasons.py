@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from seqdsl.analysis.graph import name_of
+from seqdsl.analysis.messages import message_of, reads_in, shortened
 from seqdsl.analysis.normal import Normal
 from seqdsl.analysis.terms import Poly, is_bad
 from seqdsl.diagnostics import Diagnostic, Label
@@ -104,44 +104,6 @@ def _spoilt(normal: Normal, node: ir.Node) -> bool:
     return any(map(is_bad, normal.poly(node)))
 
 
-def reads_in(normal: Normal, node: ir.Node) -> dict[str, Span]:
-    """Reads of the recurrence below `node`: text and place, through definitions."""
-    found: dict[str, Span] = {}
-    seen: set[str] = set()
-    stack = [node]
-    while stack:
-        current = stack.pop()
-        if not normal.active(current):
-            continue
-        if normal.is_read(current) or isinstance(current, ir.At | ir.Stack | ir.Copy):
-            found.setdefault(text_of(current), current.span)
-        elif isinstance(current, ir.Ref) and current.name in normal.model.equation:
-            if current.name not in seen:
-                seen.add(current.name)
-                stack.append(normal.model.equation[current.name].expr)
-        else:
-            stack.extend(reversed(children(current)))
-    return found
-
-
-def text_of(node: ir.Node) -> str:
-    """The user's spelling of a node, shortened to one line."""
-    text = " ".join(node.span.text.split()) if node.span is not NOWHERE else ""
-    if text:
-        return text if len(text) <= 40 else f"{text[:37]}…"
-    match node:
-        case ir.Ref() | ir.Result():
-            return name_of(node)
-        case ir.Shift(arg=arg, axis=axis, offset=offset):
-            return f"{name_of(arg)}[{axis}{offset:+d}]"
-        case ir.At(arg=arg) | ir.Stack(arg=arg) | ir.Copy(arg=arg):
-            return name_of(arg)
-        case ir.Map(op=op) | ir.Reduce(op=op) | ir.Along(op=op):
-            return op
-        case _:
-            return type(node).__name__.lower()
-
-
 @dataclass(frozen=True)
 class Remedies:
     """Edits that were tried and work, one sentence each.
@@ -166,7 +128,7 @@ def explain(
     found: dict[tuple[str, Span], Diagnostic] = {}
     excused: set[tuple[str, Span]] = set()
     for node in culprits(normal, states):
-        code, message = _message(normal, node)
+        code, message = message_of(normal, node)
         key = code, _place(normal, node, states)
         keys = _nonlinear(normal.poly(node)) or {_PRODUCT}
         own = tuple(s for s in states if keys & spoilt[s]) or states
@@ -177,8 +139,35 @@ def explain(
             excused.add(key)
     every = tuple(found.values())
     shown = tuple(d for key, d in found.items() if key not in excused) or every
-    first = tuple(replace(d, help=remedies.texts) for d in shown[:1])
+    others = [d for d in every if d not in shown and d.code != "E0314"]
+    help_ = (*remedies.texts, *_may_stay(others))
+    first = tuple(replace(d, help=help_) for d in shown[:1])
     return every, (*first, *shown[1:MAXIMUM])
+
+
+def _may_stay(others: list[Diagnostic]) -> tuple[str, ...]:
+    """The other functions that are not linear, which an edit leaves in a scan."""
+    lines: dict[str, list[int]] = {}
+    for found in others:
+        if found.span is not None:
+            text = shortened(found.span.text)
+            lines.setdefault(text, []).append(found.span.line)
+    if not lines:
+        return ()
+    shown = [f"`{text}` ({_lines(found)})" for text, found in lines.items()]
+    them = "it" if len(shown) == 1 else "them"
+    return (
+        f"after such an edit {_listed(shown)} may stay: what is left scans with {them}",
+    )
+
+
+def _lines(numbers: list[int]) -> str:
+    word = "line" if len(numbers) == 1 else "lines"
+    return f"{word} {_listed([str(n) for n in numbers])}"
+
+
+def _listed(texts: list[str]) -> str:
+    return f"{', '.join(texts[:-1])} and {texts[-1]}" if texts[1:] else texts[0]
 
 
 def _place(normal: Normal, node: ir.Node, states: tuple[str, ...]) -> Span:
@@ -205,85 +194,3 @@ def _labels(
 
 def _inside(a: Span, b: Span) -> bool:
     return a.source is b.source and b.start <= a.start and a.end <= b.end
-
-
-def _dims(node: ir.Node) -> set[str]:
-    return {d for c in children(node) for d in c.type.dims}
-
-
-_CUTS = ("floor", "ceil", "round", "sign", "int", "bool", "floordiv", "mod")
-_COMPARISONS = ("lt", "le", "gt", "ge", "eq", "ne", "and", "or", "not")
-
-
-def _message(normal: Normal, node: ir.Node) -> tuple[str, str]:
-    read = next(iter(reads_in(normal, node)), states_text(normal))
-    if id(node) in normal.long:
-        return "E0314", f"what is made of `{read}` here is too long to be taken apart"
-    match node:
-        case ir.Map():
-            return _map_message(normal, node, read)
-        case ir.Contract(over=over) | ir.Reduce(over=over) | ir.Along(over=over) if any(
-            name in normal.model.copies for name in over
-        ):
-            return "E0306", f"`{read}` reads all earlier steps of the recurrence"
-        case ir.Contract(over=over) if not _dims(node) >= set(over):
-            return "E0305", f"`{read}` goes through a sum over other steps here"
-        case ir.Conv(axes=axes) if normal.axis in axes:
-            return "E0306", f"`{read}` is read at several steps by a convolution"
-        case ir.Contract():
-            return "E0302", f"values that both depend on `{read}` are contracted"
-        case ir.Copy():
-            return "E0306", f"`{read}` reads all earlier steps of the recurrence"
-        case ir.Reduce(over=over) if normal.axis in over:
-            return "E0306", f"`{read}` goes through a reduction over all steps"
-        case ir.Reduce(op=op) | ir.Along(op=op):
-            return "E0305", f"`{read}` goes through {op} here"
-        case ir.ExternCall(name=name):
-            return "E0307", f"`{read}` goes through the extern op `{name}`"
-        case ir.Result(call=call):
-            layer = normal.model.instance[normal.model.call[call].instance].model.name
-            return "E0308", f"the state goes through the layer `{layer}`"
-        case _:
-            return _loop_message(node, read)
-
-
-def _loop_message(node: ir.Node, read: str) -> tuple[str, str]:
-    match node:
-        case ir.At() | ir.Stack():
-            return "E0309", f"`{read}` is the result of a whole repeat"
-        case ir.Shift(axis=axis):
-            return "E0309", f"`{text_of(node)}` also runs along `{axis}`"
-        case _:
-            return "E0301", f"`{read}` goes through `{text_of(node)}`"
-
-
-def _map_message(normal: Normal, node: ir.Map, read: str) -> tuple[str, str]:
-    match node.op:
-        case "pow" if not isinstance(node.args[1], ir.Const):
-            return "E0301", f"`{read}` goes into a power here"
-        case "pow" if "int" != node.args[1].type.dtype:
-            return "E0301", f"`{read}` goes through a root or power here"
-        case "mul" | "square" | "pow":
-            return "E0302", f"values that depend on `{read}` are multiplied"
-        case "div":
-            return "E0303", f"this divides by a value that depends on `{read}`"
-        case "where":
-            return "E0304", f"which value is taken depends on `{read}`"
-        case op if op in _COMPARISONS:
-            return "E0304", f"`{read}` is compared or decides something here"
-        case "stopgrad":
-            return "E0312", f"the gradient of `{read}` is cut here"
-        case "real" | "imag" | "conj" | "complex":
-            return (
-                "E0311",
-                f"`{node.op}` of `{read}` is not linear over complex numbers",
-            )
-        case op if op in _CUTS:
-            return "E0301", f"`{read}` is cut to steps by {op} here"
-        case op:
-            return "E0301", f"`{read}` goes through {op} here"
-
-
-def states_text(normal: Normal) -> str:
-    """Any name of the recurrence, for want of a read."""
-    return min(normal.members)

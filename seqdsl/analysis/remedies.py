@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from seqdsl.analysis.graph import Edge
+from seqdsl.analysis.messages import reads_in, text_of
 from seqdsl.analysis.normal import Normal
-from seqdsl.analysis.reasons import Remedies, culprits, reads_in, text_of
+from seqdsl.analysis.reasons import Remedies, culprits
 from seqdsl.analysis.semiring import semiring_verdict
 from seqdsl.analysis.structure import structure_of
 from seqdsl.analysis.verdict import Recurrence

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal
 
 from seqdsl.analysis.bounds import Bounds
 from seqdsl.analysis.costs import Costs
 from seqdsl.analysis.intervals import UNIT, Interval, add, multiply, point
 from seqdsl.analysis.lengths import unit_along
+from seqdsl.analysis.note import LARGEST, Note
+from seqdsl.analysis.safety_algebras import algebra_notes
 from seqdsl.analysis.show import Shower
 from seqdsl.analysis.verdict import Affine, Term, Verdict
 from seqdsl.diagnostics import CallError
@@ -20,29 +20,7 @@ from seqdsl.ir.types import TIME
 from seqdsl.source import NOWHERE, Span
 
 CHUNK, SUB_CHUNK = 64, 16
-LARGEST = math.log(3.4028234663852886e38)
-"""exp of more than this is infinite in float32; bfloat16 ends at nearly the same."""
 _INDEX = 2**31
-
-
-@dataclass(frozen=True)
-class Note:
-    """One finding about numbers; a `warning` names the safe form."""
-
-    about: Literal["coefficient", "low rank", "chunk", "scan", "index"]
-    text: str
-    warning: bool = False
-    span: Span | None = None
-
-    def to_json(self) -> dict[str, str | int | bool | None]:
-        """The finding as `explain --json` prints it."""
-        span = self.span
-        return {
-            "about": self.about,
-            "text": self.text,
-            "warning": self.warning,
-            "line": None if span is None else span.line,
-        }
 
 
 def safety(
@@ -70,8 +48,8 @@ class _Safety:
         if self.verdict.semiring == "real":
             for update in self.verdict.updates:
                 yield from self._update(update)
-        elif self.verdict.semiring in ("log", "max_plus", "min_plus"):
-            yield from self._tropical()
+        else:
+            yield from algebra_notes(self.model, self.verdict, self.bounds, self.show)
         yield from self._index(costs)
 
     # ---- The transition
@@ -90,6 +68,13 @@ class _Safety:
         for term in update.terms:
             if term.kind == "low_rank":
                 yield from self._low_rank(update, term)
+        if any(t.kind == "dense" for t in update.terms):
+            text = (
+                "no bound is known of the matrix that a step multiplies with: a scan "
+                "multiplies up to T of them, which can overflow where the state does not; "
+                "safe: the loop, or a scan in float32"
+            )
+            yield Note("scan", text, True, self._place_of(update.state))
 
     def _read(self, state: str) -> str:
         sign = "-" if self.verdict.recurrence.direction == "forward" else "+"
@@ -123,6 +108,10 @@ class _Safety:
         name = node.name if isinstance(node, ir.Ref) else state
         equation = self.model.equation.get(name, self.model.equation[state])
         return None if equation.span is NOWHERE else equation.span
+
+    def _place_of(self, state: str) -> Span | None:
+        span = self.model.equation[state].span
+        return None if span is NOWHERE else span
 
     def _low_rank(self, update: Affine, term: Term) -> Iterator[Note]:
         if term.left is None or term.right is None:
@@ -226,15 +215,6 @@ class _Safety:
             "maximum"
         )
         return Note("chunk", text, True, place)
-
-    def _tropical(self) -> Iterator[Note]:
-        if self.verdict.semiring == "log":
-            text = "log-sum-exp is taken relative to the maximum: no exp of more than 0"
-        else:
-            text = (
-                "sums and maxima only: nothing overflows before the weights' sum does"
-            )
-        yield Note("scan", text)
 
     # ---- Sizes
 

@@ -9,6 +9,7 @@ summed indices are added up, so that what cancels disappears.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -105,6 +106,7 @@ class Term:
 
 
 Poly = tuple[Term, ...]
+_SYMMETRIC = frozenset(("add", "mul", "max", "min", "logaddexp", "and", "or"))
 
 
 class Interner:
@@ -125,6 +127,15 @@ class Interner:
         if known is None:
             known = self._nodes[id(node)] = (node, self.key(node))
         return known[1]
+
+    def value(self, node: ir.Node) -> Hashable:
+        """Equal for equal values, also where operands stand in another order."""
+        if not isinstance(node, ir.Map) or node.op not in _SYMMETRIC:
+            return self.node(node)
+        if len({a.type.dims for a in node.args}) > 1:
+            return self.node(node)
+        parts = frozenset(Counter(map(self.value, node.args)).items())
+        return self.key((node.op, node.type, parts))
 
     def index(self) -> str:
         """A new name for a summed index."""
@@ -253,3 +264,11 @@ def is_bad(term: Term) -> bool:
     """Whether a term is not linear in one read of the state."""
     active = term.active
     return len(active) > 1 or any(f.kind == "nonlinear" for f in active)
+
+
+def is_tied(term: Term) -> bool:
+    """Whether one factor has a summed dim of the state and the same dim of the result."""
+    (state,) = term.active
+    pairs = zip(state.node.type.dims, state.names, strict=True)
+    summed = [(d, n) for d, n in pairs if n in term.bound]
+    return any({d, n} <= set(f.names) for d, n in summed for f in term.passive)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from seqdsl.analysis import Analyzed
 from seqdsl.analysis.costs import Costs, costs, state_size
 from seqdsl.analysis.derivation import derivation
 from seqdsl.analysis.formula import Formula
+from seqdsl.analysis.note import Note
 from seqdsl.analysis.one_line import one_line
-from seqdsl.analysis.safety import Note, safety
+from seqdsl.analysis.safety import safety
 from seqdsl.analysis.step import Step
-from seqdsl.analysis.verdict import Strategy, Verdict
+from seqdsl.analysis.verdict import Verdict
 from seqdsl.diagnostics import SpecError
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.bind import bind_sizes
@@ -27,14 +28,15 @@ WIDTH = 88
 SHORT = 24
 """A state size of more characters is left out of the one line of `check`."""
 
-WAYS: Mapping[Strategy, str] = {
+WAYS: Mapping[str, str] = {
     "loop": "T steps one after another; what does not read the state stands outside",
     "scan": "about log2(T) rounds, each over all steps at once",
     "chunk": "T/C chunks one after another, matrix products within each",
     "convolve": "one convolution over all steps, T log2(T) by FFT",
     "newton": "a scan per iteration, repeated until the steps agree; on request",
+    "per_chunk": "T/C chunks of the spec's own length one after another, a scan within each",
 }
-_FIR_WAYS: Mapping[Strategy, str] = {
+_FIR_WAYS: Mapping[str, str] = {
     "loop": "T steps one after another, the last few kept",
     "convolve": "all steps at once",
 }
@@ -97,6 +99,7 @@ def full_json(analyzed: Analyzed, verdict: Verdict, known: Known) -> dict[str, o
     notes = safety(model, verdict, found, known)
     return {
         "state_size": str(found.state),
+        "grows": found.grows,
         "costs": [row.to_json() for row in found.rows],
         "derivation": [step.to_json() for step in derivation(model, verdict)],
         "safety": [note.to_json() for note in notes],
@@ -116,53 +119,61 @@ def check_line(analyzed: Analyzed, verdict: Verdict) -> str:
 
 
 def explain_verdict(
-    analyzed: Analyzed, verdict: Verdict, known: Known
+    analyzed: Analyzed, verdict: Verdict, known: Known, terminal: int | None = None
 ) -> Iterator[Line]:
-    """All that is known of one recurrence but the reasons, as styled lines."""
-    yield [(visible(f"  {one_line(verdict)}"), verdict.verdict)]
+    """All that is known of one recurrence but the reasons, as styled lines.
+
+    `terminal` is how wide that is where it is one; tables then fit it.
+    """
+    width = terminal or WIDTH
+    head = one_line(verdict)
+    if terminal is None:
+        yield [(visible(f"  {head}"), verdict.verdict)]
+    else:
+        yield from _wrapped([("  ", "")], head, width, verdict.verdict)
     model, verdict = analyzed.seen(verdict)
     found = costs(model, verdict)
     yield []
     for step in derivation(model, verdict):
-        yield from step_lines(step)
+        yield from step_lines(step, width)
     yield []
-    yield [(visible(f"    {streaming(model, verdict, found)}"), "")]
+    yield from _wrapped([("    ", "")], streaming(model, verdict, found), width)
     if found.rows:
         yield []
-        yield from _table(verdict, found)
+        yield from _table(verdict, found, width, terminal is not None)
     notes = safety(model, verdict, found, known)
     if notes:
         yield []
         yield [("    numerical safety", "title")]
     for note in notes:
-        yield from _note(note)
+        yield from _note(note, width)
 
 
-def step_lines(step: Step) -> Iterator[Line]:
+def step_lines(step: Step, width: int = WIDTH) -> Iterator[Line]:
     """A line of the derivation, wrapped."""
     line = "" if step.line is None else str(step.line)
     lead = [(f"    {step.lead:<8}", "word"), (f"{line:>4} | ", "margin")]
-    yield from _wrapped(lead, step.text)
+    yield from _wrapped(lead, step.text, width)
 
 
-def _note(note: Note) -> Iterator[Line]:
+def _note(note: Note, width: int) -> Iterator[Line]:
     line = "" if note.span is None else str(note.span.line)
     sign = "warning" if note.warning else ""
     lead = [(f"    {sign:<8}", "warning"), (f"{line:>4} | ", "margin")]
-    yield from _wrapped(lead, note.text)
+    yield from _wrapped(lead, note.text, width)
 
 
-def _wrapped(lead: Line, text: str) -> Iterator[Line]:
+def _wrapped(lead: Line, text: str, width: int, style: str = "") -> Iterator[Line]:
     """`text` in lines beside `lead`, below it only the bar that `lead` ends with."""
     taken = sum(len(piece) for piece, _ in lead)
     bar = "| " if lead[-1][0].endswith("| ") else ""
     rest: Line = [(" " * (taken - len(bar)) + bar, "margin")]
-    room = max(30, WIDTH - taken)
+    room = max(30, width - taken)
     parts = textwrap.wrap(
         visible(text), room, break_long_words=False, break_on_hyphens=False
     )
     for i, part in enumerate(parts or [""]):
-        yield [*(rest if i else lead), (part, "")]
+        yield [*(rest if i else lead), (part, style)]
 
 
 def streaming(model: ir.Model, verdict: Verdict, found: Costs) -> str:
@@ -178,6 +189,9 @@ def streaming(model: ir.Model, verdict: Verdict, found: Costs) -> str:
                 return f"does not stream: `{state}` changes for later steps `{copy}`"
     if not found.state.terms:
         return "streams, with no state"
+    if found.grows:
+        text = f"{found.state} numbers per sequence after T steps"
+        return f"streams, but the state grows, as its past is read again: {text}"
     return f"streams; state: {found.state} numbers per sequence"
 
 
@@ -197,17 +211,33 @@ def _short(formula: Formula) -> str:
     return whole if len(whole) <= LONGEST else formula.order()
 
 
-def _table(verdict: Verdict, found: Costs) -> Iterator[Line]:
+_HEAD = ("strategy", "depth", "work (flops)", "bytes (float32)")
+
+
+def _table(verdict: Verdict, found: Costs, width: int, fitted: bool) -> Iterator[Line]:
     """A row a strategy: exact formulas; and below what each does."""
-    head = ("strategy", "depth", "work (flops)", "bytes (float32)")
     rows = [
-        (r.strategy, str(r.depth), _short(r.work), _short(r.bytes)) for r in found.rows
+        (r.strategy.replace("_", " "), str(r.depth), _short(r.work), _short(r.bytes))
+        for r in found.rows
     ]
-    widths = [max(len(r[i]) for r in (head, *rows)) for i in range(4)]
-    for row in (head, *rows):
+    widths = [max(len(r[i]) for r in (_HEAD, *rows)) for i in range(4)]
+    if fitted and sum(widths) + 10 > width:
+        yield from _stacked(verdict, found, rows, width)
+        return
+    for row in (_HEAD, *rows):
         cells = (f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True))
         text = f"    {'  '.join(cells)}".rstrip()
-        yield [(visible(text), "title" if row is head else "")]
-    for cost, way in zip(found.rows, ways_of(verdict, found), strict=True):
-        lead = [(f"    {cost.strategy:<{widths[0]}}  ", "word")]
-        yield from _wrapped(lead, f"{cost.work.order()}: {way}")
+        yield [(visible(text), "title" if row is _HEAD else "")]
+    for cost, row, way in zip(found.rows, rows, ways_of(verdict, found), strict=True):
+        lead = [(f"    {row[0]:<{widths[0]}}  ", "word")]
+        yield from _wrapped(lead, f"{cost.work.order()}: {way}", width)
+
+
+def _stacked(
+    verdict: Verdict, found: Costs, rows: Sequence[Sequence[str]], width: int
+) -> Iterator[Line]:
+    """The same below each other, where there is no room beside each other."""
+    for row, way in zip(rows, ways_of(verdict, found), strict=True):
+        yield from _wrapped([(f"    {row[0]:<10}", "word")], way, width)
+        for title, cell in zip(_HEAD[1:], row[1:], strict=True):
+            yield from _wrapped([(f"      {title:<17}", "title")], cell, width)

@@ -155,8 +155,9 @@ def explain(request: Request, json: bool, out: Path | None = None) -> int:
         print("  no recurrence: every step is computed at once")
     for verdict in analyzed.verdicts:
         print()
-        layer = verdict.recurrence.layer
-        for line in explain_verdict(analyzed, verdict, known.get(layer, {})):
+        sizes = known.get(verdict.recurrence.layer, {})
+        width = report.terminal_width(sys.stdout)
+        for line in explain_verdict(analyzed, verdict, sizes, width):
             report.say(line)
         if verdict.reasons:
             print()

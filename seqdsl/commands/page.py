@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from seqdsl.analysis import Analyzed, one_line
 from seqdsl.analysis.costs import costs
 from seqdsl.analysis.derivation import derivation
-from seqdsl.analysis.safety import Note, safety
+from seqdsl.analysis.note import Note
+from seqdsl.analysis.safety import safety
 from seqdsl.analysis.verdict import Verdict
 from seqdsl.commands.explanation import Known, step_lines, streaming, ways_of
 from seqdsl.ir import nodes as ir

@@ -12,7 +12,8 @@ from seqdsl.analysis import Analyzed, Verdict, analyze
 from seqdsl.analysis.costs import Costs, costs
 from seqdsl.analysis.derivation import derivation
 from seqdsl.analysis.formula import Formula, number, symbol
-from seqdsl.analysis.safety import Note, safety
+from seqdsl.analysis.note import Note
+from seqdsl.analysis.safety import safety
 from seqdsl.commands.explanation import (
     check_line,
     explain_verdict,
