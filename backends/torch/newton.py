@@ -36,11 +36,15 @@ def newton(body: Body, step: Parallel, form: Newton) -> None:
     made, last = m.names.new("rows"), m.names.new("rows_t")
     done = call(
         m.helper("_newton"), function, first, ends[form.states[0]].starts, begun,
-        m.need("time"), str(form.strict), **reversed_(step),
+        m.need("time"), str(form.strict), **reversed_(step), **_most(form),
     )  # fmt: skip
     span = m.model.equation[form.states[0]].span
     m.write(f"{made}, {last} = ", done, "", span)
     unpack(body, step, parts, ends, (made, last))
+
+
+def _most(form: Newton) -> dict[str, str]:
+    return {} if form.most is None else {"most": str(form.most)}
 
 
 def _step(m: Method, step: Parallel, parts: list[Part]) -> Atom:

@@ -1,9 +1,10 @@
 """Trains layers of the standard library on small tasks, side by side.
 
     python -m examples.tasks.train                 # everything, under 20 minutes on 2 cores
-    python -m examples.tasks.train --task parity --layer gla --layer "deltanet, negative"
+    python -m examples.tasks.train --task parity --layer gla --layer "deltanet, negative" --seeds 3
 
-Every layer is the mixer of the same language model: 2 pre-norm blocks, width 32.
+Every layer is the mixer of the same language model: 2 pre-norm blocks, width 32. Weights and
+data follow from the seed: layers see the same examples in the same order, for the same steps.
 """
 
 from __future__ import annotations
@@ -38,6 +39,12 @@ LAYERS: Mapping[str, str] = {
 }
 WIDTH, BLOCKS, BATCH, RATE = 32, 2, 64, 4e-3
 EVERY, ENOUGH = 50, 0.995
+STEPS: Mapping[str, int] = {
+    "recall": 500,
+    "parity": 300,
+    "copying": 300,
+    "induction": 300,
+}
 
 
 @dataclass(frozen=True)
@@ -96,13 +103,24 @@ def _loss(model: nn.Module, tokens: Tensor, targets: Tensor) -> Tensor:
 
 
 def table(results: Sequence[Result]) -> str:
-    """Layers as rows, tasks as columns: percent right, and after how many steps."""
+    """Layers as rows, tasks as columns: percent right, and after how many steps.
+
+    With several seeds the worst and the best of them, and the most steps.
+    """
     tasks = list(dict.fromkeys(r.task for r in results))
-    cells = {(r.layer, r.task): f"{100 * r.accuracy:.0f} ({r.steps})" for r in results}
     lines = [["layer", *tasks], ["---", *(["---:"] * len(tasks))]]
     for layer in dict.fromkeys(r.layer for r in results):
-        lines.append([layer, *(cells.get((layer, task), "") for task in tasks)])
+        own = [[r for r in results if (r.layer, r.task) == (layer, t)] for t in tasks]
+        lines.append([layer, *map(_cell, own)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(seeds: Sequence[Result]) -> str:
+    if not seeds:
+        return ""
+    found = sorted({f"{100 * r.accuracy:.0f}" for r in seeds}, key=int)
+    between = "–".join(dict.fromkeys((found[0], found[-1])))
+    return f"{between} ({max(r.steps for r in seeds)})"
 
 
 def main() -> None:
@@ -110,14 +128,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--task", action="append", choices=TASKS, help="all by default")
     parser.add_argument("--layer", action="append", choices=LAYERS, help="likewise")
-    parser.add_argument("--steps", type=int, default=500, help="at most, of training")
+    parser.add_argument("--steps", type=int, help="at most, of training")
+    parser.add_argument("--seeds", type=int, default=1, help="of weights and data")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--out", type=Path, help="a file for the table")
     given = parser.parse_args()
-    pairs = [(t, l) for t in given.task or TASKS for l in given.layer or LAYERS]
+    runs = [
+        (task, layer, given.steps or STEPS[task], seed)
+        for task in given.task or TASKS
+        for layer in given.layer or LAYERS
+        for seed in range(given.seeds)
+    ]
     results: list[Result] = []
     with ProcessPoolExecutor(given.jobs, None, torch.set_num_threads, (1,)) as pool:
-        waiting = [pool.submit(train, t, l, given.steps) for t, l in pairs]
+        waiting = [pool.submit(train, *run) for run in runs]
         for future in waiting:
             r = future.result()
             results.append(r)

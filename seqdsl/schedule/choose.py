@@ -53,27 +53,35 @@ class Wish:
     strategy: Strategy | Literal["auto"] = "auto"
     chunk: int = CHUNK
     strict: bool = False
+    most: int | None = None
 
 
 LOOP = Wish("loop")
 
 
 def wish_of(text: str) -> Wish:
-    """`auto`, `loop`, `scan`, `chunk`, `chunk:64`, `convolve`, `newton` or `newton:strict`.
+    """`auto`, or a strategy: `chunk:64` with its size, `newton:8` with its iterations.
+
+    `newton:strict` raises where the iteration fails.
 
     Raises `CallError` for anything else.
     """
     name, _, size = text.partition(":")
     known = name == "auto" or name in STRATEGIES
-    number = size.isdecimal() and int(size) > 0 and name == "chunk"
+    number = size.isdecimal() and int(size) > 0 and name in ("chunk", "newton")
     strict = (name, size) == ("newton", "strict")
     if not known or (":" in text and not number and not strict):
-        ways = "auto, loop, scan, chunk, chunk:64, convolve, newton, newton:strict"
+        ways = (
+            "auto, loop, scan, chunk, chunk:64, convolve, newton, newton:8, "
+            "newton:strict"
+        )
         raise CallError(f"there is no strategy `{text}`; strategies: {ways}")
     strategy: Strategy | Literal["auto"] = "auto"
     for way in STRATEGIES:
         strategy = way if way == name else strategy
-    return Wish(strategy, int(size) if number else CHUNK, strict)
+    count = int(size) if number else None
+    chunk = count if name == "chunk" and count else CHUNK
+    return Wish(strategy, chunk, strict, count if name == "newton" else None)
 
 
 def in_parallel(plan: Plan, wish: Wish) -> Plan:
@@ -114,7 +122,7 @@ def form_of(model: ir.Model, verdict: Verdict, wish: Wish) -> Form | Chunked | N
         case "convolve":
             return scan_of(model, verdict, filtered=True) or scan_of(model, verdict)
         case "newton":
-            return newton_of(model, verdict, strict=wish.strict)
+            return newton_of(model, verdict, strict=wish.strict, most=wish.most)
         case "auto":
             return _cheapest(model, verdict)
 

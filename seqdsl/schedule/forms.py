@@ -147,14 +147,15 @@ class Newton:
     """All steps at once by Newton's iteration on a step that is not linear.
 
     Entries along `copies`, dims that all states have, never meet, so the Jacobian of a
-    step is a matrix over the other dims for each of them. If the iteration fails the loop
-    runs, or with `strict` that is an error. Lim et al., Parallelizing non-linear
-    sequential models over the sequence length, ICLR 2024.
+    step is a matrix over the other dims for each of them. If the iteration fails, within
+    `most` rounds where it is given, the loop runs, or with `strict` that is an error. Lim
+    et al., Parallelizing non-linear sequential models over the sequence length, ICLR 2024.
     """
 
     states: tuple[str, ...]
     copies: tuple[str, ...]
     strict: bool = False
+    most: int | None = None
 
 
 Form = DiagonalScan | MatrixScan | MonoidScan | Products | Newton

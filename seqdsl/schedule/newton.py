@@ -13,7 +13,9 @@ from seqdsl.ir.walk import children
 from seqdsl.schedule.forms import Newton
 
 
-def newton_of(model: ir.Model, verdict: Verdict, *, strict: bool) -> Newton | None:
+def newton_of(
+    model: ir.Model, verdict: Verdict, *, strict: bool, most: int | None = None
+) -> Newton | None:
     """The iteration for a smooth recurrence that reads one step; None for others."""
     recurrence = verdict.recurrence
     members = frozenset(recurrence.members)
@@ -33,7 +35,7 @@ def newton_of(model: ir.Model, verdict: Verdict, *, strict: bool) -> Newton | No
         for d in shapes[0]
         if all(d in s for s in shapes) and all(_keeps(normal, n, d) for n in active)
     )
-    return Newton(states=recurrence.states, copies=copies, strict=strict)
+    return Newton(states=recurrence.states, copies=copies, strict=strict, most=most)
 
 
 def _active(normal: Normal, node: ir.Node) -> Iterator[ir.Node]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from examples.tasks.data import COPIED, HELD, IGNORED, KEYS, LETTERS, TASKS, VALUES
-from examples.tasks.train import LAYERS, Result, table, train
+from examples.tasks.train import LAYERS, STEPS, Result, table, train
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -66,12 +66,17 @@ def test_every_layer_can_be_trained(layer: str) -> None:
 
 
 def test_the_table_names_layers_and_tasks() -> None:
-    results = [Result("a", "x", 0.5, 7, 1.0), Result("b", "y", 1.0, 8, 1.0)]
+    results = [
+        Result("a", "x", 0.5, 7, 1.0),
+        Result("b", "y", 1.0, 8, 1.0),
+        Result("b", "y", 0.97, 9, 1.0),
+        Result("b", "y", 0.98, 9, 1.0),
+    ]
     assert table(results).splitlines() == [
         "| layer | a | b |",
         "| --- | ---: | ---: |",
         "| x | 50 (7) |  |",
-        "| y |  | 100 (8) |",
+        "| y |  | 97–100 (9) |",
     ]
 
 
@@ -79,8 +84,12 @@ def test_the_table_names_layers_and_tasks() -> None:
 def test_what_the_table_shows() -> None:
     """The delta rule overwrites, reflections count modulo two; their neighbors do neither."""
     found = {
-        n: train("recall", n, 400).accuracy for n in ("deltanet", "linear attention")
+        n: train("recall", n, STEPS["recall"]).accuracy
+        for n in ("deltanet", "linear attention")
     }
     assert found["deltanet"] > 0.95 and found["linear attention"] < 0.8
-    found = {n: train("parity", n, 400).accuracy for n in ("deltanet, negative", "gla")}
-    assert found["deltanet, negative"] > 0.95 and found["gla"] < 0.7
+    found = {
+        n: train("parity", n, STEPS["parity"]).accuracy
+        for n in ("deltanet, negative", "gla")
+    }
+    assert found["deltanet, negative"] > 0.95 and found["gla"] < 0.6

@@ -22,6 +22,7 @@ def _newton(
     time: int,
     strict: bool,
     reverse: bool = False,
+    most: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """`h = step(h[t-1])` at all steps, and the last `h`, by Newton's iteration.
 
@@ -29,14 +30,17 @@ def _newton(
     segment starts. `step(before, at)` computes the steps `at` from what comes before each;
     its entries are independent but for the `n` of a column. Every iteration solves the
     linearized recurrence with a scan (Lim et al., ICLR 2024). Where it does not come to
-    rest, steps are taken one after another, with a warning; with `strict`, an error.
+    rest in `most` of them, steps are taken one after another, with a warning; with
+    `strict`, an error.
     """
     if time == 0:
         return first[:, None][:, :0], first
     h, worst, rounds = None, 0.0, 0
     if not torch.compiler.is_compiling():
         with torch.no_grad():
-            h, worst, rounds = _at_rest(step, first, starts, initial, time, reverse)
+            h, worst, rounds = _at_rest(
+                step, first, starts, initial, time, reverse, most
+            )
     if h is None:
         if not torch.compiler.is_compiling():
             text = f"newton did not come to rest in {rounds} iterations: a step is off by {worst:.1g}"
@@ -60,9 +64,13 @@ def _at_rest(
     initial: Tensor,
     time: int,
     reverse: bool,
+    most: int | None = None,
 ) -> tuple[Tensor | None, float, int]:
-    """Where the iteration comes to rest, None if it does not; the residual; iterations."""
-    most = min(time, 100) + 8
+    """Where the iteration comes to rest, None if it does not; the residual; rounds.
+
+    Each of `most` iterations is a round, and one round more sees that it is at rest.
+    """
+    most = min(time, 100) + 8 if most is None else most + 1
     h = first[:, None].expand(-1, time, *first.shape[1:])
     h = step(_come_from(h, first, starts, initial, reverse), slice(None))
     small = 64 * torch.finfo(first.dtype).eps
