@@ -70,7 +70,8 @@ def _passes(request: Request, arch: str, batch: int, time: int) -> Mapping[str, 
 
     def forward() -> list[Tensor]:
         out = module(**inputs)
-        return list(out) if isinstance(out, tuple) else [out]
+        many: Any = out
+        return list(many) if isinstance(out, tuple) else [many]
 
     names = ("forward", "backward")
     try:

@@ -83,8 +83,10 @@ def _shown(file: str, entry: Entry) -> Shown:
 def _module(elaborated: Elaborated, target: str) -> str:
     """The generated module; `UnsupportedError` says why there is none."""
     if target != "mlir":
-        artifact = driver.artifact(elaborated, target, "auto")
-        return "\n".join(artifact.files.values())
+        text = "\n".join(driver.artifact(elaborated, target, "auto").files.values())
+        if target == "triton" and "@triton.jit" not in text:
+            raise UnsupportedError("nothing scans or goes by chunks: it would be torch")
+        return text
     from seqdsl.native.artifact import native_artifact
 
     made = native_artifact(elaborated.model)

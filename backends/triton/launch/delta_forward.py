@@ -171,7 +171,7 @@ def states_between(
     adjoint: bool,
 ) -> None:
     """Launches `delta_states`."""
-    columns = min(32, fitting(size.V))
+    columns = 16
     delta_states[size.states * blocks(size.V, columns),](
         initial, added, moved, states, size.segments,
         K=size.K, V=size.V, BK=fitting(size.K), BR=min(32, fitting(size.K)), BV=columns,
