@@ -277,7 +277,3 @@ def main() -> None:
         # the reader of a pipe has left; nothing more may be written on exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(outcome.OK)
-
-
-if __name__ == "__main__":
-    main()

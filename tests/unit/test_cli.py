@@ -361,7 +361,7 @@ def test_output_survives_a_narrow_encoding_and_a_closed_pipe(folder: Path) -> No
         "layer L(D):\n    input 状: [D]\n    output 態\n", "utf-8"
     )
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    command = [sys.executable, "-m", "seqdsl.cli", "check", "wide.seq"]
+    command = [sys.executable, "-m", "seqdsl", "check", "wide.seq"]
     run = subprocess.run(
         command,
         cwd=folder,
@@ -374,7 +374,7 @@ def test_output_survives_a_narrow_encoding_and_a_closed_pipe(folder: Path) -> No
     assert "\\u614b" in run.stderr
     reader, writer = os.pipe()
     os.close(reader)
-    command = [sys.executable, "-m", "seqdsl.cli", "show", "gru.seq", "--stage", "ast"]
+    command = [sys.executable, "-m", "seqdsl", "show", "gru.seq", "--stage", "ast"]
     closed = subprocess.run(
         command, cwd=folder, stdout=writer, stderr=subprocess.PIPE, check=False
     )

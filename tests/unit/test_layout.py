@@ -31,6 +31,7 @@ RANKS = (
     ("bench",),
     ("commands",),
     ("cli",),
+    ("__main__",),
 )
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 HEAVY = ("torch", "triton", "torch_mlir")
