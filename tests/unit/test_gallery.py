@@ -89,10 +89,10 @@ def run(tree: Path, *command: str) -> str:
 
 
 def test_a_new_layer_is_one_file(tree: Path) -> None:
-    line = run(tree, "seqdsl.cli", "list", "std.fresh")
+    line = run(tree, "seqdsl", "list", "std.fresh")
     assert line.split()[:4] == ["std.fresh:Fresh", "scannable:", "diagonal", "4,160"]
     assert line.rstrip().endswith("[Nobody 2026]")
-    run(tree, "seqdsl.cli", "gallery", "std.fresh", "-o", "pages")
+    run(tree, "seqdsl", "gallery", "std.fresh", "-o", "pages")
     assert "class Fresh(nn.Module)" in (tree / "pages" / "fresh.md").read_text("utf-8")
     tests = ["tests/unit/test_stdlib.py", "tests/properties/test_corpus.py"]
     options = ["-q", "-p", "no:cacheprovider", "-k", "fresh", "--rootdir", str(tree)]

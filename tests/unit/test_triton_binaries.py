@@ -93,7 +93,7 @@ def test_what_begins_at_the_same_place_counts_once(tmp_path: Path) -> None:
 def test_report_of_a_layer() -> None:
     arguments = "compile std.mingru --target triton --set D=64 --report --json"
     command = [*arguments.split(), "--arch", "gfx942", "--shape", "2x300"]
-    found = json.loads(without_interpreter("-m", "seqdsl.cli", *command))
+    found = json.loads(without_interpreter("-m", "seqdsl", *command))
     assert found["chip"] == "AMD Instinct MI300X" and found["time"] == 300
     kernels = [x["kernel"] for x in found["forward"]["launches"]]
     assert kernels == ["scan_segments", "scan_forward"]
