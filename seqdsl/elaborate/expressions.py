@@ -19,6 +19,7 @@ from seqdsl.elaborate.context import (
     Static,
     Value,
 )
+from seqdsl.elaborate.order import names_in
 from seqdsl.elaborate.program import Binding
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
@@ -233,8 +234,13 @@ def _conditional(
             expr.condition.span,
             "for a choice at run time write `where(condition, a, b)`",
         )
-    known = ctx.settle(size, expr.condition.span)
-    return value(ctx, scope, site, expr.then if known else expr.otherwise)
+    branches = expr.otherwise, expr.then
+    taken = bool(ctx.settle(size, expr.condition.span))
+    for name in names_in(branches[not taken]):
+        # what the other choice needs is not superfluous
+        if isinstance(entity := scope.find(name), Static | LayerOption):
+            entity.used = True
+    return value(ctx, scope, site, branches[taken])
 
 
 def _member(ctx: Context, scope: Scope, site: Site, expr: ast.Member) -> ir.Node:

@@ -66,6 +66,16 @@ def test_longformer_with_a_long_window_is_full_attention(causal: bool) -> None:
     assert (narrow(x, NONE) - module(x, NONE)).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("fixed", [True, False])
+def test_a_sparse_transformer_with_one_stride_is_full_attention(fixed: bool) -> None:
+    module = made(SPARSE.SparseTransformer, stride=T, c=1, fixed=fixed)
+    x = noise(1, T, D)
+    same(module(x), attended(module, x), within=1e-10)
+    sparse = make(SPARSE.SparseTransformer, **SIZES, stride=3, c=1, fixed=fixed)
+    sparse.load_state_dict(module.state_dict())
+    assert (sparse(x) - module(x)).abs().max() > 1e-3
+
+
 def test_reformer_with_one_chunk_is_full_attention_with_shared_keys() -> None:
     module, x = made(SPARSE.Reformer, buckets=2, m=T), noise(1, T, D)
     same(module(x), attended(module, x, shared=True), within=1e-10)
@@ -195,6 +205,33 @@ def test_favor_features_are_unbiased_and_positive() -> None:
     assert abs(float(biased.mean()) - exact) > error
 
 
+def in_logs(module: Any, x: Tensor) -> Tensor:
+    """What a Performer estimates, by sums in logarithms over features and steps."""
+    shape = (*x.shape[:2], HEADS, -1)
+    q, k, v = (linear(getattr(module, n), x).view(shape) for n in "qkv")
+    a, b = (
+        torch.einsum("bthk,mk->bthm", y, module.omega) - y.square().sum(-1, True) / 2
+        for y in (q / (D // HEADS) ** 0.25, k / (D // HEADS) ** 0.25)
+    )
+    logits = (a[:, :, None] + b[:, None]).logsumexp(-1)
+    hidden = torch.ones(T, T, dtype=torch.bool).triu(1)[:, :, None]
+    p = logits.masked_fill(hidden, -torch.inf).softmax(2)
+    return linear(module.out, torch.einsum("btsh,bshv->bthv", p, v).flatten(2))
+
+
+def test_trap_a_running_maximum_keeps_small_features() -> None:
+    """It cancels but for eps; of long keys all plain features are 0, and so is their sum."""
+    plain, x = made(std("performer").Performer, eps=0.0), noise(2, T, D)
+    sizes: dict[str, Any] = {**SIZES, "eps": 0.0}
+    assert plain(30 * x).isnan().any()
+    for name, stable in strategies(std("performer").StablePerformer, sizes):
+        stable.load_state_dict(plain.state_dict())
+        same(stable(x), plain(x), name, within=1e-10)
+        for given in (x, 30 * x):
+            same(stable(given), in_logs(stable, given), name, within=1e-10)
+            same(stepped(stable, given)[0], stable(given), name, within=1e-10)
+
+
 # ---- Reversible blocks
 
 
@@ -229,15 +266,18 @@ def test_drift_of_48_reversible_layers_in_single_precision() -> None:
 CAUSAL: dict[str, tuple[Any, dict[str, Any]]] = {
     "longformer": (SPARSE.Longformer, {"window": 3, "dilation": 2}),
     "reformer": (SPARSE.Reformer, {"buckets": 4, "m": 3}),
+    "sparse, strided": (SPARSE.SparseTransformer, {"stride": 3}),
+    "sparse, fixed": (SPARSE.SparseTransformer, {"stride": 4, "c": 1, "fixed": True}),
     "transformer-xl": (SEGMENTS.TransformerXL, {"l": 3, "memory": 3}),
     "compressive": (
         SEGMENTS.CompressiveTransformer,
         {"l": 3, "memory": 3, "c": 2, "compressed": 2},
     ),
     "performer": (std("performer").Performer, {}),
+    "stable performer": (std("performer").StablePerformer, {}),
     "linear": (std("linear_attention").LinearAttention, {}),
 }
-STREAMS = ("longformer", "transformer-xl", "compressive", "performer", "linear")
+STREAMS = tuple(name for name in CAUSAL if name != "reformer")
 
 
 def runner(name: str) -> tuple[Any, Any]:
@@ -291,7 +331,7 @@ LOSS = (
 )
 
 
-@pytest.mark.parametrize("name", ["performer", "linear"])
+@pytest.mark.parametrize("name", ["performer", "stable performer", "linear"])
 def test_kernels_stream_in_constant_memory(name: str) -> None:
     module, _ = runner(name)
     sizes = {numbers(stepped(module, noise(1, n, D))[1]) for n in (1, 5, 30)}
@@ -340,6 +380,27 @@ def test_bigbird_sees_as_many_pairs_as_the_formula_says() -> None:
     count = changed("sparse_attention", (softmax + read, softmax + counted))
     blocks = 2 * 16 + 2 * (4 + 3) + 12 * (5 + 3)
     assert pairs(count, "BigBird", b=16, r=3, blocks=16) == blocks * 16 * 16
+
+
+@pytest.mark.parametrize("fixed", [True, False])
+def test_a_sparse_transformer_sees_as_many_pairs_as_the_formula_says(
+    fixed: bool,
+) -> None:
+    seen = "s <= t and (near or far)"
+    softmax = f"    p = softmax[{seen}](dot[K](q, k[s]) / sqrt(K))\n"
+    count = changed(
+        "sparse_attention",
+        (
+            f"{softmax}    output linear(dot[s](p, v[s]), D)\n",
+            f"{softmax}    output sum[s](float({seen})) + 0 * sum[s, heads](p) + 0 * sum[K](v)\n",
+        ),
+    )
+    per_row = [
+        t % 16 + 1 + 4 * (t // 16) if fixed else min(t + 1, 16) + t // 16
+        for t in range(256)
+    ]
+    found = pairs(count, "SparseTransformer", stride=16, c=4, fixed=fixed)
+    assert found == sum(per_row)
 
 
 @pytest.mark.parametrize("dilation", [1, 2])

@@ -176,3 +176,18 @@ def test_options_in_the_place_of_a_dim_must_be_whole_numbers() -> None:
 )
 def test_values_out_of_range(line: str, code: str) -> None:
     assert only_error(layer(f"input x: [D]\n{line}", "D")).code == code
+
+
+def test_what_the_other_choice_needs_is_not_unused() -> None:
+    text = layer(
+        """
+        input x: [D]
+        dim F = 2 * D
+        output linear(linear(x, F), D) / c if deep else x
+        """,
+        "D, c = 4, deep = false",
+    )
+    assert elaborate(load_text(text), "A").warnings == ()
+    unused = text.replace(" / c", "")
+    (warning,) = elaborate(load_text(unused), "A").warnings
+    assert warning.code == "W0104"
