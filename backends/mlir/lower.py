@@ -10,7 +10,7 @@ from seqdsl.backends.mlir.kernel import Buffer, Kernel, Nest
 from seqdsl.backends.mlir.loops import Tile, run_nest
 from seqdsl.backends.mlir.memory import BEFORE, CHUNK, NOW, Env, Memory
 from seqdsl.backends.mlir.pointwise import Pointwise
-from seqdsl.backends.mlir.vector_math import declarations
+from seqdsl.backends.mlir.vector_library import declarations
 from seqdsl.backends.mlir.writer import Index, Writer
 from seqdsl.ir.types import BATCH, TIME
 

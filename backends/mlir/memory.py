@@ -17,6 +17,13 @@ NOW, BEFORE, CHUNK = "now", "before", "chunk"
 
 Env = Mapping[str, Index]
 
+_ALIASED = 8 * 256
+"""Bits of a row at which stores to one row seem to meet loads of another soon after.
+
+Processors compare the lowest 12 bits of addresses only; rows of such lengths stand one
+vector further apart.
+"""
+
 
 @dataclass
 class Memory:
@@ -45,6 +52,8 @@ class Memory:
         if buffer.role not in ("input", "output") and sizes:
             width = self.widths.get(buffer.dims[-1], 1)
             sizes[-1] = -(-sizes[-1] // width) * width
+            if len(sizes) > 1 and sizes[-1] * self.kernel.bits % _ALIASED == 0:
+                sizes[-1] += width
         return tuple(sizes)
 
     def type_(self, buffer: Buffer) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from seqdsl.backends.mlir.vector_math import FUNCTIONS, Shape, function, literal
+from seqdsl.backends.mlir.vector_body import Shape, literal
+from seqdsl.backends.mlir.vector_math import FUNCTIONS, function
 from seqdsl.backends.mlir.writer import Val, Writer
 from seqdsl.ir.types import DType, promote
 

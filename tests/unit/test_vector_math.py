@@ -12,7 +12,9 @@ from torch import Tensor
 
 from seqdsl.backends.mlir.engine import Code, compile_text
 from seqdsl.backends.mlir.pointwise import Pointwise
-from seqdsl.backends.mlir.vector_math import FUNCTIONS, Shape, declarations, function
+from seqdsl.backends.mlir.vector_body import Shape
+from seqdsl.backends.mlir.vector_library import declarations
+from seqdsl.backends.mlir.vector_math import FUNCTIONS, function
 from seqdsl.backends.mlir.writer import Val, Writer
 from seqdsl.native.load import available
 
@@ -95,7 +97,7 @@ def _compiled(name: str, bits: int, count: int) -> Code:
 {chr(10).join(declarations())}
 }}
 """
-    return compile_text(text, "run")
+    return compile_text(text, "run")[0]
 
 
 def apply(name: str, *args: Tensor) -> Tensor:
