@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 from seqdsl import report
 from seqdsl.commands.outcome import (
     OK,
+    WRONG_CALL,
     WRONG_SPEC,
     code_of,
     print_json,
@@ -15,6 +17,7 @@ from seqdsl.commands.outcome import (
 )
 from seqdsl.diagnostics import CallError, Diagnostic, SpecError
 from seqdsl.source import Source
+from seqdsl.terminal import visible
 
 # ---- fmt
 
@@ -23,6 +26,7 @@ def fmt(files: list[str], check: bool, json: bool) -> int:
     """Format each file; with `check`, only say which would change."""
     changed: list[str] = []
     problems: list[Diagnostic] = []
+    unread: list[dict[str, str]] = []
     for name in files:
         try:
             if _format(Path(name), check):
@@ -30,11 +34,18 @@ def fmt(files: list[str], check: bool, json: bool) -> int:
                 _say(f"{'would reformat' if check else 'reformatted'} {name}", json)
         except SpecError as error:
             problems.extend(error.diagnostics)
+        except OSError as error:
+            why = error.strerror or str(error)
+            unread.append({"file": name, "error": why})
+            if not json:
+                print(f"seqdsl: {visible(f'{name}: {why}')}", file=sys.stderr)
     if json:
         rows = [report.to_json(d) for d in problems]
-        print_json({"changed": changed, "diagnostics": rows})
+        print_json({"changed": changed, "diagnostics": rows, "unread": unread})
     else:
         report.show(problems)
+    if unread:
+        return WRONG_CALL
     return code_of(tuple(problems)) or (WRONG_SPEC if check and changed else OK)
 
 

@@ -74,7 +74,7 @@ def _check(name: str) -> driver.Checked:
     checked = driver.check(program)
     if layer is None:
         return checked
-    choose_layer(program.layers, layer, name)
+    choose_layer(program.layers, layer, name.removesuffix(f":{layer}"))
     shown = {k: a for k, a in checked.layers.items() if k == layer}
     return driver.Checked(checked.diagnostics, shown)
 
@@ -119,6 +119,8 @@ def _print_file(name: str, checked: driver.Checked, style: Style) -> None:
         for text, kind in _verdict_lines(analyzed):
             place = visible(f"{name}: {layer}: ")
             report.say([(place, "place"), (visible(text), kind)])
+    if not checked.layers and not checked.diagnostics:
+        report.say([(visible(f"{name}: "), "place"), ("no layer", "")])
     report.show(checked.diagnostics, style)
 
 

@@ -105,6 +105,7 @@ def _compile_mlir(request: Request, out: Path | None) -> int:
         print(mlir_text(model, request.given), end="")
     elif out.suffix == ".mlir":
         write_atomically(out, mlir_text(model, request.given))
+        print(f"wrote {out}")
     else:
         raise CallError(f"-o {out}: the target `mlir` writes .mlir or .o")
     return OK

@@ -403,3 +403,16 @@ def test_check_starts_with_little_work(folder: Path) -> None:
     )
     # Start of the interpreter left out; a core makes some five million calls a second.
     assert int(run.stdout.splitlines()[-1]) < 600_000
+
+
+def test_a_file_without_layers_is_named(folder: Path) -> None:
+    (folder / "notes.seq").write_text("# nothing yet\n")
+    result = seqdsl("check", "notes.seq")
+    assert (result.code, result.out) == (0, "notes.seq: no layer\n")
+
+
+def test_fmt_goes_on_after_a_file_that_is_not_there(folder: Path) -> None:
+    (folder / "wide.seq").write_text("layer A(D):\n    input   x: [D]\n    output x\n")
+    result = seqdsl("fmt", "missing.seq", "wide.seq")
+    assert result.code == 2
+    assert "input x: [D]" in (folder / "wide.seq").read_text()
