@@ -8,6 +8,7 @@ from seqdsl.backends.torch.module import Artifact
 from seqdsl.backends.torch.render import render
 from seqdsl.backends.triton.assemble import names, with_kernels
 from seqdsl.backends.triton.found import chunks_of
+from seqdsl.backends.triton.loops.classes import with_loops
 from seqdsl.ir import nodes as ir
 
 __all__ = ["compile_model"]
@@ -17,13 +18,16 @@ def compile_model(model: ir.Model, *, strategy: str = "auto") -> Artifact:
     """A file that computes `model` with torch and Triton alone.
 
     On a GPU recurrences that scan or go by chunks run as kernels, where their shapes and
-    dtypes allow it; all else, and all on a CPU, is what the torch backend makes of it.
+    dtypes allow it; so do, where no gradient is wanted, loops and single steps. All else,
+    and all on a CPU, is what the torch backend makes of it.
     Raises what that raises.
     """
     wish = required(model, strategy)
     plans: Prepared = {}
     prepare(model, wish, plans)
     module = lower(model, wish, taken=names())
-    module = with_kernels(module, chunks_of([plan for _, plan in plans.values()]))
+    module, loops = with_loops(module, model, names())
+    found = chunks_of([plan for _, plan in plans.values()])
+    module = with_kernels(module, found, loops)
     name = f"{model.name.lower()}_triton.py"
     return Artifact({name: render(module)}, name, module.main)

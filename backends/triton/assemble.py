@@ -18,6 +18,7 @@ _FILES = (
     "kernels/rows",
     "kernels/decays",
     "kernels/semirings",
+    "kernels/pointwise",
     "kernels/scan",
     "kernels/scan_backward",
     "kernels/pairs",
@@ -32,11 +33,13 @@ _FILES = (
     "launch/delta_forward",
     "launch/delta",
     "launch/dispatch",
+    "launch/loops",
 )
 _IMPORTS = (
     "import math",
     "from collections.abc import Callable, Mapping, Sequence",
     "from dataclasses import dataclass",
+    "from math import prod",
     "from typing import Any, NamedTuple",
     "",
     "import torch",
@@ -124,6 +127,9 @@ class Chunks:
         return {"chunks_fit", *ways}
 
 
+_IMPORTED = frozenset({"triton", "tl", "knobs", "dataclass", "Mapping", "prod"})
+
+
 @cache
 def _statements() -> dict[str, tuple[tuple[str, ...], str, frozenset[str]]]:
     """Top-level statements by a key: the names they define, their text, what they read."""
@@ -176,7 +182,7 @@ def _defined(node: ast.stmt) -> Iterator[str]:
 def names() -> frozenset[str]:
     """All names that a file with kernels may define."""
     mine = {n for defined, _, _ in _statements().values() for n in defined}
-    return frozenset(mine | {"triton", "tl", "knobs", "dataclass", "Mapping"})
+    return frozenset(mine | _IMPORTED)
 
 
 def texts(wanted: frozenset[str]) -> tuple[str, ...]:
@@ -202,15 +208,21 @@ def texts(wanted: frozenset[str]) -> tuple[str, ...]:
     return tuple(text for key, (_, text, _) in known.items() if key in chosen)
 
 
-def with_kernels(module: TorchModule, chunks: Chunks) -> TorchModule:
-    """`module` whose scans and chunks run as kernels on a GPU."""
+def with_kernels(
+    module: TorchModule, chunks: Chunks, loops: Sequence[str] = ()
+) -> TorchModule:
+    """`module` whose scans and chunks run as kernels on a GPU.
+
+    `loops` are texts of kernels that are its own.
+    """
     known = {
         "_scanned": (SCAN, {"scan_fits", "scan_fused"}),
         "_scanned_in": (SCAN_IN, {"scan_fits", "scan_fused"}),
         "_chunkwise": (chunks.text(), chunks.wanted()),
     }
     helpers: list[str] = []
-    wanted: set[str] = set()
+    wanted = {"loops_fit"} if loops else set[str]()
+    wanted |= names() & set(re.findall(r"\w+", "\n".join(loops)))
     for text in module.helpers:
         named = re.match(r"def (\w+)\(", text)
         name = named[1] if named else ""
@@ -229,7 +241,9 @@ def with_kernels(module: TorchModule, chunks: Chunks) -> TorchModule:
         'NAMESPACE = "seqdsl"', f'NAMESPACE = "seqdsl_{digest}"', 1
     )
     return replace(
-        module, imports=_imports(kernels, helpers, module), helpers=(kernels, *helpers)
+        module,
+        imports=_imports(kernels, [*helpers, *loops], module),
+        helpers=(kernels, *helpers, *loops),
     )
 
 
@@ -239,7 +253,7 @@ def _imports(
     """The lines of `_IMPORTS` that something reads, narrowed to the names read."""
     parts = [kernels, *helpers]
     parts += ["\n".join(line for m in c.methods for line in m) for c in module.classes]
-    text = "\n".join(parts) + ("NamedTuple" if module.results else "") + "nn."
+    text = " ".join([*parts, "NamedTuple" if module.results else "", "nn."])
     kept: list[str] = []
     for line in _IMPORTS:
         lead, _, named = line.rpartition("import ")

@@ -20,8 +20,11 @@ import seqdsl
 
 pytest.importorskip("triton", reason="Triton is there for Linux only")
 
+from seqdsl.backends.torch.load import load
+from seqdsl.backends.triton import compile_model
 from seqdsl.backends.triton.found import bounded_log
 from seqdsl.backends.triton.interpreting import repair
+from seqdsl.elaborate import elaborate, load_std
 
 repair()
 D16 = {"D": 16, "heads": 2}
@@ -157,6 +160,13 @@ def test_a_file_stands_alone(tmp_path: Path) -> None:
         env={"PYTHONPATH": "."},
     )
     assert run.stdout.strip() == "(1, 5, 16)", run.stderr
+
+
+@pytest.mark.parametrize("file", ["hmm", "memory_caching", "jrt"])
+def test_every_layer_of_a_file_has_a_module(file: str) -> None:
+    for name in load_std(file).layers:
+        text = compile_model(elaborate(load_std(file), name).model)
+        assert issubclass(load(text), torch.nn.Module)
 
 
 def test_layers_may_be_called_as_kernels_are() -> None:

@@ -1,0 +1,1 @@
+"""Loops along time as one kernel, with their states in registers: for what has to wait."""

@@ -1,0 +1,54 @@
+"""Pointwise operators in Triton, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+TEXTS: Mapping[str, str] = {
+    "add": "({} + {})",
+    "sub": "({} - {})",
+    "mul": "({} * {})",
+    "div": "({} / {})",
+    "neg": "(-{})",
+    "lt": "({} < {})",
+    "le": "({} <= {})",
+    "gt": "({} > {})",
+    "ge": "({} >= {})",
+    "eq": "({} == {})",
+    "ne": "({} != {})",
+    "and": "({} & {})",
+    "or": "({} | {})",
+    "not": "({} == 0)",
+    "where": "tl.where({}, {}, {})",
+    "exp": "tl.exp({})",
+    "log": "tl.log({})",
+    "sqrt": "tl.sqrt({})",
+    "rsqrt": "tl.rsqrt({})",
+    "abs": "tl.abs({})",
+    "sin": "tl.sin({})",
+    "cos": "tl.cos({})",
+    "erf": "tl.erf({})",
+    "floor": "tl.floor({})",
+    "min": "tl.minimum({}, {})",
+    "max": "tl.maximum({}, {})",
+    "square": "squared({})",
+    "relu": "tl.maximum({}, 0.0)",
+    "sigmoid": "logistic({})",
+    "tanh": "hyperbolic({})",
+    "silu": "weighed({})",
+    "softplus": "softened({})",
+    "logsigmoid": "(-softened(-{}))",
+    "gelu": "bell({})",
+    "logaddexp": "logaddexp({}, {})",
+    "float": "({}).to(tl.float32)",
+    "stopgrad": "{}",
+}
+"""By operator; functions are those of `kernels/pointwise.py` and `kernels/semirings.py`."""
+
+REDUCTIONS: Mapping[str, tuple[str, str]] = {
+    "sum": ("tl.sum", "0.0"),
+    "mean": ("tl.sum", "0.0"),
+    "max": ("tl.max", 'float("-inf")'),
+    "min": ("tl.min", 'float("inf")'),
+}
+"""Function, and what it leaves as it is."""

@@ -1,0 +1,31 @@
+"""What a kernel of a whole loop has a form of."""
+
+from __future__ import annotations
+
+from seqdsl.backends.triton.loops.pointwise import REDUCTIONS, TEXTS
+from seqdsl.ir import nodes as ir
+from seqdsl.ir.sizes import Lit
+from seqdsl.ir.types import BATCH, TIME
+
+
+def allowed(node: ir.Node) -> bool:
+    """Whether a kernel has a form of `node`, its operands aside."""
+    if node.type.dtype == "complex":
+        return False
+    match node:
+        case ir.Ref():
+            return True
+        case ir.Const(value=value):
+            return not (isinstance(value, Lit) and isinstance(value.value, str))
+        case ir.Map(op=op):
+            return op in TEXTS
+        case ir.Reduce(op=op, over=over, where=where):
+            return op in REDUCTIONS and where is None and not {TIME, BATCH} & set(over)
+        case ir.Contract(over=over):
+            return not {TIME, BATCH} & set(over)
+        case ir.Rename():
+            return True
+        case ir.Shift(arg=arg, axis=axis, offset=offset):
+            return isinstance(arg, ir.Ref) and axis == TIME and abs(offset) == 1
+        case _:
+            return False
