@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from seqdsl.analysis.expand import expanded
+from seqdsl.analysis.graph import behind
 from seqdsl.analysis.terms import Poly, add, scale
 from seqdsl.ir import nodes as ir
 
@@ -23,9 +24,9 @@ _SIGNS = {"gt": 1, "ge": 1, "lt": -1, "le": -1}
 def extremum_of(normal: Normal, node: ir.Map) -> str | None:
     """`max` or `min` where a `where` is that of its branches; None where it is not."""
     condition, then, otherwise = node.args
-    condition = _behind(normal, condition)
+    condition = behind(normal.model, condition)
     while isinstance(condition, ir.Map) and condition.op == "not":
-        condition = _behind(normal, condition.args[0])
+        condition = behind(normal.model, condition.args[0])
         then, otherwise = otherwise, then
     if not isinstance(condition, ir.Map) or condition.op not in _SIGNS:
         return None
@@ -38,12 +39,6 @@ def extremum_of(normal: Normal, node: ir.Map) -> str | None:
     if by is None:
         return None
     return "max" if by * _SIGNS[condition.op] > 0 else "min"
-
-
-def _behind(normal: Normal, node: ir.Node) -> ir.Node:
-    while isinstance(node, ir.Ref) and node.name in normal.model.equation:
-        node = normal.model.equation[node.name].expr
-    return node
 
 
 def _difference(normal: Normal, a: ir.Node, b: ir.Node) -> Poly:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from seqdsl.analysis.graph import behind
 from seqdsl.analysis.verdict import Recurrence
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
@@ -43,20 +44,12 @@ def _partings(model: ir.Model, recurrence: Recurrence) -> Iterator[tuple[str, Pa
         if isinstance(n, ir.Split)
     ]
     for split in splits:
-        read = _behind(model, split.arg)
+        read = behind(model, split.arg, states=False)
         if isinstance(read, ir.Shift) and isinstance(read.arg, ir.Ref):
             name = read.arg.name
             clash = set(split.into) & set(read.type.dims)
             if name in recurrence.states and not clash:
                 yield name, (split.dim, split.into)
-
-
-def _behind(model: ir.Model, node: ir.Node) -> ir.Node:
-    while isinstance(node, ir.Ref) and node.name in model.equation:
-        if node.name in model.state:
-            return node
-        node = model.equation[node.name].expr
-    return node
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from itertools import combinations
 from math import inf
 from typing import TYPE_CHECKING
 
+from seqdsl.analysis.graph import behind
 from seqdsl.analysis.reindexing import Reindexer
 from seqdsl.analysis.terms import (
     Factor,
@@ -124,8 +125,7 @@ def _node(normal: Normal, node: ir.Node, depth: int) -> Poly:
 
 def _exponent(normal: Normal, node: ir.Node) -> ir.Node | None:
     """What `node` is the exponential of, if it is one."""
-    while isinstance(node, ir.Ref) and node.name in normal.model.equation:
-        node = normal.model.equation[node.name].expr
+    node = behind(normal.model, node)
     if isinstance(node, ir.Map) and node.op == "exp" and not normal.active(node):
         return node.args[0]
     return None

@@ -76,6 +76,15 @@ def _reads(reader: str, node: ir.Node, many: str | None) -> Iterator[Edge]:
                 yield from _reads(reader, child, many)
 
 
+def behind(model: ir.Model, node: ir.Node, states: bool = True) -> ir.Node:
+    """What a name stands for in the same step; of states their updates, or themselves."""
+    while isinstance(node, ir.Ref) and node.name in model.equation:
+        if node.name in model.state and not states:
+            return node
+        node = model.equation[node.name].expr
+    return node
+
+
 def name_of(node: ir.Ref | ir.Result) -> str:
     """The equation or call that a leaf names."""
     return node.name if isinstance(node, ir.Ref) else node.call

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from seqdsl.analysis.graph import behind
 from seqdsl.ir import nodes as ir
 
 if TYPE_CHECKING:
@@ -12,16 +13,16 @@ if TYPE_CHECKING:
 
 def normed(bounds: Bounds, value: ir.Node, factor: ir.Node) -> frozenset[str]:
     """Dims over which `factor` is 1 over the length of `value`."""
-    factor = behind(bounds.model, factor)
+    factor = behind(bounds.model, factor, states=False)
     if not isinstance(factor, ir.Map) or factor.op != "rsqrt":
         return frozenset()
     (inside,) = factor.args
-    match behind(bounds.model, inside):
+    match behind(bounds.model, inside, states=False):
         case ir.Map(op="add" | "max", args=(a, b)):
             sums = [x for x, y in ((a, b), (b, a)) if bounds.of(y).low >= 0]
         case _:
             sums = [inside]
-    for candidate in (behind(bounds.model, s) for s in sums):
+    for candidate in (behind(bounds.model, s, states=False) for s in sums):
         match candidate:
             case ir.Reduce(
                 op="sum", where=None, arg=ir.Map(op="square", args=(v,)), over=over
@@ -37,21 +38,12 @@ def normed(bounds: Bounds, value: ir.Node, factor: ir.Node) -> frozenset[str]:
 
 def same(model: ir.Model, a: ir.Node, b: ir.Node) -> bool:
     """Whether two values are equal by definition."""
-    return a == b or behind(model, a) == behind(model, b)
-
-
-def behind(model: ir.Model, node: ir.Node) -> ir.Node:
-    """What a name stands for."""
-    while isinstance(node, ir.Ref) and node.name in model.equation:
-        if node.name in model.state:
-            return node
-        node = model.equation[node.name].expr
-    return node
+    return a == b or behind(model, a, states=False) == behind(model, b, states=False)
 
 
 def unit_along(bounds: Bounds, node: ir.Node) -> frozenset[str]:
     """Dims along which `node` is a vector of length at most 1."""
-    match behind(bounds.model, node):
+    match behind(bounds.model, node, states=False):
         case ir.Map(op="mul", args=(a, b)):
             found = normed(bounds, a, b) | normed(bounds, b, a)
             for vector, factor in ((a, b), (b, a)):

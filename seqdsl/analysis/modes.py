@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from seqdsl.analysis.fixed import fixed
-from seqdsl.analysis.graph import Edge, circles, edges_in, within
+from seqdsl.analysis.graph import Edge, behind, circles, edges_in, within
 from seqdsl.analysis.normal import Normal
 from seqdsl.analysis.verdict import (
     Forced,
@@ -59,22 +59,15 @@ def held_states(
     normal = Normal(model, recurrence.axis, recurrence.members, inside)
     found: dict[str, ir.Node] = {}
     for state in recurrence.states:
-        match _behind(model, model.equation[state].expr):
+        match behind(model, model.equation[state].expr):
             case ir.Map(op="where", args=(c, a, b)) if not normal.active(c):
                 if _is_own(normal, b, state):
-                    found[state] = _behind(model, c)
+                    found[state] = behind(model, c)
                 elif _is_own(normal, a, state):
-                    found[state] = build.map_("not", _behind(model, c))
+                    found[state] = build.map_("not", behind(model, c))
             case _:
                 pass
     return found if len(found) < len(recurrence.states) else {}
-
-
-def _behind(model: ir.Model, node: ir.Node) -> ir.Node:
-    """What a name stands for."""
-    while isinstance(node, ir.Ref) and node.name in model.equation:
-        node = model.equation[node.name].expr
-    return node
 
 
 def _is_own(normal: Normal, node: ir.Node, state: str) -> bool:
@@ -151,7 +144,7 @@ def _assumptions(
                 given = b if normal.active(a) else a
                 one = normal.active(a) != normal.active(b)
                 if one and TIME in given.type.axes:
-                    choices[_behind(model, c), normal.active(b)] = None
+                    choices[behind(model, c), normal.active(b)] = None
             case ir.Ref(name=name) if name in model.input:
                 type_ = model.input[name].type
                 if type_.dtype == "float" and not type_.dims and TIME not in type_.axes:
@@ -176,7 +169,7 @@ def _text(node: ir.Node) -> str:
 def _chosen(model: ir.Model, condition: ir.Node, holds: bool) -> Rule:
     def rule(node: ir.Node) -> ir.Node | None:
         match node:
-            case ir.Map(op="where", args=(c, a, b)) if _behind(model, c) == condition:
+            case ir.Map(op="where", args=(c, a, b)) if behind(model, c) == condition:
                 return a if holds else b
             case _:
                 return None

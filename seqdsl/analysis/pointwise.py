@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from seqdsl.analysis.applied import applied, arguments, flipped
 from seqdsl.analysis.choices import extremum_of
+from seqdsl.analysis.graph import behind
 from seqdsl.analysis.logarithms import log_of_sum, logarithm, softplus
 from seqdsl.analysis.rebuild import poly_node
 from seqdsl.analysis.terms import (
@@ -84,8 +85,7 @@ def map_poly(normal: Normal, node: ir.Map) -> Poly:
 
 def _behind(normal: Normal, node: ir.Node, op: str) -> ir.Node | None:
     """What `op` is applied to, where `node` is that; else None."""
-    while isinstance(node, ir.Ref) and node.name in normal.model.equation:
-        node = normal.model.equation[node.name].expr
+    node = behind(normal.model, node)
     return node.args[0] if isinstance(node, ir.Map) and node.op == op else None
 
 
