@@ -34,24 +34,12 @@ def products(body: Body, step: Parallel, form: Products) -> None:
     m.current = form.states[0]
     ends = {s: ends_of(body, step, s) for s in form.states}
     packer = _Packer(m, form)
-    erasing = [w for w in form.writes if w.right]
-    writes = [*erasing, *(w for w in form.writes if not w.right)]
     reads = sorted(form.reads, key=lambda r: -r.lag)
-    vectors: dict[str, Expr] = {"decay": packer.decay()}
-    vectors["right"] = packer.side([_pair(w.right, w.inner) for w in erasing])
-    vectors["left"] = packer.side([_pair(w.left, w.inner) for w in writes])
-    vectors["value"] = packer.values(writes)
-    queries = [_pair({r.source: r.query}, r.extra) for r in reads]
-    vectors["query"] = packer.side(queries)
+    vectors = _vectors(packer, form, reads)
     vectors["first"] = packer.matrix({s: ends[s].first for s in form.states})
     vectors["initial"] = packer.initial(ends)
-    args: list[Expr | str] = []
-    for name, code in vectors.items():
-        local = m.names.new(name)
-        m.write(f"{local} = ", code)
-        args.append(Atom(local))
-    now = packer.total([r.extra for r in reads if r.lag == 0])
-    args += [ends[form.states[0]].starts, m.need("time"), now, str(form.chunk)]
+    args = [_local(m, name, code) for name, code in vectors.items()]
+    args += [ends[form.states[0]].starts, m.need("time"), str(form.chunk)]
     keywords: dict[str, Expr | str] = {}
     if len(form.states) > 1:
         keywords["states"] = str(len(form.states))
@@ -64,6 +52,36 @@ def products(body: Body, step: Parallel, form: Products) -> None:
     if step.loop.direction == "forward":
         for i, state in enumerate(form.states):
             m.next[ends[state].entry.key] = packer.after(i, state, last)
+
+
+def _local(m: Method, name: str, code: Expr) -> Expr | str:
+    """`code` under a name of its own, where it is more than None."""
+    if code == Atom("None"):
+        return code
+    local = m.names.new(name)
+    m.write(f"{local} = ", code)
+    return Atom(local)
+
+
+def _vectors(packer: _Packer, form: Products, reads: Sequence[Read]) -> dict[str, Expr]:
+    """What a step does, by the names of `_chunkwise`."""
+    erases = [w for w in form.writes if w.right]
+    writes = [w for w in form.writes if not w.right]
+    known = any(w.value is not None for w in erases)
+    old, new = (
+        [_pair({r.source: r.query}, r.extra) for r in reads if r.lag == lag]
+        for lag in (1, 0)
+    )
+    return {
+        "decay": packer.decay(),
+        "right": packer.side([_pair(w.right, w.inner) for w in erases]),
+        "into": packer.side([_pair(w.left, w.inner) for w in erases]),
+        "known": packer.values(erases if known else []),
+        "left": packer.side([_pair(w.left, w.inner) for w in writes]),
+        "value": packer.values(writes),
+        "old": packer.side(old),
+        "new": packer.side(new),
+    }
 
 
 _Side = tuple[Mapping[str, ir.Node], tuple[str, ...]]
@@ -113,7 +131,8 @@ class _Packer:
     def values(self, writes: Sequence[Write]) -> Expr:
         """Vectors along the columns."""
         columns = self.form.columns
-        return _joined([self._packed(w.value, w.inner, columns) for w in writes], -2)
+        lines = [self._packed(w.value, w.inner, columns) for w in writes]
+        return _joined(lines, -2) if lines else Atom("None")
 
     def _packed(
         self, node: ir.Node | None, inner: tuple[str, ...], entries: tuple[str, ...]

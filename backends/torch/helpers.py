@@ -21,7 +21,11 @@ _FILES = (
     "monoids",
     "matrices",
     "chunks",
+    "chunk_gates",
     "stretches",
+    "chunk_gates_back",
+    "chunk_gradients",
+    "chunk_groups",
     "chunkwise",
     "newton",
 )

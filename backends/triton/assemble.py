@@ -70,33 +70,46 @@ _CHUNKS = '''\
 def _chunkwise(
     decay: Tensor | None,
     right: Tensor | None,
-    left: Tensor,
-    value: Tensor,
-    query: Tensor | None,
+    into: Tensor | None,
+    known: Tensor | None,
+    left: Tensor | None,
+    value: Tensor | None,
+    old: Tensor | None,
+    new: Tensor | None,
     first: Tensor,
     initial: Tensor | None,
     starts: Tensor | None,
     time: int,
-    now: int,
     size: int,
     states: int = 1,
     reverse: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """`_chunkwise_by_torch`, as kernels on a GPU where these can do it."""
     fresh = None if starts is None else initial
-    vectors = (decay, right, left, value, query)
-    if chunks_fit(*vectors, fresh, now, states, bounded={bounded}):
+    if into is not None and known is None:
+        known = first.new_zeros(1).expand(*into.shape[:4], first.shape[-1])
+    parts = ((into, left), (known, value), (old, new))
+    both = ([x for x in pair if x is not None] for pair in parts)
+    sides = [torch.cat(x, 3) if len(x) > 1 else x[0] if x else None for x in both]
+    lefts, values, query = sides
+    now = 0 if new is None else new.shape[3]
+    if (
+        lefts is not None
+        and values is not None
+        and chunks_fit(decay, right, lefts, values, query, fresh, now, states, bounded={bounded})
+    ):
 {calls}
     return _chunkwise_by_torch(
-        *vectors, first, initial, starts, time, now, size, states, reverse
+        decay, right, into, known, left, value, old, new, first, initial, starts,
+        time, size, states, reverse,
     )'''
 _OUTER = """\
 return outer_fused(
-    decay, left, value, query, first, starts, time, now, reverse
+    decay, lefts, values, query, first, starts, time, now, reverse
 )"""
 _DELTA = """\
 return delta_fused(
-    decay, right, left, value, query, first, starts, time, reverse, own={own}
+    decay, right, lefts, values, query, first, starts, time, reverse, own={own}
 )"""
 
 

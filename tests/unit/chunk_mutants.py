@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any, NamedTuple, cast
 
 import torch
-from matrix_states import Case, by_steps, close, leaves, there
+from matrix_states import Case, arguments, by_steps, close, leaves, there
 from torch import Tensor
 
 from seqdsl.backends.torch.helpers import helper_texts
@@ -38,6 +38,8 @@ CASES = (
     Case(time=6, size=2, states=2, erases=0, writes=1, segments=False),
     Case(time=11, size=4, kept="one", segments=False, queries=3, now=0, erases=2),
     Case(time=0),
+    Case(time=7, size=4, kept="near", zero=True, writes=3, erases=1, queries=3, now=2),
+    Case(time=9, size=4, kept="near", segments=False, erases=2, writes=2, now=0),
 )
 SWAPPED: dict[type[ast.operator], ast.operator] = {
     ast.Add: ast.Sub(),
@@ -151,10 +153,7 @@ def _one(size: int, width: int) -> int:
 
 
 def _called(names: dict[str, Any], case: Case, t: Any, starts: Tensor | None) -> Any:
-    return names["_chunkwise"](
-        t["decay"], t["right"], t["left"], t["value"], t["query"], t["first"],
-        t["initial"], starts, case.time, case.now, case.size, case.states, case.reverse,
-    )  # fmt: skip
+    return names["_chunkwise"](*arguments(case, t, starts))
 
 
 def _outcome(function: Callable[..., Any], case: Case) -> list[Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -16,7 +17,7 @@ DECAYS = (0.0, 1e-30, 0.5, 0.99, 1.0, 1.3, -0.7)
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """How many of everything; `kept` says of what shape decays are.
+    """How many of everything; `kept` says of what shape decays are, or that none is small.
 
     `grouped` has two chunks in a group, so that small cases have several groups.
     """
@@ -63,12 +64,16 @@ class Case:
     def _decay(self, make: torch.Generator, dtype: torch.dtype) -> Tensor | None:
         if self.kept == "all" and self.states == 1:
             return None
-        count = self.rows if self.kept == "rows" else 1
+        count = 1 if self.kept == "one" else self.rows
         shape = (self.batch, self.time, self.copies, count)
         if self.states > 1:
             shape = (*shape[:3], self.states, self.states, count)
             found = torch.rand(shape, generator=make, dtype=torch.float64)
             return ((found * 1.5 - 0.5) / self.states).to(dtype)
+        if self.kept == "near":
+            found = torch.rand(shape, generator=make, dtype=torch.float64)
+            sign = torch.where(found > 0.8, -1, 1)
+            return ((0.6 + 0.7 * found) * sign).to(dtype)
         places = torch.randint(0, len(DECAYS), shape, generator=make)
         return torch.tensor(DECAYS, dtype=torch.float64)[places].to(dtype)
 
@@ -83,15 +88,30 @@ def by_chunks(
     case: Case, tensors: dict[str, Tensor | None], starts: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """What generated modules call."""
-    t, whole = tensors, chunkwise._group_size
-    grouped = _two if case.grouped else whole
-    left, value, first = t["left"], t["value"], t["first"]
-    assert left is not None and value is not None and first is not None
+    grouped = _two if case.grouped else chunkwise._group_size
     with patch.object(chunkwise, "_group_size", grouped):
-        return chunkwise._chunkwise(
-            t["decay"], t["right"], left, value, t["query"], first, t["initial"],
-            starts, case.time, case.now, case.size, case.states, case.reverse,
-        )  # fmt: skip
+        return chunkwise._chunkwise(*arguments(case, tensors, starts))
+
+
+def arguments(
+    case: Case, t: dict[str, Tensor | None], starts: Tensor | None
+) -> tuple[Any, ...]:
+    """Those of `_chunkwise`: erases apart from writes, old queries from new ones."""
+    left, value, query = t["left"], t["value"], t["query"]
+    assert left is not None and value is not None and query is not None
+    n, old = case.erases, case.queries - case.now
+    into, known = (left[..., :n, :], value[..., :n, :]) if n else (None, None)
+    plain = (left[..., n:, :], value[..., n:, :])
+    if case.writes == n:
+        plain = (None, None)
+    queries = (
+        query[..., :old, :] if old else None,
+        query[..., old:, :] if case.now else None,
+    )
+    return (
+        t["decay"], t["right"], into, known, *plain, *queries, t["first"], t["initial"],
+        starts, case.time, case.size, case.states, case.reverse,
+    )  # fmt: skip
 
 
 def _two(size: int, width: int) -> int:

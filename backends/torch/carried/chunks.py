@@ -1,39 +1,79 @@
 """What the steps of a chunk of matrix states do to each other."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["_Passed", "_Seen", "_Steps", "_apart", "_within"]
+__all__ = [
+    "_Level",
+    "_Seen",
+    "_Steps",
+    "_apart",
+    "_carried",
+    "_inverse",
+    "_odd_even",
+    "_pairs",
+    "_spots",
+    "_tree",
+    "_twice",
+]
 
 
 class _Steps(NamedTuple):
     """What matrix states do at the steps of some chunks, `[chunks, steps, …]`.
 
-    A step makes `decay * S + left^T (value + right S)` of the states before it, all of
-    them below one another as `rows`, and reads `query S`, of the new ones for the first
-    `now` queries. `right` belongs to the first of `left`, the others only write.
+    A step makes `decay * S + into^T (known + right S) + left^T value` of the states before
+    it, all of them below one another as `rows`. `old` reads these, `new` those it makes.
     """
 
     decay: Tensor | None  # [rows] or [1]; with several states [states, states, rows]
-    right: Tensor  # [erases, rows]
-    left: Tensor  # [writes, rows]
-    value: Tensor  # [writes, columns]
-    query: Tensor  # [queries, rows]
-    start: Tensor | None  # whether the states begin anew before a step
+    right: Tensor | None  # [erases, rows]
+    into: Tensor | None  # [erases, rows]
+    known: Tensor | None  # [erases, columns]; None is 0
+    left: Tensor | None  # [writes, rows]
+    value: Tensor | None  # [writes, columns]
+    old: Tensor | None  # [queries, rows]
+    new: Tensor | None  # [queries, rows]
+    start: Tensor | None = None  # whether a segment begins before the step
 
     def each(self, make: Callable[[Tensor], Tensor]) -> "_Steps":
         """The same of every tensor."""
-        return _Steps(
-            None if self.decay is None else make(self.decay),
-            make(self.right),
-            make(self.left),
-            make(self.value),
-            make(self.query),
-            None if self.start is None else make(self.start),
-        )
+        return _Steps._make(None if x is None else make(x) for x in self)
+
+    def readers(self) -> list[Tensor]:
+        """What sees the states before its step, then what sees them after it."""
+        return [x for x in (self.right, self.old, self.new) if x is not None]
+
+    def queries(self) -> list[Tensor]:
+        """What is read by others."""
+        return [x for x in (self.old, self.new) if x is not None]
+
+    def writers(self) -> list[Tensor]:
+        """What is written to, by erases first."""
+        return [x for x in (self.into, self.left) if x is not None]
+
+
+class _Level(NamedTuple):
+    """Stretches of steps before each two of them become one.
+
+    Readers are carried back to the start of their stretch, writers on to its end.
+    """
+
+    readers: list[Tensor]  # [stretches, steps, count, rows]
+    writers: list[Tensor]
+    total: Tensor  # decay of the whole stretch
+
+
+class _Seen(NamedTuple):
+    """What readers see in their chunk and before it, and what is left of it at its end."""
+
+    kernels: list[list[Tensor]]  # by reader and writer, [chunks, steps * c, steps * w]
+    readers: list[Tensor]  # as of the start of the chunk, [chunks, steps * c, rows]
+    writers: list[Tensor]  # as of its end, [chunks, steps * w, rows]
+    total: Tensor  # decay of the chunk
+    levels: list[_Level]
 
 
 def _apart(x: Tensor, dim: int, first: int, second: int) -> Tensor:
@@ -42,104 +82,21 @@ def _apart(x: Tensor, dim: int, first: int, second: int) -> Tensor:
     return x.reshape(*x.shape[:at], first, second, *x.shape[at + 1 :])
 
 
-class _Seen(NamedTuple):
-    """What some queries see of what is written before them."""
-
-    kernel: Tensor  # within the chunk, `[chunks, steps * queries, steps * writes]`
-    query: Tensor  # of the states before the chunk, `[chunks, steps, queries, rows]`
-    fresh: Tensor | None  # and of the states that a segment starts with
-
-
-class _Passed(NamedTuple):
-    """What goes through the end of a chunk."""
-
-    left: Tensor  # writes, `[chunks, steps, writes, rows]`
-    total: Tensor  # decay of the whole chunk
-    begun: Tensor | None  # and since the last segment began in it
-
-
-def _carried_back(x: Tensor, decay: Tensor, states: int) -> Tensor:
-    """Queries `x: […, count, rows]` of states before a decay, given those after it."""
+def _carried(x: Tensor, decay: Tensor, states: int, on: bool = False) -> Tensor:
+    """Readers `x: […, count, rows]` before a decay, given those after it; writers `on`."""
     if states == 1:
         return x * decay.unsqueeze(-2)
     x = _apart(x, -1, states, x.shape[-1] // states)
+    if on:
+        return (decay.unsqueeze(-4) * x.unsqueeze(-3)).sum(-2).flatten(-2)
     return (x.unsqueeze(-2) * decay.unsqueeze(-4)).sum(-3).flatten(-2)
 
 
-def _carried_on(x: Tensor, decay: Tensor, states: int) -> Tensor:
-    """What a decay leaves of writes `x: […, count, rows]`."""
-    if states == 1:
-        return x * decay.unsqueeze(-2)
-    x = _apart(x, -1, states, x.shape[-1] // states)
-    return (decay.unsqueeze(-4) * x.unsqueeze(-3)).sum(-2).flatten(-2)
-
-
-def _decayed_twice(before: Tensor, after: Tensor, states: int) -> Tensor:
+def _twice(before: Tensor, after: Tensor, states: int) -> Tensor:
     """One decay and then another."""
     if states == 1:
         return before * after
     return (after.unsqueeze(-2) * before.unsqueeze(-4)).sum(-3)
-
-
-def _halves(
-    sets: Sequence[tuple[Tensor, Tensor]],
-    left: Tensor,
-    decay: Tensor,
-    start: Tensor | None,
-    states: int,
-) -> tuple[list[_Seen], _Passed]:
-    """What queries see of the writes before them, all decays multiplied up as they come.
-
-    The later half of a stretch of steps sees the earlier half from its middle: queries
-    carried back to it times writes carried on to it are one matrix product; and so on in
-    each half. No decay is ever divided by, so that any number may be one. `sets` are
-    queries, each with what it sees of its own step.
-    """
-    steps = left.shape[1]
-    seen = [_from_own_step(query, own, start) for query, own in sets]
-    left, total = left.flatten(0, 1).unsqueeze(1), decay.flatten(0, 1)
-    begun = None
-    if start is not None:
-        wide = start.flatten().view(-1, *[1] * (total.dim() - 1))
-        begun, total = torch.where(wide, total, 0), torch.where(wide, 0, total)
-    for _ in range(steps.bit_length() - 1):
-        x0, x1 = _odd_even(left)
-        first, second = _odd_even(total)
-        one = None
-        if begun is not None:
-            one, two = _odd_even(begun)
-            begun = two + _decayed_twice(one, second, states)
-        seen = [_doubled(s, x0, first, one, states) for s in seen]
-        left = torch.cat([_carried_on(x0, second.unsqueeze(1), states), x1], 1)
-        total = _decayed_twice(first, second, states)
-    return seen, _Passed(left, total, begun)
-
-
-def _from_own_step(query: Tensor, own: Tensor, start: Tensor | None) -> _Seen:
-    """What queries see from their own step."""
-    own, query = own.flatten(0, 1), query.flatten(0, 1).unsqueeze(1)
-    if start is None:
-        return _Seen(own, query, None)
-    here = start.flatten()[:, None, None, None]
-    return _Seen(own, torch.where(here, 0, query), torch.where(here, query, 0))
-
-
-def _doubled(
-    seen: _Seen, left: Tensor, decay: Tensor, begun: Tensor | None, states: int
-) -> _Seen:
-    """The same of stretches twice as long; `left` and `decay` are those of the first half."""
-    q0, q1 = _odd_even(seen.query)
-    across = _pairs(q1, left)
-    above, below = _odd_even(seen.kernel)
-    upper = torch.cat([above, torch.zeros_like(across)], 2)
-    kernel = torch.cat([upper, torch.cat([across, below], 2)], 1)
-    fresh = seen.fresh
-    if fresh is not None and begun is not None:
-        f0, f1 = _odd_even(fresh)
-        again = f1 + _carried_back(q1, begun.unsqueeze(1), states)
-        fresh = torch.cat([f0, again], 1)
-    query = torch.cat([q0, _carried_back(q1, decay.unsqueeze(1), states)], 1)
-    return _Seen(kernel, query, fresh)
 
 
 def _odd_even(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -148,93 +105,105 @@ def _odd_even(x: Tensor) -> tuple[Tensor, Tensor]:
     return first, second
 
 
-def _pairs(query: Tensor, left: Tensor) -> Tensor:
-    """`[…, steps, queries, rows]` times `[…, steps, writes, rows]`, as a matrix."""
-    query, left = query.flatten(1, 2), left.flatten(1, 2)
-    if query.shape[1] * left.shape[1] > 2:
-        return query @ left.mT
-    return (query.unsqueeze(2) * left.unsqueeze(1)).sum(-1)
+def _pairs(reader: Tensor, writer: Tensor) -> Tensor:
+    """`[…, steps, count, rows]` with the same of another, as a matrix."""
+    reader, writer = reader.flatten(1, 2), writer.flatten(1, 2)
+    if reader.shape[2] == 1:
+        return reader * writer.mT
+    if reader.shape[1] * writer.shape[1] > 2:
+        return reader @ writer.mT
+    return (reader.unsqueeze(2) * writer.unsqueeze(1)).sum(-1)
 
 
-def _evenly(
-    sets: Sequence[tuple[Tensor, bool]],
-    left: Tensor,
-    decay: Tensor,
-    start: Tensor | None,
-) -> tuple[list[_Seen], _Passed]:
-    """The same where all rows decay alike: one number for every pair of steps.
+def _spots(kernel: Tensor, steps: int, stretch: int) -> Tensor:
+    """Where the later halves of stretches of `stretch` steps see the earlier ones.
 
-    Each of `sets` says whether its queries are of the new states.
+    `[chunks, stretches, c * half, w * half]` of a kernel; 1 is where a step sees itself.
     """
-    ones = torch.ones_like(decay.unsqueeze(-1))
-    (before,), passed = _halves([(ones, ones - ones)], ones, decay, start, 1)
-    after = _evenly_after(before, decay)
-    found: list[_Seen] = []
-    for query, new in sets:
-        gate = after if new else before
-        fresh = None if gate.fresh is None else query * gate.fresh
-        kernel = _pairs(query, left) * _repeated(gate.kernel, query, left)
-        found.append(_Seen(kernel, query * gate.query, fresh))
-    return found, passed._replace(left=left * passed.left)
+    many, high, wide = kernel.shape
+    if stretch == 1:
+        own = kernel.reshape(many, steps, high // steps, steps, wide // steps)
+        return own.diagonal(0, 1, 3).movedim(-1, 1)
+    count = steps // stretch
+    sizes = (count, 2, high // count // 2, count, 2, wide // count // 2)
+    below = kernel.reshape(many, *sizes)[:, :, 1, :, :, 0]
+    return below.diagonal(0, 1, 3).movedim(-1, 1)
 
 
-def _evenly_after(before: _Seen, decay: Tensor) -> _Seen:
-    """What a step sees after its own write, given what it sees before."""
-    kernel, gate = before.kernel, decay.unsqueeze(-1)
-    own = torch.eye(kernel.shape[1], dtype=kernel.dtype, device=kernel.device)
-    fresh = None if before.fresh is None else before.fresh * gate
-    return _Seen(kernel * decay + own, before.query * gate, fresh)
+def _kernel(own: Tensor, across: Sequence[Tensor]) -> Tensor:
+    """A kernel of what steps see of themselves, then of stretches of 2, 4, … steps."""
+    many, steps, high, wide = own.shape
+    some = across[-1] if across else own
+    made = some.new_zeros(many, steps * high, steps * wide)
+    _spots(made, steps, 1).copy_(own)
+    for i, x in enumerate(across):
+        spots = _spots(made, steps, 2 << i)
+        spots.copy_(x.reshape(spots.shape))
+    return made
 
 
-def _repeated(gate: Tensor, query: Tensor, left: Tensor) -> Tensor:
-    """One entry for every pair of steps as one for every query and write."""
-    for dim, count in ((1, query.shape[2]), (2, left.shape[2])):
-        gate = gate if count == 1 else gate.repeat_interleave(count, dim)
-    return gate
-
-
-def _unevenly(
-    sets: Sequence[tuple[Tensor, bool]],
-    left: Tensor,
+def _tree(
+    readers: Sequence[Tensor],
+    writers: Sequence[Tensor],
+    own: Sequence[Sequence[Tensor]],
     decay: Tensor,
-    start: Tensor | None,
     states: int,
-) -> tuple[list[_Seen], _Passed]:
-    """The same with a decay for each row; of new states a query also sees its own step."""
-    made: list[tuple[Tensor, Tensor]] = []
-    for query, new in sets:
-        own = query.new_zeros(*query.shape[:3], left.shape[2])
-        if new:
-            own = (query.unsqueeze(3) * left.unsqueeze(2)).sum(-1)
-            query = _carried_back(query, decay, states)
-        made.append((query, own))
-    return _halves(made, left, decay, start, states)
+) -> _Seen:
+    """What readers see of the writers before them, all decays multiplied up as they come.
+
+    The later half of a stretch of steps sees the earlier half from its middle: readers
+    carried back to it times writers carried on to it are one matrix product; and so on in
+    each half. No decay is ever divided by, so that any number may be one. `own` is what
+    readers see of their own step.
+    """
+    many = len(decay)
+    level = _Level(
+        [x.flatten(0, 1).unsqueeze(1) for x in readers],
+        [x.flatten(0, 1).unsqueeze(1) for x in writers],
+        decay.flatten(0, 1),
+    )
+    levels: list[_Level] = []
+    while len(level.total) > many:
+        levels.append(level)
+        level = _doubled(level, states)
+    kernels = [
+        [_kernel(x, _across(levels, i, j)) for j, x in enumerate(line)]
+        for i, line in enumerate(own)
+    ]
+    early, late = (
+        [x.flatten(1, 2) for x in xs] for xs in (level.readers, level.writers)
+    )
+    return _Seen(kernels, early, late, level.total, levels)
 
 
-def _within(at: _Steps, states: int, now: int) -> tuple[list[_Seen], _Passed]:
-    """What `right` (where there is one) and `query` see, and what is passed on."""
-    earlier = at.query.shape[2] - now
-    decay = at.decay
-    if decay is None:
-        many = 1 if at.start is None else len(at.left)
-        decay = at.left.new_ones(many, at.left.shape[1], 1)
-    sets = [(at.right, False), (at.query[:, :, :earlier], False)]
-    sets = [s for s in sets if s[0].shape[2]]
-    sets += [(at.query[:, :, earlier:], True)] if now or not earlier else []
-    if states == 1 and decay.shape[-1] == 1:
-        seen, passed = _evenly(sets, at.left, decay, at.start)
-    else:
-        seen, passed = _unevenly(sets, at.left, decay, at.start, states)
-    if now and earlier:
-        seen[-2:] = [_beside(seen[-2], seen[-1], at.left.shape[1])]
-    return seen, passed
+def _across(levels: Sequence[_Level], reader: int, writer: int) -> list[Tensor]:
+    """What later halves of stretches see of earlier ones."""
+    sides = [(x.readers[reader], x.writers[writer]) for x in levels]
+    return [_pairs(_odd_even(x)[1], _odd_even(y)[0]) for x, y in sides]
 
 
-def _beside(old: _Seen, new: _Seen, steps: int) -> _Seen:
-    """Two sets of queries as one."""
-    pairs = [(_apart(s.kernel, 1, steps, s.query.shape[2])) for s in (old, new)]
-    query = torch.cat([old.query, new.query], 2)
-    fresh = None
-    if old.fresh is not None and new.fresh is not None:
-        fresh = torch.cat([old.fresh, new.fresh], 2)
-    return _Seen(torch.cat(pairs, 2).flatten(1, 2), query, fresh)
+def _doubled(level: _Level, states: int) -> _Level:
+    """Stretches that are twice as long."""
+    first, second = _odd_even(level.total)
+    one = torch.ones_like(first)
+    if states > 1:
+        unit = torch.eye(states, dtype=first.dtype, device=first.device)
+        one = one * unit.unsqueeze(-1)
+    back, on = torch.stack([one, first], 1), torch.stack([second, one], 1)
+    readers = [_all_carried(x, back, states) for x in level.readers]
+    writers = [_all_carried(x, on, states, on=True) for x in level.writers]
+    return _Level(readers, writers, _twice(first, second, states))
+
+
+def _all_carried(x: Tensor, decay: Tensor, states: int, on: bool = False) -> Tensor:
+    """Stretches over their own decay, each two of them as one stretch."""
+    x = _apart(x, 0, len(decay), 2)
+    return _carried(x, decay.unsqueeze(2), states, on).flatten(1, 2)
+
+
+def _inverse(kernel: Tensor) -> Tensor:
+    """Of `1 - kernel`, which is strictly lower triangular."""
+    linalg: Any = torch.linalg
+    one = torch.eye(kernel.shape[1], dtype=kernel.dtype, device=kernel.device)
+    one = one.expand_as(kernel)
+    return linalg.solve_triangular(-kernel, one, upper=False, unitriangular=True)

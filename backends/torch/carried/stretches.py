@@ -1,112 +1,150 @@
 """Chunks of matrix states, one after another."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from seqdsl.backends.torch.carried.chunks import _apart, _Seen, _Steps, _within
+from seqdsl.backends.torch.carried.chunk_gates import _Met, _met
+from seqdsl.backends.torch.carried.chunks import (
+    _apart,
+    _carried,
+    _inverse,
+    _Steps,
+    _twice,
+)
 
-__all__ = ["_stretch"]
+__all__ = ["_Fresh", "_Made", "_decayed", "_fresh", "_made", "_stretch"]
 
 
-class _Erasing(NamedTuple):
-    """What erases write: `written + pulled @` the states before the chunk."""
+class _Fresh(NamedTuple):
+    """What comes of the states that segments begin with, in the chunk where they begin."""
 
-    written: Tensor
-    pulled: Tensor
+    seen: list[Tensor]  # by readers, [chunks, steps * count, columns]
+    added: Tensor  # to the states after the chunk
+
+
+class _Made(NamedTuple):
+    """What chunks write, where `pulled` is what erases add of the states before."""
+
+    met: _Met
+    inverse: Tensor | None
+    pulled: Tensor | None  # [chunks, steps * erases, rows]
+    known: (
+        Tensor | None
+    )  # erases without these states, [chunks, steps * erases, columns]
+    value: Tensor | None  # [chunks, steps * writes, columns]
+
+
+def _decayed(
+    state: Tensor, decay: Tensor, states: int, more: Tensor | None = None
+) -> Tensor:
+    """What a decay leaves of states `[many, rows, columns]`, and `more`."""
+    if states == 1:
+        wide = decay.unsqueeze(-1)
+        return wide * state if more is None else torch.addcmul(more, wide, state)
+    apart = _apart(state, 1, states, state.shape[1] // states)
+    found = (decay.unsqueeze(-1) * apart.unsqueeze(1)).sum(2).flatten(1, 2)
+    return found if more is None else found + more
+
+
+def _fresh(state: Tensor, at: _Steps, states: int) -> _Fresh:
+    """What is left of the states `[chunks, rows, columns]` that segments begin with."""
+    assert at.decay is not None and at.start is not None
+    decay, starts = at.decay, at.start
+    one = torch.ones_like(decay[:, 0])
+    if states > 1:
+        unit = torch.eye(states, dtype=decay.dtype, device=decay.device)
+        one = one * unit.unsqueeze(-1)
+    found: list[Tensor] = []
+    left = torch.zeros_like(one)
+    starts = starts.reshape(*starts.shape, *[1] * (one.dim() - 1))
+    for t in range(decay.shape[1]):
+        left = torch.where(starts[:, t], one, left)
+        found.append(left)
+        left = _twice(left, decay[:, t], states)
+    readers = at.readers()
+    if at.new is not None:
+        readers[-1] = _carried(at.new, decay, states)
+    before = torch.stack(found, 1)
+    seen = [_carried(x, before, states).flatten(1, 2) @ state for x in readers]
+    return _Fresh(seen, _decayed(state, left, states))
+
+
+def _made(at: _Steps, states: int, more: Tensor | None, plain: bool) -> _Made:
+    """What chunks write of themselves; erases also `more`."""
+    met = _met(at, states, plain)
+    value = None if at.value is None else at.value.flatten(1, 2)
+    if at.right is None:
+        return _Made(met, None, None, None, value)
+    inverse = _inverse(met.seen.kernels[0][0])
+    known = None if at.known is None else at.known.flatten(1, 2)
+    if more is not None:
+        known = more if known is None else known + more
+    if value is not None:
+        seen = met.seen.kernels[0][1]
+        known = seen @ value if known is None else torch.baddbmm(known, seen, value)
+    known = None if known is None else inverse @ known
+    return _Made(met, inverse, inverse @ met.seen.readers[0], known, value)
 
 
 def _stretch(
-    at: _Steps, state: Tensor, fresh: Tensor | None, size: int, states: int, now: int
-) -> tuple[Tensor, Tensor]:
-    """The reads of some chunks of `size` steps, one after another, and the states then.
+    at: _Steps, state: Tensor, fresh: _Fresh | None, states: int, plain: bool
+) -> tuple[list[Tensor], Tensor, Tensor]:
+    """The reads of some chunks, the states before each, and those after the last.
 
-    `at` are `[many, steps, …]`, the states `[many, rows, columns]`.
+    `at` are `[count * many, steps, …]`, the states `[many, rows, columns]`.
     """
-    many, length, queries = at.query.shape[:3]
-    count = length // size
-    at = at.each(lambda x: _in_chunks(x, count))
-    (*found, query), passed = _within(at, states, now)
-    right = found[0] if found else None
-    each = None if fresh is None else fresh.repeat_interleave(count, 0)
-    erases = at.right.shape[2]
-    others = at.value[:, :, erases:].flatten(1, 2)
-    added = passed.left[:, :, erases:].flatten(1, 2).mT @ others
-    if each is not None and passed.begun is not None:
-        added = added + _decayed(each, passed.begun, states)
-    steps = passed.total.expand(len(added), *passed.total.shape[1:])
-    along = [_apart(x, 0, many, count).unbind(1) for x in (added, steps)]
-    if right is not None:
-        erasing = _erasing(at, right, each)
-        left = passed.left[:, :, :erases].flatten(1, 2).mT
-        more = (left, erasing.written, erasing.pulled)
-        along += [_apart(x, 0, many, count).unbind(1) for x in more]
-    before, written, state = _chunk_by_chunk(along, state, states)
-    value = at.value.flatten(1, 2)
-    if right is not None:
-        made = _apart(written.flatten(0, 1), 1, size, erases)
-        value = torch.cat([made, at.value[:, :, erases:]], 2).flatten(1, 2)
-    reads = query.kernel @ value + query.query.flatten(1, 2) @ before.flatten(0, 1)
-    if each is not None and query.fresh is not None:
-        reads = reads + query.fresh.flatten(1, 2) @ each
-    return reads.view(many, length, queries, state.shape[-1]), state
+    seen = [] if fresh is None else list(fresh.seen)
+    more = seen.pop(0) if seen and at.right is not None else None
+    made = _made(at, states, more, plain)
+    before, after, written = _chunk_by_chunk(made, state, fresh, states)
+    values = [x for x in (written, made.value) if x is not None]
+    first = 0 if at.right is None else 1
+    reads: list[Tensor] = []
+    met = made.met.seen
+    for i in range(first, len(met.readers)):
+        out = met.readers[i] @ before.flatten(0, 1)
+        for kernel, value in zip(met.kernels[i], values, strict=True):
+            if plain:
+                out = torch.baddbmm(out, kernel, value)
+            else:
+                out.baddbmm_(kernel, value)
+        reads.append(out + seen.pop(0) if seen else out)
+    return reads, before, after
 
 
-def _erasing(at: _Steps, right: _Seen, fresh: Tensor | None) -> _Erasing:
-    """What an erase writes depends on those before it: a triangular system."""
-    erases, writes = at.right.shape[2], at.left.shape[2]
-    size = at.left.shape[1]
-    known, among = at.value[:, :, :erases].flatten(1, 2), right.kernel
-    if writes > erases:
-        apart = _apart(among, 2, size, writes)
-        among = apart[..., :erases].flatten(2)
-        others = at.value[:, :, erases:].flatten(1, 2)
-        known = known + apart[..., erases:].flatten(2) @ others
-    if right.fresh is not None and fresh is not None:
-        known = known + right.fresh.flatten(1, 2) @ fresh
-    both = torch.cat([known, right.query.flatten(1, 2)], -1)
-    solved = _solved(-among, both)
-    columns = known.shape[-1]
-    return _Erasing(solved[..., :columns], solved[..., columns:])
-
-
-def _solved(among: Tensor, right: Tensor) -> Tensor:
-    """`x` for which `x + among x = right`; `among` is strictly lower triangular."""
-    linalg: Any = torch.linalg
-    return linalg.solve_triangular(among, right, upper=False, unitriangular=True)
+def _added(made: _Made, fresh: _Fresh | None) -> Tensor | None:
+    """What chunks add to the states, apart from erases."""
+    added = None
+    if made.value is not None:
+        added = made.met.seen.writers[-1].mT @ made.value
+    if fresh is not None:
+        added = fresh.added if added is None else added + fresh.added
+    return added
 
 
 def _chunk_by_chunk(
-    along: Sequence[Sequence[Tensor]], state: Tensor, states: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The states before every chunk, what their erases write, and the states at the end.
-
-    For every chunk `along` has what is added to the states and their decay; with erases
-    also what they write to, what they write without the states, and what they see of them.
-    """
+    made: _Made, state: Tensor, fresh: _Fresh | None, states: int
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The states before every chunk and at the end, and what erases write."""
+    many = len(state)
+    count = len(made.met.seen.writers[0]) // many
+    total = made.met.seen.total.expand(count * many, *made.met.seen.total.shape[1:])
+    parts = (total, _added(made, fresh), made.known, made.pulled)
+    steps = [None if x is None else _apart(x, 0, count, many).unbind(0) for x in parts]
+    totals, added, known, pulled = steps
+    into = _apart(made.met.seen.writers[0], 0, count, many).mT.unbind(0)
     before: list[Tensor] = []
     written: list[Tensor] = []
-    for added, step, *erasing in zip(*along, strict=True):
+    assert totals is not None
+    for i in range(count):
         before.append(state)
-        if erasing:
-            left, known, pulled = erasing
-            written.append(torch.baddbmm(known, pulled, state))
-            added = torch.baddbmm(added, left, written[-1])
-        state = added + _decayed(state, step, states)
-    made = torch.stack(written, 1) if written else state
-    return torch.stack(before, 1), made, state
-
-
-def _decayed(state: Tensor, decay: Tensor, states: int) -> Tensor:
-    """What a decay leaves of states `[many, rows, columns]`."""
-    if states == 1:
-        return decay.unsqueeze(-1) * state
-    apart = _apart(state, 1, states, state.shape[1] // states)
-    return (decay.unsqueeze(-1) * apart.unsqueeze(1)).sum(2).flatten(1, 2)
-
-
-def _in_chunks(x: Tensor, count: int) -> Tensor:
-    """`[many, steps, …]` as `[many * count, fewer steps, …]`."""
-    return _apart(x, 1, count, x.shape[1] // count).flatten(0, 1)
+        now = _decayed(state, totals[i], states, None if added is None else added[i])
+        if pulled is not None:
+            seen = pulled[i] @ state
+            written.append(seen if known is None else seen + known[i])
+            now = torch.baddbmm(now, into[i], written[-1])
+        state = now
+    apart = torch.stack(written).flatten(0, 1) if written else None
+    return torch.stack(before), state, apart

@@ -184,28 +184,56 @@ def _unrows(x: Tensor, lead: int, order: Sequence[int], sizes: Sequence[int]) ->
 class _Steps(NamedTuple):
     """What matrix states do at the steps of some chunks, `[chunks, steps, …]`.
 
-    A step makes `decay * S + left^T (value + right S)` of the states before it, all of
-    them below one another as `rows`, and reads `query S`, of the new ones for the first
-    `now` queries. `right` belongs to the first of `left`, the others only write.
+    A step makes `decay * S + into^T (known + right S) + left^T value` of the states before
+    it, all of them below one another as `rows`. `old` reads these, `new` those it makes.
     """
 
     decay: Tensor | None  # [rows] or [1]; with several states [states, states, rows]
-    right: Tensor  # [erases, rows]
-    left: Tensor  # [writes, rows]
-    value: Tensor  # [writes, columns]
-    query: Tensor  # [queries, rows]
-    start: Tensor | None  # whether the states begin anew before a step
+    right: Tensor | None  # [erases, rows]
+    into: Tensor | None  # [erases, rows]
+    known: Tensor | None  # [erases, columns]; None is 0
+    left: Tensor | None  # [writes, rows]
+    value: Tensor | None  # [writes, columns]
+    old: Tensor | None  # [queries, rows]
+    new: Tensor | None  # [queries, rows]
+    start: Tensor | None = None  # whether a segment begins before the step
 
     def each(self, make: Callable[[Tensor], Tensor]) -> "_Steps":
         """The same of every tensor."""
-        return _Steps(
-            None if self.decay is None else make(self.decay),
-            make(self.right),
-            make(self.left),
-            make(self.value),
-            make(self.query),
-            None if self.start is None else make(self.start),
-        )
+        return _Steps._make(None if x is None else make(x) for x in self)
+
+    def readers(self) -> list[Tensor]:
+        """What sees the states before its step, then what sees them after it."""
+        return [x for x in (self.right, self.old, self.new) if x is not None]
+
+    def queries(self) -> list[Tensor]:
+        """What is read by others."""
+        return [x for x in (self.old, self.new) if x is not None]
+
+    def writers(self) -> list[Tensor]:
+        """What is written to, by erases first."""
+        return [x for x in (self.into, self.left) if x is not None]
+
+
+class _Level(NamedTuple):
+    """Stretches of steps before each two of them become one.
+
+    Readers are carried back to the start of their stretch, writers on to its end.
+    """
+
+    readers: list[Tensor]  # [stretches, steps, count, rows]
+    writers: list[Tensor]
+    total: Tensor
+
+
+class _Seen(NamedTuple):
+    """What readers see in their chunk and before it, and what is left of it at its end."""
+
+    kernels: list[list[Tensor]]  # by reader and writer, [chunks, steps * c, steps * w]
+    readers: list[Tensor]  # as of the start of the chunk, [chunks, steps * c, rows]
+    writers: list[Tensor]  # as of its end, [chunks, steps * w, rows]
+    total: Tensor  # decay of the chunk
+    levels: list[_Level]
 
 
 def _apart(x: Tensor, dim: int, first: int, second: int) -> Tensor:
@@ -214,104 +242,21 @@ def _apart(x: Tensor, dim: int, first: int, second: int) -> Tensor:
     return x.reshape(*x.shape[:at], first, second, *x.shape[at + 1 :])
 
 
-class _Seen(NamedTuple):
-    """What some queries see of what is written before them."""
-
-    kernel: Tensor  # within the chunk, `[chunks, steps * queries, steps * writes]`
-    query: Tensor  # of the states before the chunk, `[chunks, steps, queries, rows]`
-    fresh: Tensor | None
-
-
-class _Passed(NamedTuple):
-    """What goes through the end of a chunk."""
-
-    left: Tensor  # writes, `[chunks, steps, writes, rows]`
-    total: Tensor  # decay of the whole chunk
-    begun: Tensor | None
-
-
-def _carried_back(x: Tensor, decay: Tensor, states: int) -> Tensor:
-    """Queries `x: […, count, rows]` of states before a decay, given those after it."""
+def _carried(x: Tensor, decay: Tensor, states: int, on: bool = False) -> Tensor:
+    """Readers `x: […, count, rows]` before a decay, given those after it; writers `on`."""
     if states == 1:
         return x * decay.unsqueeze(-2)
     x = _apart(x, -1, states, x.shape[-1] // states)
+    if on:
+        return (decay.unsqueeze(-4) * x.unsqueeze(-3)).sum(-2).flatten(-2)
     return (x.unsqueeze(-2) * decay.unsqueeze(-4)).sum(-3).flatten(-2)
 
 
-def _carried_on(x: Tensor, decay: Tensor, states: int) -> Tensor:
-    """What a decay leaves of writes `x: […, count, rows]`."""
-    if states == 1:
-        return x * decay.unsqueeze(-2)
-    x = _apart(x, -1, states, x.shape[-1] // states)
-    return (decay.unsqueeze(-4) * x.unsqueeze(-3)).sum(-2).flatten(-2)
-
-
-def _decayed_twice(before: Tensor, after: Tensor, states: int) -> Tensor:
+def _twice(before: Tensor, after: Tensor, states: int) -> Tensor:
     """One decay and then another."""
     if states == 1:
         return before * after
     return (after.unsqueeze(-2) * before.unsqueeze(-4)).sum(-3)
-
-
-def _halves(
-    sets: Sequence[tuple[Tensor, Tensor]],
-    left: Tensor,
-    decay: Tensor,
-    start: Tensor | None,
-    states: int,
-) -> tuple[list[_Seen], _Passed]:
-    """What queries see of the writes before them, all decays multiplied up as they come.
-
-    The later half of a stretch of steps sees the earlier half from its middle: queries
-    carried back to it times writes carried on to it are one matrix product; and so on in
-    each half. No decay is ever divided by, so that any number may be one. `sets` are
-    queries, each with what it sees of its own step.
-    """
-    steps = left.shape[1]
-    seen = [_from_own_step(query, own, start) for query, own in sets]
-    left, total = left.flatten(0, 1).unsqueeze(1), decay.flatten(0, 1)
-    begun = None
-    if start is not None:
-        wide = start.flatten().view(-1, *[1] * (total.dim() - 1))
-        begun, total = torch.where(wide, total, 0), torch.where(wide, 0, total)
-    for _ in range(steps.bit_length() - 1):
-        x0, x1 = _odd_even(left)
-        first, second = _odd_even(total)
-        one = None
-        if begun is not None:
-            one, two = _odd_even(begun)
-            begun = two + _decayed_twice(one, second, states)
-        seen = [_doubled(s, x0, first, one, states) for s in seen]
-        left = torch.cat([_carried_on(x0, second.unsqueeze(1), states), x1], 1)
-        total = _decayed_twice(first, second, states)
-    return seen, _Passed(left, total, begun)
-
-
-def _from_own_step(query: Tensor, own: Tensor, start: Tensor | None) -> _Seen:
-    """What queries see from their own step."""
-    own, query = own.flatten(0, 1), query.flatten(0, 1).unsqueeze(1)
-    if start is None:
-        return _Seen(own, query, None)
-    here = start.flatten()[:, None, None, None]
-    return _Seen(own, torch.where(here, 0, query), torch.where(here, query, 0))
-
-
-def _doubled(
-    seen: _Seen, left: Tensor, decay: Tensor, begun: Tensor | None, states: int
-) -> _Seen:
-    """The same of stretches twice as long; `left` and `decay` are those of the first half."""
-    q0, q1 = _odd_even(seen.query)
-    across = _pairs(q1, left)
-    above, below = _odd_even(seen.kernel)
-    upper = torch.cat([above, torch.zeros_like(across)], 2)
-    kernel = torch.cat([upper, torch.cat([across, below], 2)], 1)
-    fresh = seen.fresh
-    if fresh is not None and begun is not None:
-        f0, f1 = _odd_even(fresh)
-        again = f1 + _carried_back(q1, begun.unsqueeze(1), states)
-        fresh = torch.cat([f0, again], 1)
-    query = torch.cat([q0, _carried_back(q1, decay.unsqueeze(1), states)], 1)
-    return _Seen(kernel, query, fresh)
 
 
 def _odd_even(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -320,197 +265,985 @@ def _odd_even(x: Tensor) -> tuple[Tensor, Tensor]:
     return first, second
 
 
-def _pairs(query: Tensor, left: Tensor) -> Tensor:
-    """`[…, steps, queries, rows]` times `[…, steps, writes, rows]`, as a matrix."""
-    query, left = query.flatten(1, 2), left.flatten(1, 2)
-    if query.shape[1] * left.shape[1] > 2:
-        return query @ left.mT
-    return (query.unsqueeze(2) * left.unsqueeze(1)).sum(-1)
+def _pairs(reader: Tensor, writer: Tensor) -> Tensor:
+    """`[…, steps, count, rows]` with the same of another, as a matrix."""
+    reader, writer = reader.flatten(1, 2), writer.flatten(1, 2)
+    if reader.shape[2] == 1:
+        return reader * writer.mT
+    if reader.shape[1] * writer.shape[1] > 2:
+        return reader @ writer.mT
+    return (reader.unsqueeze(2) * writer.unsqueeze(1)).sum(-1)
 
 
-def _evenly(
-    sets: Sequence[tuple[Tensor, bool]],
-    left: Tensor,
-    decay: Tensor,
-    start: Tensor | None,
-) -> tuple[list[_Seen], _Passed]:
-    """The same where all rows decay alike: one number for every pair of steps.
+def _spots(kernel: Tensor, steps: int, stretch: int) -> Tensor:
+    """Where the later halves of stretches of `stretch` steps see the earlier ones.
 
-    Each of `sets` says whether its queries are of the new states.
+    `[chunks, stretches, c * half, w * half]` of a kernel; 1 is where a step sees itself.
     """
-    ones = torch.ones_like(decay.unsqueeze(-1))
-    (before,), passed = _halves([(ones, ones - ones)], ones, decay, start, 1)
-    after = _evenly_after(before, decay)
-    found: list[_Seen] = []
-    for query, new in sets:
-        gate = after if new else before
-        fresh = None if gate.fresh is None else query * gate.fresh
-        kernel = _pairs(query, left) * _repeated(gate.kernel, query, left)
-        found.append(_Seen(kernel, query * gate.query, fresh))
-    return found, passed._replace(left=left * passed.left)
+    many, high, wide = kernel.shape
+    if stretch == 1:
+        own = kernel.reshape(many, steps, high // steps, steps, wide // steps)
+        return own.diagonal(0, 1, 3).movedim(-1, 1)
+    count = steps // stretch
+    sizes = (count, 2, high // count // 2, count, 2, wide // count // 2)
+    below = kernel.reshape(many, *sizes)[:, :, 1, :, :, 0]
+    return below.diagonal(0, 1, 3).movedim(-1, 1)
 
 
-def _evenly_after(before: _Seen, decay: Tensor) -> _Seen:
-    """What a step sees after its own write, given what it sees before."""
-    kernel, gate = before.kernel, decay.unsqueeze(-1)
-    own = torch.eye(kernel.shape[1], dtype=kernel.dtype, device=kernel.device)
-    fresh = None if before.fresh is None else before.fresh * gate
-    return _Seen(kernel * decay + own, before.query * gate, fresh)
+def _kernel(own: Tensor, across: Sequence[Tensor]) -> Tensor:
+    """A kernel of what steps see of themselves, then of stretches of 2, 4, … steps."""
+    many, steps, high, wide = own.shape
+    some = across[-1] if across else own
+    made = some.new_zeros(many, steps * high, steps * wide)
+    _spots(made, steps, 1).copy_(own)
+    for i, x in enumerate(across):
+        spots = _spots(made, steps, 2 << i)
+        spots.copy_(x.reshape(spots.shape))
+    return made
 
 
-def _repeated(gate: Tensor, query: Tensor, left: Tensor) -> Tensor:
-    """One entry for every pair of steps as one for every query and write."""
-    for dim, count in ((1, query.shape[2]), (2, left.shape[2])):
-        gate = gate if count == 1 else gate.repeat_interleave(count, dim)
-    return gate
-
-
-def _unevenly(
-    sets: Sequence[tuple[Tensor, bool]],
-    left: Tensor,
+def _tree(
+    readers: Sequence[Tensor],
+    writers: Sequence[Tensor],
+    own: Sequence[Sequence[Tensor]],
     decay: Tensor,
-    start: Tensor | None,
     states: int,
-) -> tuple[list[_Seen], _Passed]:
-    """The same with a decay for each row; of new states a query also sees its own step."""
-    made: list[tuple[Tensor, Tensor]] = []
-    for query, new in sets:
-        own = query.new_zeros(*query.shape[:3], left.shape[2])
-        if new:
-            own = (query.unsqueeze(3) * left.unsqueeze(2)).sum(-1)
-            query = _carried_back(query, decay, states)
-        made.append((query, own))
-    return _halves(made, left, decay, start, states)
+) -> _Seen:
+    """What readers see of the writers before them, all decays multiplied up as they come.
+
+    The later half of a stretch of steps sees the earlier half from its middle: readers
+    carried back to it times writers carried on to it are one matrix product; and so on in
+    each half. No decay is ever divided by, so that any number may be one. `own` is what
+    readers see of their own step.
+    """
+    many = len(decay)
+    level = _Level(
+        [x.flatten(0, 1).unsqueeze(1) for x in readers],
+        [x.flatten(0, 1).unsqueeze(1) for x in writers],
+        decay.flatten(0, 1),
+    )
+    levels: list[_Level] = []
+    while len(level.total) > many:
+        levels.append(level)
+        level = _doubled(level, states)
+    kernels = [
+        [_kernel(x, _across(levels, i, j)) for j, x in enumerate(line)]
+        for i, line in enumerate(own)
+    ]
+    early, late = (
+        [x.flatten(1, 2) for x in xs] for xs in (level.readers, level.writers)
+    )
+    return _Seen(kernels, early, late, level.total, levels)
 
 
-def _within(at: _Steps, states: int, now: int) -> tuple[list[_Seen], _Passed]:
-    """What `right` (where there is one) and `query` see, and what is passed on."""
-    earlier = at.query.shape[2] - now
-    decay = at.decay
+def _across(levels: Sequence[_Level], reader: int, writer: int) -> list[Tensor]:
+    """What later halves of stretches see of earlier ones."""
+    sides = [(x.readers[reader], x.writers[writer]) for x in levels]
+    return [_pairs(_odd_even(x)[1], _odd_even(y)[0]) for x, y in sides]
+
+
+def _doubled(level: _Level, states: int) -> _Level:
+    """Stretches that are twice as long."""
+    first, second = _odd_even(level.total)
+    one = torch.ones_like(first)
+    if states > 1:
+        unit = torch.eye(states, dtype=first.dtype, device=first.device)
+        one = one * unit.unsqueeze(-1)
+    back, on = torch.stack([one, first], 1), torch.stack([second, one], 1)
+    readers = [_all_carried(x, back, states) for x in level.readers]
+    writers = [_all_carried(x, on, states, on=True) for x in level.writers]
+    return _Level(readers, writers, _twice(first, second, states))
+
+
+def _all_carried(x: Tensor, decay: Tensor, states: int, on: bool = False) -> Tensor:
+    """Stretches over their own decay, each two of them as one stretch."""
+    x = _apart(x, 0, len(decay), 2)
+    return _carried(x, decay.unsqueeze(2), states, on).flatten(1, 2)
+
+
+def _inverse(kernel: Tensor) -> Tensor:
+    """Of `1 - kernel`, which is strictly lower triangular."""
+    linalg: Any = torch.linalg
+    one = torch.eye(kernel.shape[1], dtype=kernel.dtype, device=kernel.device)
+    one = one.expand_as(kernel)
+    return linalg.solve_triangular(-kernel, one, upper=False, unitriangular=True)
+
+
+_LEAST = 1 / 16
+
+
+_BOUNDS = (1e-9, 1e3)
+
+
+class _Gates(NamedTuple):
+    """What is left of steps and of the states before a chunk, as one number for all rows.
+
+    Line `i` is what is there after `i` steps, so `old` readers of a step look at its own
+    line and `new` ones at the next.
+    """
+
+    kernel: Tensor  # of steps, [chunks or 1, steps + 1, steps]
+    sight: Tensor | None  # of the states before, [chunks, steps + 1, 1]; None is 1
+    decay: Tensor | None
+    tree: _Seen | None = None  # where it was found without a division
+
+    def of(self, new: bool) -> tuple[Tensor, Tensor | None]:
+        """What readers see of steps and of the states before the chunk."""
+        at = slice(1, None) if new else slice(0, -1)
+        sight = None if self.sight is None else self.sight[:, at]
+        return self.kernel[:, at], sight
+
+    def reach(self) -> Tensor | None:
+        """What is left of steps at the end, `[chunks, steps, 1]`."""
+        return None if self.sight is None else self.kernel[:, -1:].mT
+
+
+class _Met(NamedTuple):
+    """What readers see, and how that was found."""
+
+    seen: _Seen
+    at: _Steps  # of which it was made
+    gates: _Gates | None = None  # where all rows decay alike
+    pairs: list[list[Tensor]] | None = None  # readers with writers before these
+    since: Tensor | None = None  # decays since the chunk began, of `divided`
+    divided: "_Met | None" = None
+
+
+def _divided_by(decay: Tensor) -> Tensor | None:
+    """Products of decays since the chunk began; None where one may not divide by them."""
+    since = decay.cumprod(1)
+    low, high = torch.aminmax(since)
+    near = low >= _BOUNDS[0] and high <= _BOUNDS[1] and decay.amin() >= _LEAST
+    return since if near else None
+
+
+def _behind(since: Tensor) -> Tensor:
+    """The products before each step, and after the last."""
+    return torch.cat([torch.ones_like(since[:, :1]), since], 1)
+
+
+def _gates(at: _Steps, plain: bool) -> _Gates:
+    """Where all rows decay alike."""
+    some, decay = at.writers()[0], at.decay
+    many, steps = some.shape[:2]
+    if decay is None and at.start is None:
+        return _Gates(some.new_ones(1, steps + 1, steps).tril(-1), None, None)
+    since = None
     if decay is None:
-        many = 1 if at.start is None else len(at.left)
-        decay = at.left.new_ones(many, at.left.shape[1], 1)
-    sets = [(at.right, False), (at.query[:, :, :earlier], False)]
-    sets = [s for s in sets if s[0].shape[2]]
-    sets += [(at.query[:, :, earlier:], True)] if now or not earlier else []
-    if states == 1 and decay.shape[-1] == 1:
-        seen, passed = _evenly(sets, at.left, decay, at.start)
-    else:
-        seen, passed = _unevenly(sets, at.left, decay, at.start, states)
-    if now and earlier:
-        seen[-2:] = [_beside(seen[-2], seen[-1], at.left.shape[1])]
-    return seen, passed
+        since = some.new_ones(many, steps, 1)
+    elif not plain:
+        since = _divided_by(decay)
+    if plain or since is None:
+        return _gates_by_tree(
+            some.new_ones(many, steps, 1) if decay is None else decay, at.start
+        )
+    sight = _behind(since)
+    kernel = (sight * since.reciprocal().mT).tril(-1)
+    if at.start is not None:
+        place = at.start.cumsum(1).unsqueeze(2)
+        after = torch.nn.functional.pad(place, (0, 0, 1, 0))
+        kernel, sight = kernel * (after == place.mT), sight * (after == 0)
+    return _Gates(kernel, sight, decay)
 
 
-def _beside(old: _Seen, new: _Seen, steps: int) -> _Seen:
-    """Two sets of queries as one."""
-    pairs = [(_apart(s.kernel, 1, steps, s.query.shape[2])) for s in (old, new)]
-    query = torch.cat([old.query, new.query], 2)
-    fresh = None
-    if old.fresh is not None and new.fresh is not None:
-        fresh = torch.cat([old.fresh, new.fresh], 2)
-    return _Seen(torch.cat(pairs, 2).flatten(1, 2), query, fresh)
+def _gates_by_tree(decay: Tensor, start: Tensor | None) -> _Gates:
+    """The same without a division."""
+    if start is not None:
+        decay = decay.where(~start.unsqueeze(2), 0)
+    one = torch.ones_like(decay.unsqueeze(-1))
+    tree = _tree([one], [one], [[one - one]], decay, 1)
+    kernel = torch.cat([tree.kernels[0][0], tree.writers[0].mT], 1)
+    sight = torch.cat([tree.readers[0], tree.total.unsqueeze(1)], 1)
+    return _Gates(kernel, sight, decay, tree)
 
 
-class _Erasing(NamedTuple):
-    """What erases write: `written + pulled @` the states before the chunk."""
+def _gated(x: Tensor, gate: Tensor) -> Tensor:
+    """A kernel times one number for every pair of steps."""
+    many, high, wide = x.shape
+    steps = gate.shape[1]
+    if steps == high and steps == wide:
+        return x * gate
+    apart = x.reshape(many, steps, high // steps, steps, wide // steps)
+    return (apart * gate[:, :, None, :, None]).reshape(x.shape)
 
-    written: Tensor
-    pulled: Tensor
+
+def _evenly(at: _Steps, plain: bool) -> _Met:
+    """What they see where all rows decay alike."""
+    writers, readers = at.writers(), at.readers()
+    gates = _gates(at, plain)
+    pairs = [[_pairs(x, y) for y in writers] for x in readers]
+    each = [gates.of(x is at.new) for x in readers]
+    kernels = [
+        [_gated(x, gate) for x in line]
+        for line, (gate, _) in zip(pairs, each, strict=True)
+    ]
+    reach = gates.reach()
+    early = [_lessened(x, sight) for x, (_, sight) in zip(readers, each, strict=True)]
+    late = [_lessened(x, reach) for x in writers]
+    total = gates.kernel[:, -1, :1] if gates.sight is None else gates.sight[:, -1]
+    return _Met(_Seen(kernels, early, late, total, []), at, gates, pairs)
+
+
+def _lessened(x: Tensor, left: Tensor | None) -> Tensor:
+    """`[chunks, steps * count, rows]` times what is left of each step; None is all."""
+    return (x if left is None else x * left.unsqueeze(2)).flatten(1, 2)
+
+
+def _unevenly(at: _Steps, decay: Tensor, states: int) -> _Met:
+    """The same with a decay for each row; of new states a reader also sees its own step."""
+    writers, readers = at.writers(), at.readers()
+    own = [[x.new_zeros(*x.shape[:3], y.shape[2]) for y in writers] for x in readers]
+    if at.new is not None:
+        own[-1] = [(at.new.unsqueeze(3) * y.unsqueeze(2)).sum(-1) for y in writers]
+        readers[-1] = _carried(at.new, decay, states)
+    return _Met(_tree(readers, writers, own, decay, states), at)
+
+
+def _divided(at: _Steps, decay: Tensor) -> _Met | None:
+    """The same where decays are so near 1 that what is behind may be divided by them.
+
+    Then writers are divided and readers multiplied by the decays since the chunk began.
+    No entry that counts is larger for it. None where decays are not so near.
+    """
+    since = _divided_by(decay)
+    if since is None:
+        return None
+    after, back = since.unsqueeze(2), since.reciprocal().unsqueeze(2)
+    before = after
+    if at.right is not None or at.old is not None:
+        before = _behind(since)[:, :-1].unsqueeze(2)
+    scaled = at._replace(
+        decay=None,
+        right=None if at.right is None else at.right * before,
+        into=None if at.into is None else at.into * back,
+        left=None if at.left is None else at.left * back,
+        old=None if at.old is None else at.old * before,
+        new=None if at.new is None else at.new * after,
+    )
+    met = _evenly(scaled, False)
+    end = since[:, -1:]
+    writers = [x * end for x in met.seen.writers]
+    seen = met.seen._replace(writers=writers, total=met.seen.total * end.squeeze(1))
+    return _Met(seen, at, since=since, divided=met)
+
+
+def _cut(at: _Steps) -> _Steps:
+    """Nothing is seen across the beginning of a segment, and so for gradients."""
+    start = at.start
+    if start is None:
+        return at
+    here = start[:, :, None, None]
+    right = None if at.right is None else at.right.where(~here, 0)
+    old = None if at.old is None else at.old.where(~here, 0)
+    return at._replace(right=right, old=old)
+
+
+def _met(at: _Steps, states: int, plain: bool) -> _Met:
+    """What all readers see; not `plain` looks at numbers for a shorter way."""
+    at, decay = _cut(at), at.decay
+    if decay is None or (states == 1 and decay.shape[-1] == 1):
+        return _evenly(at, plain)
+    found = None if plain or states > 1 else _divided(at, decay)
+    if found is not None:
+        return found
+    if at.start is not None:
+        here = at.start.reshape(*at.start.shape, *[1] * (decay.dim() - 2))
+        decay = decay.where(~here, 0)
+    return _unevenly(at._replace(decay=decay), decay, states)
+
+
+class _Fresh(NamedTuple):
+    """What comes of the states that segments begin with, in the chunk where they begin."""
+
+    seen: list[Tensor]  # by readers, [chunks, steps * count, columns]
+    added: Tensor
+
+
+class _Made(NamedTuple):
+    """What chunks write, where `pulled` is what erases add of the states before."""
+
+    met: _Met
+    inverse: Tensor | None
+    pulled: Tensor | None  # [chunks, steps * erases, rows]
+    known: (
+        Tensor | None
+    )  # erases without these states, [chunks, steps * erases, columns]
+    value: Tensor | None
+
+
+def _decayed(
+    state: Tensor, decay: Tensor, states: int, more: Tensor | None = None
+) -> Tensor:
+    """What a decay leaves of states `[many, rows, columns]`, and `more`."""
+    if states == 1:
+        wide = decay.unsqueeze(-1)
+        return wide * state if more is None else torch.addcmul(more, wide, state)
+    apart = _apart(state, 1, states, state.shape[1] // states)
+    found = (decay.unsqueeze(-1) * apart.unsqueeze(1)).sum(2).flatten(1, 2)
+    return found if more is None else found + more
+
+
+def _fresh(state: Tensor, at: _Steps, states: int) -> _Fresh:
+    """What is left of the states `[chunks, rows, columns]` that segments begin with."""
+    assert at.decay is not None and at.start is not None
+    decay, starts = at.decay, at.start
+    one = torch.ones_like(decay[:, 0])
+    if states > 1:
+        unit = torch.eye(states, dtype=decay.dtype, device=decay.device)
+        one = one * unit.unsqueeze(-1)
+    found: list[Tensor] = []
+    left = torch.zeros_like(one)
+    starts = starts.reshape(*starts.shape, *[1] * (one.dim() - 1))
+    for t in range(decay.shape[1]):
+        left = torch.where(starts[:, t], one, left)
+        found.append(left)
+        left = _twice(left, decay[:, t], states)
+    readers = at.readers()
+    if at.new is not None:
+        readers[-1] = _carried(at.new, decay, states)
+    before = torch.stack(found, 1)
+    seen = [_carried(x, before, states).flatten(1, 2) @ state for x in readers]
+    return _Fresh(seen, _decayed(state, left, states))
+
+
+def _made(at: _Steps, states: int, more: Tensor | None, plain: bool) -> _Made:
+    """What chunks write of themselves; erases also `more`."""
+    met = _met(at, states, plain)
+    value = None if at.value is None else at.value.flatten(1, 2)
+    if at.right is None:
+        return _Made(met, None, None, None, value)
+    inverse = _inverse(met.seen.kernels[0][0])
+    known = None if at.known is None else at.known.flatten(1, 2)
+    if more is not None:
+        known = more if known is None else known + more
+    if value is not None:
+        seen = met.seen.kernels[0][1]
+        known = seen @ value if known is None else torch.baddbmm(known, seen, value)
+    known = None if known is None else inverse @ known
+    return _Made(met, inverse, inverse @ met.seen.readers[0], known, value)
 
 
 def _stretch(
-    at: _Steps, state: Tensor, fresh: Tensor | None, size: int, states: int, now: int
-) -> tuple[Tensor, Tensor]:
-    """The reads of some chunks of `size` steps, one after another, and the states then.
+    at: _Steps, state: Tensor, fresh: _Fresh | None, states: int, plain: bool
+) -> tuple[list[Tensor], Tensor, Tensor]:
+    """The reads of some chunks, the states before each, and those after the last.
 
-    `at` are `[many, steps, …]`, the states `[many, rows, columns]`.
+    `at` are `[count * many, steps, …]`, the states `[many, rows, columns]`.
     """
-    many, length, queries = at.query.shape[:3]
-    count = length // size
-    at = at.each(lambda x: _in_chunks(x, count))
-    (*found, query), passed = _within(at, states, now)
-    right = found[0] if found else None
-    each = None if fresh is None else fresh.repeat_interleave(count, 0)
-    erases = at.right.shape[2]
-    others = at.value[:, :, erases:].flatten(1, 2)
-    added = passed.left[:, :, erases:].flatten(1, 2).mT @ others
-    if each is not None and passed.begun is not None:
-        added = added + _decayed(each, passed.begun, states)
-    steps = passed.total.expand(len(added), *passed.total.shape[1:])
-    along = [_apart(x, 0, many, count).unbind(1) for x in (added, steps)]
-    if right is not None:
-        erasing = _erasing(at, right, each)
-        left = passed.left[:, :, :erases].flatten(1, 2).mT
-        more = (left, erasing.written, erasing.pulled)
-        along += [_apart(x, 0, many, count).unbind(1) for x in more]
-    before, written, state = _chunk_by_chunk(along, state, states)
-    value = at.value.flatten(1, 2)
-    if right is not None:
-        made = _apart(written.flatten(0, 1), 1, size, erases)
-        value = torch.cat([made, at.value[:, :, erases:]], 2).flatten(1, 2)
-    reads = query.kernel @ value + query.query.flatten(1, 2) @ before.flatten(0, 1)
-    if each is not None and query.fresh is not None:
-        reads = reads + query.fresh.flatten(1, 2) @ each
-    return reads.view(many, length, queries, state.shape[-1]), state
+    seen = [] if fresh is None else list(fresh.seen)
+    more = seen.pop(0) if seen and at.right is not None else None
+    made = _made(at, states, more, plain)
+    before, after, written = _chunk_by_chunk(made, state, fresh, states)
+    values = [x for x in (written, made.value) if x is not None]
+    first = 0 if at.right is None else 1
+    reads: list[Tensor] = []
+    met = made.met.seen
+    for i in range(first, len(met.readers)):
+        out = met.readers[i] @ before.flatten(0, 1)
+        for kernel, value in zip(met.kernels[i], values, strict=True):
+            if plain:
+                out = torch.baddbmm(out, kernel, value)
+            else:
+                out.baddbmm_(kernel, value)
+        reads.append(out + seen.pop(0) if seen else out)
+    return reads, before, after
 
 
-def _erasing(at: _Steps, right: _Seen, fresh: Tensor | None) -> _Erasing:
-    """What an erase writes depends on those before it: a triangular system."""
-    erases, writes = at.right.shape[2], at.left.shape[2]
-    size = at.left.shape[1]
-    known, among = at.value[:, :, :erases].flatten(1, 2), right.kernel
-    if writes > erases:
-        apart = _apart(among, 2, size, writes)
-        among = apart[..., :erases].flatten(2)
-        others = at.value[:, :, erases:].flatten(1, 2)
-        known = known + apart[..., erases:].flatten(2) @ others
-    if right.fresh is not None and fresh is not None:
-        known = known + right.fresh.flatten(1, 2) @ fresh
-    both = torch.cat([known, right.query.flatten(1, 2)], -1)
-    solved = _solved(-among, both)
-    columns = known.shape[-1]
-    return _Erasing(solved[..., :columns], solved[..., columns:])
-
-
-def _solved(among: Tensor, right: Tensor) -> Tensor:
-    """`x` for which `x + among x = right`; `among` is strictly lower triangular."""
-    linalg: Any = torch.linalg
-    return linalg.solve_triangular(among, right, upper=False, unitriangular=True)
+def _added(made: _Made, fresh: _Fresh | None) -> Tensor | None:
+    """What chunks add to the states, apart from erases."""
+    added = None
+    if made.value is not None:
+        added = made.met.seen.writers[-1].mT @ made.value
+    if fresh is not None:
+        added = fresh.added if added is None else added + fresh.added
+    return added
 
 
 def _chunk_by_chunk(
-    along: Sequence[Sequence[Tensor]], state: Tensor, states: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The states before every chunk, what their erases write, and the states at the end.
-
-    For every chunk `along` has what is added to the states and their decay; with erases
-    also what they write to, what they write without the states, and what they see of them.
-    """
+    made: _Made, state: Tensor, fresh: _Fresh | None, states: int
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The states before every chunk and at the end, and what erases write."""
+    many = len(state)
+    count = len(made.met.seen.writers[0]) // many
+    total = made.met.seen.total.expand(count * many, *made.met.seen.total.shape[1:])
+    parts = (total, _added(made, fresh), made.known, made.pulled)
+    steps = [None if x is None else _apart(x, 0, count, many).unbind(0) for x in parts]
+    totals, added, known, pulled = steps
+    into = _apart(made.met.seen.writers[0], 0, count, many).mT.unbind(0)
     before: list[Tensor] = []
     written: list[Tensor] = []
-    for added, step, *erasing in zip(*along, strict=True):
+    assert totals is not None
+    for i in range(count):
         before.append(state)
-        if erasing:
-            left, known, pulled = erasing
-            written.append(torch.baddbmm(known, pulled, state))
-            added = torch.baddbmm(added, left, written[-1])
-        state = added + _decayed(state, step, states)
-    made = torch.stack(written, 1) if written else state
-    return torch.stack(before, 1), made, state
+        now = _decayed(state, totals[i], states, None if added is None else added[i])
+        if pulled is not None:
+            seen = pulled[i] @ state
+            written.append(seen if known is None else seen + known[i])
+            now = torch.baddbmm(now, into[i], written[-1])
+        state = now
+    apart = torch.stack(written).flatten(0, 1) if written else None
+    return torch.stack(before), state, apart
 
 
-def _decayed(state: Tensor, decay: Tensor, states: int) -> Tensor:
-    """What a decay leaves of states `[many, rows, columns]`."""
+class _MetBack(NamedTuple):
+    """Gradients of what a `_Seen` has."""
+
+    kernels: list[list[Tensor]]
+    readers: list[Tensor]
+    writers: list[Tensor]
+    total: Tensor
+
+
+def _summed(x: Tensor, like: Tensor) -> Tensor:
+    """`x` with its last dimension summed where `like` has only one entry there."""
+    return x if x.shape[-1] == like.shape[-1] else x.sum(-1, keepdim=True)
+
+
+def _decay_back(
+    reader: Tensor, grad: Tensor, decay: Tensor, states: int, dims: tuple[int, ...]
+) -> Tensor:
+    """Of a decay over which `reader: […, rows]` was carried back; `dims` are summed."""
     if states == 1:
-        return decay.unsqueeze(-1) * state
-    apart = _apart(state, 1, states, state.shape[1] // states)
-    return (decay.unsqueeze(-1) * apart.unsqueeze(1)).sum(2).flatten(1, 2)
+        return _summed((reader * grad).sum(dims), decay)
+    size = reader.shape[-1] // states
+    reader, grad = _apart(reader, -1, states, size), _apart(grad, -1, states, size)
+    return _summed((reader.unsqueeze(-2) * grad.unsqueeze(-3)).sum(dims), decay)
 
 
-def _in_chunks(x: Tensor, count: int) -> Tensor:
-    """`[many, steps, …]` as `[many * count, fewer steps, …]`."""
-    return _apart(x, 1, count, x.shape[1] // count).flatten(0, 1)
+def _plus(x: Tensor, kernel: Tensor, y: Tensor) -> None:
+    """Add `kernel @ y` to `x: [many, steps, count, rows]`, for `y` alike."""
+    many, steps, count, rows = x.shape
+    y = y.flatten(1, 2)
+    if rows == 1 or steps * count * y.shape[1] <= 2:
+        more = (kernel.unsqueeze(-1) * y.unsqueeze(1)).sum(2)
+    else:
+        more = kernel @ y
+    x.add_(more.view(many, steps, count, rows))
+
+
+def _tree_back(seen: _Seen, back: _MetBack, steps: int, states: int) -> _Level:
+    """Gradients of the readers, writers and decays of single steps."""
+    readers, writers = (
+        [_apart(x, 1, steps, x.shape[1] // steps) for x in xs]
+        for xs in (back.readers, back.writers)
+    )
+    found = _Level(readers, writers, back.total)
+    for i in reversed(range(len(seen.levels))):
+        across = [[_spots(x, steps, 2 << i) for x in line] for line in back.kernels]
+        blocks = [[x.flatten(0, 1) for x in line] for line in across]
+        found = _halves_back(seen.levels[i], found, blocks, states)
+    return found
+
+
+def _halves_back(
+    level: _Level, grad: _Level, across: Sequence[Sequence[Tensor]], states: int
+) -> _Level:
+    """Gradients of stretches, given those of stretches twice as long."""
+    first, second = _odd_even(level.total)
+    by_first, by_second = _twice_back(first, second, grad.total, states)
+    half = level.readers[0].shape[1]
+    late = [_odd_even(x)[1] for x in level.readers]
+    early = [_odd_even(x)[0] for x in level.writers]
+    for i, (x, d) in enumerate(zip(late, grad.readers, strict=True)):
+        far = d[:, half:]
+        by_first += _decay_back(x, far, first, states, (1, 2))
+        _carry(far, first, states, on=True)
+        for j, y in enumerate(early):
+            _plus(far, across[i][j], y)
+    for j, (y, d) in enumerate(zip(early, grad.writers, strict=True)):
+        far = d[:, :half]
+        by_second += _decay_back(far, y, second, states, (1, 2))
+        _carry(far, second, states, on=False)
+        for i, x in enumerate(late):
+            _plus(far, across[i][j].mT, x)
+    readers, writers = (
+        [_apart(d.flatten(0, 1), 0, 2 * len(first), half) for d in ds]
+        for ds in (grad.readers, grad.writers)
+    )
+    total = torch.stack([by_first, by_second], 1).flatten(0, 1)
+    return _Level(readers, writers, total)
+
+
+def _carry(grad: Tensor, decay: Tensor, states: int, on: bool) -> None:
+    """Gradients before a decay, in the place of those after it."""
+    if states == 1:
+        grad.mul_(decay[:, None, None])
+    else:
+        grad.copy_(_carried(grad, decay.unsqueeze(1), states, on))
+
+
+def _twice_back(
+    before: Tensor, after: Tensor, grad: Tensor, states: int
+) -> tuple[Tensor, Tensor]:
+    """Of one decay and of the next, given that of both."""
+    if states == 1:
+        return grad * after, grad * before
+    first = (after.unsqueeze(-2) * grad.unsqueeze(-3)).sum(-4)
+    return first, (grad.unsqueeze(-3) * before.unsqueeze(-4)).sum(-2)
+
+
+def _evenly_back(met: _Met, back: _MetBack) -> _Level:
+    """Gradients where all rows decay alike."""
+    at, gates, pairs = met.at, met.gates, met.pairs
+    assert gates is not None and pairs is not None
+    readers, writers = at.readers(), at.writers()
+    steps, found = gates.kernel.shape[2], _gates_like(gates)
+    d_readers, d_writers = (
+        [_apart(d, 1, steps, d.shape[1] // steps) for d in ds]
+        for ds in (back.readers, back.writers)
+    )
+    if found is not None:
+        reach, by_reach = gates.reach(), found.reach()
+        assert reach is not None and by_reach is not None
+        for k, y in enumerate(writers):
+            by_reach += (d_writers[k] * y).sum((2, 3)).unsqueeze(2)
+            d_writers[k] = d_writers[k] * reach.unsqueeze(2)
+        assert found.sight is not None
+        found.sight[:, -1] += back.total
+    for i, x in enumerate(readers):
+        gate, sight = gates.of(x is at.new)
+        if found is not None and sight is not None:
+            by_gate, by_sight = found.of(x is at.new)
+            assert by_sight is not None
+            by_sight += (d_readers[i] * x).sum((2, 3)).unsqueeze(2)
+            d_readers[i] = d_readers[i] * sight.unsqueeze(2)
+            for d, pair in zip(back.kernels[i], pairs[i], strict=True):
+                _gate_back(by_gate, d, pair)
+        for j, y in enumerate(writers):
+            block = _gated(back.kernels[i][j], gate)
+            d_readers[i].flatten(1, 2).baddbmm_(block, y.flatten(1, 2))
+            d_writers[j].flatten(1, 2).baddbmm_(block.mT, x.flatten(1, 2))
+    decay = gates.kernel if found is None else _decay_of(gates, found)
+    return _Level(d_readers, d_writers, decay)
+
+
+def _gates_like(gates: _Gates) -> _Gates | None:
+    """Gradients of gates that are there, still 0."""
+    if gates.sight is None:
+        return None
+    kernel, sight = torch.zeros_like(gates.kernel), torch.zeros_like(gates.sight)
+    return _Gates(kernel, sight, gates.decay)
+
+
+def _gate_back(grad: Tensor, kernel: Tensor, pairs: Tensor) -> None:
+    """Add what comes from `pairs` times a gate."""
+    if kernel.shape == grad.shape:
+        grad.addcmul_(kernel, pairs)
+    else:
+        grad.add_(_by_steps(kernel * pairs, grad.shape[2]))
+
+
+def _decay_of(gates: _Gates, grad: _Gates) -> Tensor:
+    """Gradient of the decays, given that of the gates."""
+    decay = gates.decay
+    assert gates.sight is not None and grad.sight is not None
+    if decay is None:
+        return gates.sight
+    if gates.tree is not None:
+        (kernel, sight), reach = grad.of(False), grad.reach()
+        assert sight is not None and reach is not None
+        inner = _MetBack([[kernel]], [sight], [reach], grad.sight[:, -1])
+        found = _tree_back(gates.tree, inner, decay.shape[1], 1)
+        return _apart(found.total, 0, *decay.shape[:2])
+    pairs = grad.kernel * gates.kernel
+    by_log = pairs.sum(2, keepdim=True).addcmul_(grad.sight, gates.sight)[:, 1:]
+    return _since_back(by_log - pairs.sum(1).unsqueeze(2), decay)
+
+
+def _since_back(by_log: Tensor, decay: Tensor) -> Tensor:
+    """Of decays, given the gradients of the logarithms of their products up to each step."""
+    steps = decay.shape[1]
+    later = by_log.new_ones(steps, steps).triu()
+    return (later @ by_log).div_(decay)
+
+
+def _by_steps(x: Tensor, steps: int) -> Tensor:
+    """Summed over the readers and writers of each pair of steps."""
+    many, high, wide = x.shape
+    if high == steps and wide == steps:
+        return x
+    apart = x.reshape(many, steps, high // steps, steps, wide // steps)
+    return apart.sum((2, 4))
+
+
+def _unevenly_back(met: _Met, back: _MetBack, states: int) -> _Level:
+    """Gradients with a decay for each row."""
+    at, decay = met.at, met.at.decay
+    assert decay is not None
+    many, steps = decay.shape[:2]
+    found = _tree_back(met.seen, back, steps, states)
+    readers, writers = (
+        [_apart(d.flatten(1, 2), 0, many, steps) for d in ds]
+        for ds in (found.readers, found.writers)
+    )
+    d_decay = _apart(found.total, 0, many, steps)
+    if at.new is not None:
+        d_decay += _decay_back(at.new, readers[-1], decay, states, (2,))
+        readers[-1] = _carried(readers[-1], decay, states, on=True)
+        for d, y, kernel in zip(writers, at.writers(), back.kernels[-1], strict=True):
+            own = _spots(kernel, steps, 1)
+            readers[-1] += (own.unsqueeze(-1) * y.unsqueeze(2)).sum(3)
+            d += (own.unsqueeze(-1) * at.new.unsqueeze(3)).sum(2)
+    if at.start is not None:
+        here = at.start.reshape(*at.start.shape, *[1] * (decay.dim() - 2))
+        d_decay.masked_fill_(here, 0)
+    return _Level(readers, writers, d_decay)
+
+
+def _divided_back(met: _Met, back: _MetBack) -> _Level:
+    """Gradients where readers were multiplied by products of decays, and writers divided."""
+    inner, since, at = met.divided, met.since, met.at
+    assert inner is not None and since is not None and at.decay is not None
+    by_log, end = torch.zeros_like(since), since[:, -1:]
+    for d, x in zip(back.writers, met.seen.writers, strict=True):
+        by_log[:, -1] += (d * x).sum(1)
+    by_log[:, -1] += back.total * met.seen.total
+    writers = [d.mul_(end) for d in back.writers]
+    found = _evenly_back(inner, back._replace(writers=writers))
+    after = since.unsqueeze(2)
+    for d, x in zip(found.writers, inner.at.writers(), strict=True):
+        _log_back(by_log, d, x, -1)
+        d.div_(after)
+    for d, x in zip(found.readers, inner.at.readers(), strict=True):
+        if x is inner.at.new:
+            _log_back(by_log, d, x, 1)
+            d.mul_(after)
+        else:
+            _log_back(by_log[:, :-1], d[:, 1:], x[:, 1:], 1)
+            d[:, 1:].mul_(after[:, :-1])
+    return _Level(found.readers, found.writers, _since_back(by_log, at.decay))
+
+
+def _log_back(by_log: Tensor, grad: Tensor, x: Tensor, sign: int) -> None:
+    """Add what comes from `x: [chunks, steps, count, rows]`, already multiplied."""
+    for i in range(x.shape[2]):
+        by_log.addcmul_(grad[:, :, i], x[:, :, i], value=sign)
+
+
+def _met_back(met: _Met, back: _MetBack, states: int) -> _Level:
+    """Gradients of readers, writers and decays of all steps."""
+    if met.divided is not None:
+        return _divided_back(met, back)
+    if met.gates is not None:
+        return _evenly_back(met, back)
+    return _unevenly_back(met, back, states)
+
+
+def _stretch_back(
+    at: _Steps,
+    before: Tensor,
+    d_reads: Sequence[Tensor],
+    d_state: Tensor,
+    states: int,
+) -> tuple[_Steps, Tensor]:
+    """Gradients of some chunks and of the states before them.
+
+    `before` are the states before each chunk `[count, many, rows, columns]`, `d_reads`
+    the gradients of reads `[count * many, steps * queries, columns]`.
+    """
+    made = _made(at, states, None, False)
+    flat = before.flatten(0, 1)
+    values = _values(made, flat)
+    met = made.met.seen
+    first = 0 if at.right is None else 1
+    kernels = [[d @ v.mT for v in values] for d in d_reads]
+    readers = [d @ flat.mT for d in d_reads]
+    d_before = _by_reads(met.readers[first:], d_reads, flat)
+    d_values = [
+        _by_reads([line[j] for line in met.kernels[first:]], d_reads, v)
+        for j, v in enumerate(values)
+    ]
+    after, d_state = _states_back(made, d_before, d_values, d_state, states)
+    writers = [v @ after.mT for v in values]
+    if made.value is not None:
+        d_values[-1].baddbmm_(met.writers[-1], after)
+    known = _erases_back(made, d_values)
+    if known is not None:
+        kernels.insert(0, [known @ v.mT for v in values])
+        readers.insert(0, known @ flat.mT)
+    total = _total_back(after, flat, met.total, states)
+    found = _met_back(made.met, _MetBack(kernels, readers, writers, total), states)
+    return _cut(_named(at, found, known, d_values)), d_state
+
+
+def _values(made: _Made, before: Tensor) -> list[Tensor]:
+    """What erases write, and what else is written."""
+    values: list[Tensor] = []
+    if made.pulled is not None:
+        seen = made.pulled @ before
+        values.append(seen if made.known is None else seen.add_(made.known))
+    if made.value is not None:
+        values.append(made.value)
+    return values
+
+
+def _erases_back(made: _Made, values: list[Tensor]) -> Tensor | None:
+    """Gradient of what erases write of themselves; adds to that of other values."""
+    if made.inverse is None:
+        return None
+    known = made.inverse.mT @ values[0]
+    if made.value is not None:
+        values[1].baddbmm_(made.met.seen.kernels[0][1].mT, known)
+    return known
+
+
+def _by_reads(seers: Sequence[Tensor], grads: Sequence[Tensor], like: Tensor) -> Tensor:
+    """What readers have of something, as gradients of it."""
+    made = None
+    for seer, grad in zip(seers, grads, strict=True):
+        made = seer.mT @ grad if made is None else made.baddbmm_(seer.mT, grad)
+    return torch.zeros_like(like) if made is None else made
+
+
+def _states_back(
+    made: _Made, before: Tensor, values: list[Tensor], d_state: Tensor, states: int
+) -> tuple[Tensor, Tensor]:
+    """Gradients of the states after each chunk and before the first.
+
+    Adds to `values` what comes to erases from later chunks, and to `before`.
+    """
+    many = len(d_state)
+    count = len(before) // many
+    total = made.met.seen.total.expand(len(before), *made.met.seen.total.shape[1:])
+    if states > 1:
+        total = total.transpose(1, 2)
+    total, before = _apart(total, 0, count, many), _apart(before, 0, count, many)
+    after = torch.empty_like(before)
+    erased, into, pulled = (
+        None if x is None else _apart(x, 0, count, many)
+        for x in (values[0], made.met.seen.writers[0], made.pulled)
+    )
+    for i in reversed(range(count)):
+        after[i] = d_state
+        d_state = _decayed(d_state, total[i], states, before[i])
+        if pulled is not None and erased is not None and into is not None:
+            erased[i].baddbmm_(into[i], after[i])
+            d_state.baddbmm_(pulled[i].mT, erased[i])
+    return after.flatten(0, 1), d_state
+
+
+def _total_back(after: Tensor, before: Tensor, total: Tensor, states: int) -> Tensor:
+    """Of the decay of each chunk."""
+    if states > 1:
+        size = before.shape[1] // states
+        before = _apart(before, 1, states, size).unsqueeze(1)
+        after = _apart(after, 1, states, size).unsqueeze(2)
+    return _summed((after * before).sum(-1), total)
+
+
+def _named(
+    at: _Steps, found: _Level, known: Tensor | None, values: Sequence[Tensor]
+) -> _Steps:
+    """Gradients under the names of what they are of."""
+    readers, writers = list(found.readers), list(found.writers)
+
+    def shaped(x: Tensor | None, like: Tensor | None) -> Tensor | None:
+        return None if x is None or like is None else x.reshape(like.shape)
+
+    return _Steps(
+        None if at.decay is None else found.total,
+        None if at.right is None else readers.pop(0),
+        None if at.into is None else writers.pop(0),
+        shaped(known, at.known),
+        None if at.left is None else writers.pop(0),
+        shaped(values[-1], at.value),
+        None if at.old is None else readers.pop(0),
+        None if at.new is None else readers.pop(0),
+        at.start,
+    )
+
+
+class _How(NamedTuple):
+    """Steps in a chunk and in a group of chunks that are worked on at once; states.
+
+    What is `plain` looks at no numbers.
+    """
+
+    size: int
+    group: int
+    states: int
+    plain: bool = True
+
+
+def _group_size(size: int, width: int) -> int:
+    """Steps that are worked on at once: as many chunks as keep their tensors small."""
+    return size * max(1, (1 << 18) // max(1, size * width))
+
+
+def _single(x: Tensor) -> Tensor:
+    """Half precision as single: products are added up."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def _in_chunks(x: Tensor, size: int, fill: Tensor | None = None) -> Tensor:
+    """`[batch, time, copies, …]` as `[count * batch * copies, size, …]`, steps added."""
+    pad = -x.shape[1] % size
+    if pad:
+        fill = x.new_zeros(()) if fill is None else fill.to(x.dtype)
+        more = fill.expand(len(x), pad, *x.shape[2:])
+        x = torch.cat([x, more], 1)
+    x = _apart(x, 1, x.shape[1] // size, size).transpose(0, 1).transpose(2, 3)
+    return _single(x.flatten(0, 2))
+
+
+def _by_step(x: Tensor, batch: int, copies: int) -> Tensor:
+    """`[count * batch * copies, size, …]` as `[batch, count, size, copies, …]`."""
+    apart = x.reshape(-1, batch, copies, *x.shape[1:])
+    return apart.transpose(0, 1).transpose(2, 3)
+
+
+def _group(at: _Steps, starts: Tensor | None, how: _How) -> _Steps:
+    """Steps `[batch, time, copies, …]` as those of chunks, `[chunks, steps, …]`.
+
+    Chunks come first of all, then rows of the batch, then copies.
+    """
+    decay = at.decay
+    some = next(x for x in at if x is not None)
+    if decay is None and starts is not None:
+        decay = some.new_ones(*some.shape[:3], 1)
+    made = at._replace(decay=None).each(lambda x: _in_chunks(x, how.size))
+    if decay is not None:
+        unit = decay.new_ones(1)
+        if how.states > 1:
+            unit = torch.eye(how.states).to(unit).unsqueeze(-1)
+        made = made._replace(decay=_in_chunks(decay, how.size, unit))
+    if starts is None:
+        return made
+    wide = starts.unsqueeze(2).expand(-1, -1, some.shape[2])
+    return made._replace(start=_in_chunks(wide, how.size))
+
+
+def _some(tensors: Sequence[Any], begin: int, how: _How) -> list[Any]:
+    """The steps of one group of those tensors that are there."""
+    return [None if x is None else x[:, begin : begin + how.group] for x in tensors]
+
+
+def _some_chunks(
+    at: _Steps,
+    starts: Tensor | None,
+    state: Tensor,
+    initial: Tensor | None,
+    how: _How,
+) -> tuple[list[Tensor], Tensor, Tensor]:
+    """A group: its reads `[batch, count, size, copies, …]`, states before chunks, and after."""
+    batch, copies = state.shape[:2]
+    group, fresh = _group(at, starts, how), None
+    if initial is not None:
+        begun = _single(initial.flatten(0, 1))
+        count = group.writers()[0].shape[0] // len(begun)
+        fresh = _fresh(begun.repeat(count, 1, 1), group, how.states)
+    state = _single(state.flatten(0, 1))
+    reads, before, state = _stretch(group, state, fresh, how.states, how.plain)
+    steps = [_apart(x, 1, how.size, x.shape[1] // how.size) for x in reads]
+    made = [_by_step(x, batch, copies) for x in steps]
+    before, state = (_apart(x, -3, batch, copies) for x in (before, state))
+    return made, before, state
+
+
+def _by_chunks(*arguments: Any) -> tuple[Tensor, ...]:
+    """Group after group: reads, the states at the end, and those before each chunk."""
+    *tensors, first, initial, starts, how = arguments
+    state, time = first, next(x for x in tensors if x is not None).shape[1]
+    reads: list[list[Tensor]] = []
+    borders: list[Tensor] = []
+    for begin in range(0, time, how.group):
+        at = _Steps(*_some(tensors, begin, how))
+        start = None if starts is None else starts[:, begin : begin + how.group]
+        out, before, state = _some_chunks(at, start, state, initial, how)
+        reads.append([x.to(first.dtype) for x in out])
+        borders.append(before)
+    whole = [torch.cat(x, 1).flatten(1, 2)[:, :time] for x in zip(*reads, strict=True)]
+    return *whole, state.to(first.dtype), torch.cat(borders)
+
+
+def _groups_back(
+    tensors: Sequence[Any],
+    ends: Sequence[Any],
+    d_reads: Sequence[Tensor],
+    d_state: Tensor,
+    how: _How,
+) -> tuple[Tensor, ...]:
+    """Gradients of those tensors that are there, the last group first.
+
+    `ends` are the first states, those of segments, where these start, and the states
+    before each chunk.
+    """
+    first, initial, starts, borders = ends
+    pieces: list[list[Tensor]] = [[] for x in tensors if x is not None]
+    time = next(x for x in tensors if x is not None).shape[1]
+    count = how.group // how.size
+    d_initial = None
+    for begin in reversed(range(0, time, how.group)):
+        at = _Steps(*_some(tensors, begin, how))
+        start, *given = _some([starts, *d_reads], begin, how)
+        before = borders[begin // how.size : begin // how.size + count]
+        given = [_in_chunks(x, how.size) for x in given]
+        back = _group_back if initial is None else _fresh_back
+        found, d_state, more = back(at, start, before, initial, given, d_state, how)
+        if more is not None:
+            d_initial = more if d_initial is None else d_initial + more
+        for piece, x in zip(pieces, [x for x in found if x is not None], strict=True):
+            piece.insert(0, x.to(first.dtype))
+    # One after another, so that pieces are let go of as they are joined.
+    whole = [
+        torch.cat(pieces.pop(0), 1).flatten(1, 2)[:, :time] for _ in range(len(pieces))
+    ]
+    states = [d_state] if d_initial is None else [d_state, d_initial]
+    return *whole, *(x.to(first.dtype) for x in states)
+
+
+def _group_back(
+    at: _Steps,
+    starts: Tensor | None,
+    before: Tensor,
+    initial: Tensor | None,
+    d_reads: Sequence[Tensor],
+    d_state: Tensor,
+    how: _How,
+) -> tuple[_Steps, Tensor, Tensor | None]:
+    """Of one group where segments begin with 0: gradients `[batch, count, size, …]`."""
+    batch, copies = d_state.shape[:2]
+    assert initial is None
+    found, d_state = _stretch_back(
+        _group(at, starts, how),
+        before.flatten(1, 2),
+        [x.flatten(1, 2) for x in d_reads],
+        _single(d_state.flatten(0, 1)),
+        how.states,
+    )
+    found = found._replace(start=None)
+    if at.decay is None:
+        found = found._replace(decay=None)
+    found = found.each(lambda x: _by_step(x, batch, copies))
+    return found, _apart(d_state, 0, batch, copies), None
+
+
+def _fresh_back(
+    at: _Steps,
+    starts: Tensor | None,
+    before: Tensor,
+    initial: Tensor | None,
+    d_reads: Sequence[Tensor],
+    d_state: Tensor,
+    how: _How,
+) -> tuple[_Steps, Tensor, Tensor | None]:
+    """Of one group where they begin with something: by torch."""
+    batch, copies = d_state.shape[:2]
+    there = [x for x in at if x is not None]
+    how = how._replace(plain=True)
+
+    def run(state: Tensor, fresh: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
+        rest = iter(given)
+        steps = at.each(lambda _: next(rest))
+        reads, _, last = _some_chunks(steps, starts, state, fresh, how)
+        return *reads, last
+
+    grads = [_by_step(x, batch, copies) for x in d_reads]
+    pull: Any = torch.func.vjp(run, before[0], initial, *there)[1]
+    d_first, d_initial, *found = pull((*grads, _single(d_state)))
+    rest = iter(found)
+    made = at.each(lambda _: _by_step(_in_chunks(next(rest), how.size), batch, copies))
+    return made, d_first, d_initial
 
 
 def _vectors(
@@ -528,187 +1261,178 @@ def _vectors(
 def _chunkwise(
     decay: Tensor | None,
     right: Tensor | None,
-    left: Tensor,
-    value: Tensor,
-    query: Tensor | None,
+    into: Tensor | None,
+    known: Tensor | None,
+    left: Tensor | None,
+    value: Tensor | None,
+    old: Tensor | None,
+    new: Tensor | None,
     first: Tensor,
     initial: Tensor | None,
     starts: Tensor | None,
     time: int,
-    now: int,
     size: int,
     states: int = 1,
     reverse: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """What queries read of matrix states at every step, and the states at the end.
 
-    A step makes `S = decay * S + left^T (value + right S)` of the matrix before it, with
-    `left: [batch, time, copies, writes, rows]`, `value: […, writes, columns]` and
-    `right: […, erases, rows]` for the first of the writes. `query: […, queries, rows]`
-    reads the new matrix for the last `now` of the queries, for the others the old one.
-    `decay: […, rows]` (or 1); for several `states`, whose rows then lie below one
+    A step makes `S = decay * S + into^T (known + right S) + left^T value` of the matrix
+    before it: erases have `right` and `into: [batch, time, copies, erases, rows]` and
+    `known: […, erases, columns]` (None is 0), writes `left: […, writes, rows]` and
+    `value: […, writes, columns]`. Queries `[…, queries, rows]` read the matrix before the
+    step (`old`) and after it (`new`), in this order in the result. What is not there is
+    None. `decay: […, rows]` (or 1); for several `states`, whose rows then lie below one
     another, `[…, states, states, rows of one]`. Batch, time and copies may be 1 in any.
     `first: [batch, copies, rows, columns]` is the state to begin with and `initial` (None
     is 0) the one where a segment `starts`.
 
     In a chunk of `size` steps (rounded up to a power of 2) what the steps do to each
-    other takes a few products of matrices and a triangular solve, the WY form of Yang et al. 2024,
-    "Parallelizing linear transformers with the delta rule over sequence length"; decays
-    may be any numbers. The gradient keeps the states between groups of chunks only and
-    does the rest again.
+    other takes a few products of matrices and the inverse of a triangular one, the WY form
+    of Yang et al. 2024, "Parallelizing linear transformers with the delta rule over
+    sequence length"; decays may be any numbers. The gradient keeps the states between
+    chunks only and does the rest again.
     """
-    batch, rows, columns = len(first), *first.shape[-2:]
-    copies = math.prod(first.shape[1:-2])
-    shape = (batch, time, copies)
-    first = first.reshape(batch, copies, rows, columns)
-    if right is None:
-        right = left.new_zeros(1, 1, 1, 0, rows)
-    if query is None:
-        query = left.new_zeros(1, 1, 1, 0, rows)
-    given = (decay, right, left, value, query)
-    tensors = [None if x is None else x.expand(*shape, *x.shape[3:]) for x in given]
-    dtype = first.dtype
-    for x in (*tensors, initial):
-        dtype = dtype if x is None else torch.promote_types(dtype, x.dtype)
-    tensors, first = (
-        [None if x is None else x.to(dtype) for x in tensors],
-        first.to(dtype),
-    )
-    if starts is None:
-        initial = None
-    elif initial is not None:
-        initial = initial.reshape(-1, copies, rows, columns).expand_as(first).to(dtype)
-    if reverse:
-        tensors = [None if x is None else x.flip(1) for x in tensors]
-        starts = None if starts is None else starts.flip(1)
+    given = (decay, right, into, known, left, value, old, new)
+    at, state, fresh = _spread(given, first, None if starts is None else initial, time)
+    none = state.new_zeros(*state.shape[:1], time, *state.shape[1:2], 0, state.shape[3])
     if time == 0:
-        return first.new_zeros(*shape, query.shape[3], columns), first
+        found = [x.new_zeros(*x.shape[:4], state.shape[3]) for x in at.queries()]
+        return _together(found, none), state
+    if reverse:
+        at = at.each(lambda x: x.flip(1))
+        starts = None if starts is None else starts.flip(1)
     size = 1 << (min(size, time) - 1).bit_length()
-    how = _How(size, _group_size(size, batch * copies * rows), states, now)
-    arguments = (*tensors, first, initial, starts, how)
+    how = _How(size, _group_size(size, math.prod(state.shape[:3])), states)
     function: Any = _ByChunks
     run = _by_chunks if torch.compiler.is_compiling() else function.apply
-    reads, last, _ = run(*arguments)
-    return (reads.flip(1) if reverse else reads).to(dtype), last.to(dtype)
+    *found, last, _ = run(*at[:8], state, fresh, starts, how)
+    reads = _together(found, none)
+    return reads.flip(1) if reverse else reads, last
 
 
-class _How(NamedTuple):
-    """Steps in a chunk and in a group of chunks; states; reads of the new ones."""
-
-    size: int
-    group: int
-    states: int
-    now: int
-
-
-def _group_size(size: int, width: int) -> int:
-    """Steps that are worked on at once: as many chunks as keep their tensors small."""
-    return size * max(1, (1 << 18) // max(1, size * width))
-
-
-def _by_chunks(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Group after group: reads, the states at the end, and those before each group."""
-    *tensors, state, initial, starts, how = arguments
-    reads: list[Tensor] = []
-    borders: list[Tensor] = []
-    for begin in range(0, tensors[2].shape[1], how.group):
-        borders.append(state)
-        at = _Steps._make(_some([*tensors, starts], begin, how))
-        out, state = _some_chunks(at, state, initial, how)
-        reads.append(out)
-    return torch.cat(reads, 1), state, torch.stack(borders)
+def _spread(
+    given: Sequence[Any], first: Tensor, initial: Tensor | None, time: int
+) -> tuple[_Steps, Tensor, Tensor | None]:
+    """Steps and states along batch and copies, in one dtype; at least no writes."""
+    batch, rows, columns = len(first), *first.shape[-2:]
+    copies = math.prod(first.shape[1:-2])
+    lead = (batch, time, copies)
+    dtype = _dtype([*given, first, initial])
+    at = _Steps(*given).each(lambda x: x.expand(*lead, *x.shape[3:]).to(dtype))
+    state = first.reshape(batch, copies, rows, columns).to(dtype)
+    if initial is not None:
+        initial = initial.reshape(-1, copies, rows, columns).expand_as(state).to(dtype)
+    if not at.writers():
+        sides = [state.new_zeros(*lead, 0, x) for x in (rows, columns)]
+        at = at._replace(left=sides[0], value=sides[1])
+    return at, state, initial
 
 
-def _some(tensors: Sequence[Any], begin: int, how: _How) -> list[Any]:
-    """The steps of one group of those tensors that are there."""
-    return [None if x is None else x[:, begin : begin + how.group] for x in tensors]
+def _together(reads: Sequence[Tensor], none: Tensor) -> Tensor:
+    """All reads as one tensor."""
+    return torch.cat(list(reads), 3) if len(reads) > 1 else [*reads, none][0]
 
 
-def _some_chunks(
-    at: _Steps, state: Tensor, fresh: Tensor | None, how: _How
-) -> tuple[Tensor, Tensor]:
-    """Some chunks of `[batch, time, copies, …]`: their reads and the states after them."""
-    batch, time, copies = at.left.shape[:3]
-    pad = -time % how.size
-    if at.start is not None:
-        at = at._replace(start=at.start.unsqueeze(2).expand(-1, -1, copies))
-    many = at.each(lambda x: _by_copy(x, pad))
-    if many.decay is not None and pad:
-        unit = many.decay.new_ones(1)
-        if how.states > 1:
-            unit = torch.diag_embed(unit.expand(how.states)).unsqueeze(-1)
-        decay = many.decay[:, :time]
-        unit = unit.expand(len(decay), pad, *decay.shape[2:])
-        many = many._replace(decay=torch.cat([decay, unit], 1))
-    begin = None if fresh is None else _single(fresh.flatten(0, 1))
-    state = _single(state.flatten(0, 1))
-    reads, state = _stretch(many, state, begin, how.size, how.states, how.now)
-    reads = _apart(reads[:, :time], 0, batch, copies).transpose(1, 2)
-    return reads, _apart(state, 0, batch, copies)
-
-
-def _single(x: Tensor) -> Tensor:
-    """Half precision as single: products are added up."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
-def _by_copy(x: Tensor, pad: int) -> Tensor:
-    """`[batch, time, copies, …]` as `[batch * copies, time, …]` and some steps of zeros."""
-    x = _single(x.transpose(1, 2).flatten(0, 1))
-    return torch.cat([x, x.new_zeros(len(x), pad, *x.shape[2:])], 1) if pad else x
+def _dtype(tensors: Sequence[Tensor | None]) -> torch.dtype:
+    """One that holds them all."""
+    found = [x.dtype for x in tensors if x is not None]
+    dtype = found[0]
+    for other in found:
+        dtype = torch.promote_types(dtype, other)
+    return dtype
 
 
 class _ByChunks(torch.autograd.Function):
-    """`_by_chunks` with a gradient that does each group again, the last one first."""
-
-    generate_vmap_rule = True
+    """`_by_chunks`, of which the states between chunks are kept for the gradient."""
 
     @staticmethod
     def forward(*arguments: Any) -> Any:
-        return _by_chunks(*arguments)
+        *given, how = arguments
+        return _by_chunks(*given, how._replace(plain=False))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        # The states before each group are an output, so that they have a gradient too.
-        ctx.save_for_backward(*inputs[:8], output[2])
-        ctx.save_for_forward(*inputs[:8])
-        ctx.how = inputs[8]
+        ctx.set_materialize_grads(False)
+        ctx.mark_non_differentiable(output[-1])
+        ctx.save_for_backward(*inputs[:-1], output[-1])
+        ctx.save_for_forward(*inputs[:-1])
+        ctx.how, ctx.shapes = inputs[-1], [x.shape for x in output[:-1]]
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *arguments: Any) -> Any:
+        function: Any = _ByChunks
+        given = _folded(arguments, in_dims, info.batch_size)
+        *found, borders = function.apply(*given)
+        outs = [x.unflatten(0, (info.batch_size, -1)) for x in found]
+        outs.append(borders.unflatten(1, (info.batch_size, -1)))
+        return tuple(outs), (*[0] * len(found), 1)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        *tensors, _, initial, starts, borders = ctx.saved_tensors
-        d_reads, d_state, d_borders = grads
-        pieces: list[list[Tensor]] = [[] for x in tensors if x is not None]
-        d_initial = None
-        for i in reversed(range(len(borders))):
-            begin = i * ctx.how.group
-            at = [*_some(tensors, begin, ctx.how), borders[i], initial]
-            start, d_out = _some([starts, d_reads], begin, ctx.how)
-            run = _of_those_there(at, start, ctx.how)
-            there = [x for x in at if x is not None]
-            found = list(torch.func.vjp(run, *there)[1]((d_out, d_state)))
-            if initial is not None:
-                more = found.pop()
-                d_initial = more if d_initial is None else d_initial + more
-            d_state = found.pop() + d_borders[i]
-            for piece, more in zip(pieces, found, strict=True):
-                piece.insert(0, more)
-        # One after another, so that pieces are let go of as they are joined.
-        d_tensors = [
-            None if x is None else torch.cat(pieces.pop(0), 1) for x in tensors
+        function: Any = _ByChunksBack
+        saved = ctx.saved_tensors
+        given = [
+            saved[8].new_zeros(shape) if d is None else d
+            for d, shape in zip(grads, ctx.shapes, strict=False)
         ]
-        return *d_tensors, d_state, d_initial, None, None
+        found = function.apply(*saved, *given, ctx.how)
+        return *_filled(saved[:10], found), None, None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
         *at, starts = ctx.saved_tensors
+        run, there = _plain(at, starts, ctx.how)
+        moved = _moved(
+            there, [t for x, t in zip(at, tangents, strict=False) if x is not None]
+        )
+        return *torch.func.jvp(run, tuple(there), moved)[1], None
 
-        def run(*there: Tensor) -> Any:
-            return _by_chunks(*_filled(at, there), starts, ctx.how)
 
-        there = [(x, t) for x, t in zip(at, tangents, strict=False) if x is not None]
-        moved = [torch.zeros_like(x) if t is None else t for x, t in there]
-        return torch.func.jvp(run, tuple(x for x, _ in there), tuple(moved))[1]
+class _ByChunksBack(torch.autograd.Function):
+    """The gradient of `_by_chunks`; its own gradients are found by torch."""
+
+    @staticmethod
+    def forward(*arguments: Any) -> Any:
+        first, initial, starts, borders, *d_reads, d_state, how = arguments[8:]
+        ends = (first, initial, starts, borders)
+        return _groups_back(arguments[:8], ends, d_reads, d_state, how)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        kept = [*inputs[:11], *inputs[12:-1]]
+        ctx.save_for_backward(*kept)
+        ctx.save_for_forward(*kept)
+        ctx.how = inputs[-1]
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *arguments: Any) -> Any:
+        function: Any = _ByChunksBack
+        found = function.apply(*_folded(arguments, in_dims, info.batch_size))
+        outs = tuple(x.unflatten(0, (info.batch_size, -1)) for x in found)
+        return outs, (0,) * len(outs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        at, starts, given = _parts(ctx.saved_tensors)
+        run, there = _gradient(at, starts, ctx.how)
+        found = torch.func.vjp(run, *there, *given)[1](grads)
+        first = _filled(at, found[: len(there)])
+        return *first, None, None, *found[len(there) :], None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        at, starts, given = _parts(ctx.saved_tensors)
+        run, there = _gradient(at, starts, ctx.how)
+        moved = [t for x, t in zip(at, tangents, strict=False) if x is not None]
+        both = (*there, *given)
+        moved = _moved(both, [*moved, *tangents[12:-1]])
+        return torch.func.jvp(run, both, moved)[1]
+
+
+def _parts(saved: Sequence[Any]) -> tuple[Sequence[Any], Any, Sequence[Any]]:
+    """What is differentiated, where segments start, and gradients given."""
+    return saved[:10], saved[10], saved[11:]
 
 
 def _filled(at: Sequence[Any], there: Sequence[Tensor]) -> list[Any]:
@@ -717,14 +1441,51 @@ def _filled(at: Sequence[Any], there: Sequence[Tensor]) -> list[Any]:
     return [None if x is None else next(given) for x in at]
 
 
-def _of_those_there(at: Sequence[Any], start: Tensor | None, how: _How) -> Any:
-    """`_some_chunks` as a function of those of its tensors that are there."""
+def _moved(at: Sequence[Tensor], tangents: Sequence[Any]) -> tuple[Tensor, ...]:
+    """Tangents of all, where None is 0."""
+    pairs = zip(at, tangents, strict=True)
+    return tuple(torch.zeros_like(x) if t is None else t for x, t in pairs)
 
-    def run(*there: Tensor) -> tuple[Tensor, Tensor]:
-        *tensors, state, fresh = _filled(at, there)
-        return _some_chunks(_Steps._make((*tensors, start)), state, fresh, how)
 
-    return run
+def _plain(
+    at: Sequence[Any], starts: Tensor | None, how: _How
+) -> tuple[Callable[..., Any], list[Tensor]]:
+    """`_by_chunks` without borders, as a function of those of its tensors that are there."""
+
+    def run(*there: Tensor) -> tuple[Tensor, ...]:
+        return _by_chunks(*_filled(at, there), starts, how)[:-1]
+
+    return run, [x for x in at if x is not None]
+
+
+def _gradient(
+    at: Sequence[Any], starts: Tensor | None, how: _How
+) -> tuple[Callable[..., Any], list[Tensor]]:
+    """Its gradient as a function of these, and of the gradients of what it makes."""
+    plain, there = _plain(at, starts, how)
+
+    def run(*given: Tensor) -> tuple[Tensor, ...]:
+        pull = torch.func.vjp(plain, *given[: len(there)])[1]
+        return pull(tuple(given[len(there) :]))
+
+    return run, there
+
+
+def _folded(
+    arguments: Sequence[Any], dims: Sequence[int | None], size: int
+) -> list[Any]:
+    """A further dimension as part of the batch, which is that of all but the states saved."""
+    found: list[Any] = []
+    for i, (x, dim) in enumerate(zip(arguments, dims, strict=True)):
+        at = 1 if i == 11 and i < len(arguments) - 1 else 0
+        if not isinstance(x, Tensor):
+            found.append(x)
+        elif dim is None:
+            shape = (*x.shape[:at], size, *x.shape[at:])
+            found.append(x.unsqueeze(at).expand(shape).flatten(at, at + 1))
+        else:
+            found.append(x.movedim(dim, at).flatten(at, at + 1))
+    return found
 
 
 class rmsnorm(nn.Module):
@@ -1034,13 +1795,24 @@ class GatedDeltaNet(nn.Module):
         right = _vectors(
             -((a * b)[..., None] * k), (batch, time), (self.heads,), (), (self.K,)
         )
-        left = _vectors(k, (batch, time), (self.heads,), (), (self.K,))
-        value = _vectors(b[..., None] * v, (batch, time), (self.heads,), (), (self.V,))
-        query = _vectors(q, (batch, time), (self.heads,), (), (self.K,))
+        into = _vectors(k, (batch, time), (self.heads,), (), (self.K,))
+        known = _vectors(b[..., None] * v, (batch, time), (self.heads,), (), (self.V,))
+        new = _vectors(q, (batch, time), (self.heads,), (), (self.K,))
         first = _rows(state["S"], 1, (0, 1, 2), 1, 1)
-        initial = None
         reads, last = _chunkwise(  # <text>:12
-            decay, right, left, value, query, first, initial, starts, time, 1, 64
+            decay,
+            right,
+            into,
+            known,
+            None,
+            None,
+            None,
+            new,
+            first,
+            None,
+            starts,
+            time,
+            64,
         )
         S_read = reads.reshape(batch, time, self.heads, self.V)
         o_rmsnorm = self.o_rmsnorm(S_read)  # <text>:13

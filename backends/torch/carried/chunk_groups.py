@@ -1,0 +1,209 @@
+"""Groups of chunks of matrix states, each of them worked on at once."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from seqdsl.backends.torch.carried.chunk_gradients import _stretch_back
+from seqdsl.backends.torch.carried.chunks import _apart, _Steps
+from seqdsl.backends.torch.carried.stretches import _fresh, _stretch
+
+__all__ = ["_How", "_by_chunks", "_group_size", "_groups_back"]
+
+
+class _How(NamedTuple):
+    """Steps in a chunk and in a group of chunks that are worked on at once; states.
+
+    What is `plain` looks at no numbers.
+    """
+
+    size: int
+    group: int
+    states: int
+    plain: bool = True
+
+
+def _group_size(size: int, width: int) -> int:
+    """Steps that are worked on at once: as many chunks as keep their tensors small."""
+    return size * max(1, (1 << 18) // max(1, size * width))
+
+
+def _single(x: Tensor) -> Tensor:
+    """Half precision as single: products are added up."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def _in_chunks(x: Tensor, size: int, fill: Tensor | None = None) -> Tensor:
+    """`[batch, time, copies, …]` as `[count * batch * copies, size, …]`, steps added."""
+    pad = -x.shape[1] % size
+    if pad:
+        fill = x.new_zeros(()) if fill is None else fill.to(x.dtype)
+        more = fill.expand(len(x), pad, *x.shape[2:])
+        x = torch.cat([x, more], 1)
+    x = _apart(x, 1, x.shape[1] // size, size).transpose(0, 1).transpose(2, 3)
+    return _single(x.flatten(0, 2))
+
+
+def _by_step(x: Tensor, batch: int, copies: int) -> Tensor:
+    """`[count * batch * copies, size, …]` as `[batch, count, size, copies, …]`."""
+    apart = x.reshape(-1, batch, copies, *x.shape[1:])
+    return apart.transpose(0, 1).transpose(2, 3)
+
+
+def _group(at: _Steps, starts: Tensor | None, how: _How) -> _Steps:
+    """Steps `[batch, time, copies, …]` as those of chunks, `[chunks, steps, …]`.
+
+    Chunks come first of all, then rows of the batch, then copies.
+    """
+    decay = at.decay
+    some = next(x for x in at if x is not None)
+    if decay is None and starts is not None:
+        decay = some.new_ones(*some.shape[:3], 1)
+    made = at._replace(decay=None).each(lambda x: _in_chunks(x, how.size))
+    if decay is not None:
+        unit = decay.new_ones(1)
+        if how.states > 1:
+            unit = torch.eye(how.states).to(unit).unsqueeze(-1)
+        made = made._replace(decay=_in_chunks(decay, how.size, unit))
+    if starts is None:
+        return made
+    wide = starts.unsqueeze(2).expand(-1, -1, some.shape[2])
+    return made._replace(start=_in_chunks(wide, how.size))
+
+
+def _some(tensors: Sequence[Any], begin: int, how: _How) -> list[Any]:
+    """The steps of one group of those tensors that are there."""
+    return [None if x is None else x[:, begin : begin + how.group] for x in tensors]
+
+
+def _some_chunks(
+    at: _Steps,
+    starts: Tensor | None,
+    state: Tensor,
+    initial: Tensor | None,
+    how: _How,
+) -> tuple[list[Tensor], Tensor, Tensor]:
+    """A group: its reads `[batch, count, size, copies, …]`, states before chunks, and after."""
+    batch, copies = state.shape[:2]
+    group, fresh = _group(at, starts, how), None
+    if initial is not None:
+        begun = _single(initial.flatten(0, 1))
+        count = group.writers()[0].shape[0] // len(begun)
+        fresh = _fresh(begun.repeat(count, 1, 1), group, how.states)
+    state = _single(state.flatten(0, 1))
+    reads, before, state = _stretch(group, state, fresh, how.states, how.plain)
+    steps = [_apart(x, 1, how.size, x.shape[1] // how.size) for x in reads]
+    made = [_by_step(x, batch, copies) for x in steps]
+    before, state = (_apart(x, -3, batch, copies) for x in (before, state))
+    return made, before, state
+
+
+def _by_chunks(*arguments: Any) -> tuple[Tensor, ...]:
+    """Group after group: reads, the states at the end, and those before each chunk."""
+    *tensors, first, initial, starts, how = arguments
+    state, time = first, next(x for x in tensors if x is not None).shape[1]
+    reads: list[list[Tensor]] = []
+    borders: list[Tensor] = []
+    for begin in range(0, time, how.group):
+        at = _Steps(*_some(tensors, begin, how))
+        start = None if starts is None else starts[:, begin : begin + how.group]
+        out, before, state = _some_chunks(at, start, state, initial, how)
+        reads.append([x.to(first.dtype) for x in out])
+        borders.append(before)
+    whole = [torch.cat(x, 1).flatten(1, 2)[:, :time] for x in zip(*reads, strict=True)]
+    return *whole, state.to(first.dtype), torch.cat(borders)
+
+
+# ---- Gradients
+
+
+def _groups_back(
+    tensors: Sequence[Any],
+    ends: Sequence[Any],
+    d_reads: Sequence[Tensor],
+    d_state: Tensor,
+    how: _How,
+) -> tuple[Tensor, ...]:
+    """Gradients of those tensors that are there, the last group first.
+
+    `ends` are the first states, those of segments, where these start, and the states
+    before each chunk.
+    """
+    first, initial, starts, borders = ends
+    pieces: list[list[Tensor]] = [[] for x in tensors if x is not None]
+    time = next(x for x in tensors if x is not None).shape[1]
+    count = how.group // how.size
+    d_initial = None
+    for begin in reversed(range(0, time, how.group)):
+        at = _Steps(*_some(tensors, begin, how))
+        start, *given = _some([starts, *d_reads], begin, how)
+        before = borders[begin // how.size : begin // how.size + count]
+        given = [_in_chunks(x, how.size) for x in given]
+        back = _group_back if initial is None else _fresh_back
+        found, d_state, more = back(at, start, before, initial, given, d_state, how)
+        if more is not None:
+            d_initial = more if d_initial is None else d_initial + more
+        for piece, x in zip(pieces, [x for x in found if x is not None], strict=True):
+            piece.insert(0, x.to(first.dtype))
+    # One after another, so that pieces are let go of as they are joined.
+    whole = [
+        torch.cat(pieces.pop(0), 1).flatten(1, 2)[:, :time] for _ in range(len(pieces))
+    ]
+    states = [d_state] if d_initial is None else [d_state, d_initial]
+    return *whole, *(x.to(first.dtype) for x in states)
+
+
+def _group_back(
+    at: _Steps,
+    starts: Tensor | None,
+    before: Tensor,
+    initial: Tensor | None,
+    d_reads: Sequence[Tensor],
+    d_state: Tensor,
+    how: _How,
+) -> tuple[_Steps, Tensor, Tensor | None]:
+    """Of one group where segments begin with 0: gradients `[batch, count, size, …]`."""
+    batch, copies = d_state.shape[:2]
+    assert initial is None
+    found, d_state = _stretch_back(
+        _group(at, starts, how),
+        before.flatten(1, 2),
+        [x.flatten(1, 2) for x in d_reads],
+        _single(d_state.flatten(0, 1)),
+        how.states,
+    )
+    found = found._replace(start=None)
+    if at.decay is None:
+        found = found._replace(decay=None)
+    found = found.each(lambda x: _by_step(x, batch, copies))
+    return found, _apart(d_state, 0, batch, copies), None
+
+
+def _fresh_back(
+    at: _Steps,
+    starts: Tensor | None,
+    before: Tensor,
+    initial: Tensor | None,
+    d_reads: Sequence[Tensor],
+    d_state: Tensor,
+    how: _How,
+) -> tuple[_Steps, Tensor, Tensor | None]:
+    """Of one group where they begin with something: by torch."""
+    batch, copies = d_state.shape[:2]
+    there = [x for x in at if x is not None]
+    how = how._replace(plain=True)
+
+    def run(state: Tensor, fresh: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
+        rest = iter(given)
+        steps = at.each(lambda _: next(rest))
+        reads, _, last = _some_chunks(steps, starts, state, fresh, how)
+        return *reads, last
+
+    grads = [_by_step(x, batch, copies) for x in d_reads]
+    pull: Any = torch.func.vjp(run, before[0], initial, *there)[1]
+    d_first, d_initial, *found = pull((*grads, _single(d_state)))
+    rest = iter(found)
+    made = at.each(lambda _: _by_step(_in_chunks(next(rest), how.size), batch, copies))
+    return made, d_first, d_initial
