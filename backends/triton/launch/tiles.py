@@ -46,42 +46,65 @@ TILES: Mapping[tuple[str, str, str], Tiles] = {
 """By family, kind of decay and direction."""
 
 
-def tiles_of(family: str, kind: str, direction: str, K: int, V: int) -> Tiles:
-    """The tiles of a call: no larger than what there is, smaller where states are large.
+Key = tuple[str, str, str, int, int]
+"""Family, kind of decay, direction, rows and columns of a state, as powers of 2."""
 
-    A warp has 64 lanes on an AMD GPU and 32 on others.
+TUNED: dict[Key, Tiles] = {}
+"""What was found to be faster than `TILES` on this machine."""
+
+
+def key_of(family: str, kind: str, direction: str, K: int, V: int) -> Key:
+    """Calls with the same key run with the same tiles."""
+    kind = "scalar" if kind == "none" else kind
+    return family, kind, direction, fitting(K), fitting(V)
+
+
+def tiles_of(family: str, kind: str, direction: str, K: int, V: int) -> Tiles:
+    """The tiles of a call: those tuned, or what suits the size of its states.
+
+    They are no larger than what there is, and smaller where states are large. A warp has
+    64 lanes on an AMD GPU and 32 on others.
     """
-    tiles = TILES[family, "scalar" if kind == "none" else kind, direction]
-    largest, wide = max(fitting(K), fitting(V)), torch.version.hip is not None
+    key = key_of(family, kind, direction, K, V)
+    if key in TUNED:
+        return TUNED[key]
+    tiles, largest = TILES[key[:3]], max(key[3:])
+    wide = torch.version.hip is not None
     chunk, rows, columns = tiles.chunk, tiles.rows, tiles.columns
     if largest > (64 if wide else 128):
         chunk = max(16, chunk // 2)
         if direction == "backward":
             rows, columns = max(16, rows // 2), max(16, columns // 2)
     warps = 2 * tiles.warps if largest > 64 and not wide else tiles.warps
-    rows, columns = min(rows, fitting(K)), min(columns, fitting(V))
+    rows, columns = min(rows, key[3]), min(columns, key[4])
     return Tiles(chunk, rows, columns, warps, tiles.stages)
 
 
 def precision(x: Tensor) -> str:
     """How products of matrices are computed: as exactly as the inputs are."""
-    if x.dtype != torch.float32 or x.device.type != "cuda" or torch.version.hip:
+    if x.dtype != torch.float32 or not _tensor_floats():
         return "ieee"
     return "tf32x3"
 
 
 def solving(x: Tensor) -> str:
     """How triangular inverses and products of whole states are computed."""
-    if x.device.type != "cuda" or torch.version.hip:
+    if not _tensor_floats():
         return "ieee"
     return "tf32x3" if x.dtype == torch.float32 else "tf32"
 
 
+def _tensor_floats() -> bool:
+    """Whether there are NVIDIA's formats for products; not so in Triton's interpreter."""
+    return torch.cuda.is_available() and torch.version.hip is None
+
+
 def processors(device: torch.device) -> int:
     """Multiprocessors of a device; those of an H100 where there is none."""
-    if device.type != "cuda":
+    if not torch.cuda.is_available():
         return 132
-    return torch.cuda.get_device_properties(device).multi_processor_count
+    index = device if device.type == "cuda" else 0
+    return torch.cuda.get_device_properties(index).multi_processor_count
 
 
 def cut(chunk: int, programs: int, time: int, device: torch.device) -> tuple[int, int]:
