@@ -94,7 +94,7 @@ def _artifact(request: Request, target: str) -> tuple[Files, Diagnostics]:
     return files, elaborated.warnings
 
 
-def _compile_mlir(request: Request, out: Path | None) -> int:
+def _compile_mlir(request: Request, out: Path | None, dialect: str) -> int:
     """MLIR text, or object code with a header where `out` ends in `.o`."""
     from seqdsl.native.standalone import mlir_text, write_objects
 
@@ -102,19 +102,23 @@ def _compile_mlir(request: Request, out: Path | None) -> int:
     if out is not None and out.suffix == ".o":
         print(f"{out}\n{write_objects(model, request.given, out)}")
     elif out is None:
-        print(mlir_text(model, request.given), end="")
+        print(mlir_text(model, request.given, dialect), end="")
     elif out.suffix == ".mlir":
-        write_atomically(out, mlir_text(model, request.given))
+        write_atomically(out, mlir_text(model, request.given, dialect))
         print(f"wrote {out}")
     else:
         raise CallError(f"-o {out}: the target `mlir` writes .mlir or .o")
     return OK
 
 
-def compile_(request: Request, target: str, out: Path | None, json: bool) -> int:
+def compile_(
+    request: Request, target: str, out: Path | None, json: bool, dialect: str = "vector"
+) -> int:
     """Write the artifact of a layer to `out`, or to standard output."""
     if target == "mlir":
-        return _compile_mlir(request, out)
+        return _compile_mlir(request, out, dialect)
+    if dialect != "vector":
+        raise CallError(f"--dialect {dialect} is of the target `mlir`")
     files, found = _artifact(request, target)
     if not json:
         report.show(found)

@@ -7,7 +7,6 @@ way over values of each other become one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from seqdsl.ir import nodes as ir
@@ -21,15 +20,14 @@ from seqdsl.schedule.hoist import hoist
 from seqdsl.schedule.loops import order
 from seqdsl.schedule.plan import (
     Assign,
-    Call,
     DepthLoop,
-    Parallel,
     Plan,
     Step,
     TimeLoop,
     defined,
     walk,
 )
+from seqdsl.schedule.step_reads import left, needed_by, needed_of, reads_of, shifted
 
 
 def fuse(plan: Plan, fusion: Fusion) -> Plan:
@@ -59,34 +57,6 @@ def _rest_hoisted(
 
 def _hoisted(step: Step) -> tuple[ir.Equation, ...]:
     return step.hoisted if isinstance(step, TimeLoop) else ()
-
-
-def exprs_of(step: Step) -> tuple[ir.Node, ...]:
-    """All that a step evaluates, inner steps included."""
-    found: list[ir.Node] = []
-    for inner in walk((step,)):
-        match inner:
-            case Assign(equation=equation):
-                found.append(equation.expr)
-            case Call(call=call):
-                found.extend(arg for _, arg in call.args)
-            case TimeLoop(hoisted=hoisted):
-                found.extend(e.expr for e in hoisted)
-            case Parallel(loop=loop):
-                found.extend(exprs_of(loop))
-            case DepthLoop(repeat=repeat):
-                if repeat.condition is not None:
-                    found.append(repeat.condition)
-                if isinstance(repeat.count, ir.Base):
-                    found.append(repeat.count)
-    return tuple(found)
-
-
-def reads_of(*steps: Step) -> frozenset[str]:
-    """Names that steps read and do not compute."""
-    exprs = (e for step in steps for e in exprs_of(step))
-    read = frozenset[str]().union(*map(names_in, exprs))
-    return read - frozenset(defined(steps))
 
 
 def kernel_loop(
@@ -121,17 +91,6 @@ def _shift_fits(
             return False
         case _:
             return True
-
-
-def _shifted(steps: Iterable[Step]) -> frozenset[str]:
-    """Names that are read at another step."""
-    return frozenset(
-        n.arg.name
-        for step in steps
-        for expr in exprs_of(step)
-        for n in subtree(expr)
-        if isinstance(n, ir.Shift) and isinstance(n.arg, ir.Ref)
-    )
 
 
 @dataclass(frozen=True)
@@ -206,7 +165,7 @@ class _Fuser:
         group = replace(
             group,
             body=(*early, *group.body),
-            replay=(*_needed_by(again, early), *again),
+            replay=(*needed_by(again, early), *again),
         )
         todo[:] = [*front, group, *rest]
         return len(front)
@@ -231,9 +190,9 @@ class _Fuser:
             else:
                 rest.append(step)
                 blocked |= set(defined((step,)))
-        needed = _needed((*taken, *loop.replay, loop), free)
+        needed = needed_of((*taken, *loop.replay, loop), free)
         before = [s for s in free if id(s) in needed]
-        kept = [s for s in steps if any(s is x for x in rest) or _in(s, free, needed)]
+        kept = [s for s in steps if any(s is x for x in rest) or left(s, free, needed)]
         return taken, before, kept
 
     def _joins(self, step: Step, loop: TimeLoop, mine: frozenset[str]) -> bool:
@@ -287,7 +246,7 @@ class _Fuser:
         others = {n for o in self.model.outputs for n in names_in(o.expr)}
         others |= reads_of(*rest) if rest else frozenset[str]()
         others |= {n for s in self.model.states for n in names_in(s.initial)}
-        others |= _shifted((loop, *loop.replay))
+        others |= shifted((loop, *loop.replay))
         front: list[Step] = []
         early: list[Step] = []
         for step in reversed(steps):
@@ -336,25 +295,4 @@ def _beside_states(loop: TimeLoop) -> list[Step]:
         for s in loop.replay
         if isinstance(s, Assign) and s.equation.name not in loop.replayed
     ]
-    return _needed_by(loop.body, rest)
-
-
-def _needed_by(steps: tuple[Step, ...], early: Sequence[Step]) -> list[Step]:
-    """Which of `early` the others need, in order."""
-    needed = _needed(steps, early)
-    return [s for s in early if id(s) in needed]
-
-
-def _needed(taken: Iterable[Step], free: Sequence[Step]) -> set[int]:
-    """Which of `free` must have run before `taken` can."""
-    wanted = reads_of(*taken)
-    found: set[int] = set()
-    for step in reversed(free):
-        if set(defined((step,))) & wanted:
-            found.add(id(step))
-            wanted |= reads_of(step)
-    return found
-
-
-def _in(step: Step, free: list[Step], needed: set[int]) -> bool:
-    return any(step is s for s in free) and id(step) not in needed
+    return needed_by(loop.body, rest)
