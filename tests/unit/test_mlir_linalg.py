@@ -76,7 +76,9 @@ def test_iree_computes_what_torch_does(name: str) -> None:
     inputs = {n: torch.randn(3, 11, *s) for n, s in given.items()}
     expected = layer(*inputs.values())
     known = {**inputs, **{n: p for n, p in layer.named_parameters()}}
-    known["c_part"] = torch.arange(11).expand(3, 11)  # the position, which is a stream of its own
+    known["c_part"] = torch.arange(11).expand(
+        3, 11
+    )  # the position, which is a stream of its own
     args: list[Tensor] = []
     for read in region.model.inputs:
         if read.name.endswith("_0"):
