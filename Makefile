@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo recall test lint format types unit peers clean
+.PHONY: help demo recall gallery test lint format types unit peers clean
 
 help: ## show what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -20,6 +20,9 @@ demo: $(VENV)/ready ## train a small language model on real text, sample from it
 
 recall: $(VENV)/ready ## overwritten values: linear attention against two memories (< 4 min)
 	$(BIN)/python -m examples.recall.overwrite
+
+gallery: $(VENV)/ready ## a page for every layer of the library, in gallery-out
+	$(BIN)/seqdsl gallery -o gallery-out --parity docs/parity.json $(if $(BENCH),--bench $(BENCH))
 
 test: lint types unit peers ## everything that continuous integration checks (< 20 min)
 
@@ -41,7 +44,7 @@ format: $(VENV)/ready ## rewrite the sources in the project's format
 	$(BIN)/ruff check --fix .
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) demo-out build dist seqdsl.egg-info
+	rm -rf $(VENV) demo-out gallery-out build dist seqdsl.egg-info
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -61,13 +61,18 @@ def text_of(name: str) -> str:
     return load_std(name).spec.source.text
 
 
-def changed(name: str, *changes: tuple[str, str]) -> seqdsl.Spec:
-    """A file of the standard library with parts of its text replaced: a near miss."""
+def changed_text(name: str, *changes: tuple[str, str]) -> str:
+    """The text of a file of the standard library with parts of it replaced."""
     text = text_of(name)
     for old, new in changes:
         assert old in text, f"{name}.seq does not say: {old}"
         text = text.replace(old, new)
-    return seqdsl.loads(text, name=f"changed {name}")
+    return text
+
+
+def changed(name: str, *changes: tuple[str, str]) -> seqdsl.Spec:
+    """A file of the standard library with parts of its text replaced: a near miss."""
+    return seqdsl.loads(changed_text(name, *changes), name=f"changed {name}")
 
 
 def make(layer: seqdsl.Layer, seed: int = 0, **options: Any) -> Any:

@@ -50,6 +50,16 @@ def test_both_recurrences_are_scans_and_the_log_sum_has_identity_structure() -> 
     assert (found["S"].structure, found["S"].semiring) == ("diagonal", "real")
 
 
+def test_commutativity_is_found_by_the_checker() -> None:
+    """Steps of LightNet may come in any order, so one pass does for any number of axes;
+    those of a multiplicative gate may not.
+    """
+    assert all(v.commutes for v in verdicts(LIGHT.LightNetCell).values())
+    assert all(v.commutes for v in verdicts(LIGHT.LightNet).values())
+    assert not verdicts(std("gla").GLA)["S"].commutes
+    assert not verdicts(std("retnet").Retention)["S"].commutes
+
+
 @pytest.mark.parametrize("time", [1, 5, 13])
 def test_oracle_the_causal_form_is_a_softmax_over_every_prefix(time: int) -> None:
     data = given(time)

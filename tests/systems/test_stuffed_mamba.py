@@ -8,13 +8,16 @@ import pytest
 import torch
 from systems_case import (
     changed,
+    changed_text,
     make,
     noise,
     same,
+    seeded,
     shaken,
     std,
     stepped,
     strategies,
+    train,
     verdicts,
 )
 from torch import Tensor
@@ -187,3 +190,67 @@ def test_the_state_of_the_370m_model_has_12_9_million_numbers() -> None:
     assert ssd == 12_582_912
     assert 0.32e6 < total - ssd < 0.45e6
     assert round(total / 1e6, 1) == 12.9
+
+
+# ---- Training
+
+SMALL = ("P = 64, N = 128", "P = 8, N = 8")
+WINDOW = (
+    "    y = (dot[N](C, h) ",
+    """\
+    kept = exp(-sum[s <= t and t - s < 64](dt[s]) * exp(A_log))
+    y = (dot[N](C, h - kept * h[t-64]) """,
+)
+SHELL = """
+layer Passkeys(D = 32, L = 2):
+    input tokens: int
+    x0 = embed(tokens, 13, D)
+    repeat l in L:
+        state x: [D] = x0
+        x = x[l-1] + Mamba2(rmsnorm[D](x[l-1]))
+    output linear(rmsnorm[D](x[l = L]), 13)
+"""
+
+
+def reader(*changes: tuple[str, str]) -> Any:
+    return seqdsl.loads(changed_text("mamba2", *changes) + SHELL).Passkeys()
+
+
+def passkeys(module: Any, time: int) -> tuple[float, float]:
+    """Loss and share of right digits, the key being within the last 64 tokens."""
+    tokens, key = passkey.sample(40, 64, 2, seed=10_000)
+    filler = torch.full((40, time - 64), passkey.FILLER)
+    with torch.no_grad():
+        logits = module(torch.cat([filler, tokens], 1))[:, -2:]
+    loss = torch.nn.functional.cross_entropy(
+        logits.flatten(0, 1), passkey.DIGIT + key.flatten()
+    )
+    right = logits.argmax(2) == passkey.DIGIT + key
+    return float(loss), float(right.double().mean())
+
+
+@pytest.mark.slow
+def test_tiny_training_a_window_keeps_passkeys_over_long_inputs(
+    record_property: Any,
+) -> None:
+    """2 layers, P = N = 8, trained at 64; the loss at 512 stays within 1.2 of that at 64."""
+    seeded(0)
+    plain = reader(SMALL)
+    seeds = iter(range(10_000))
+
+    def loss() -> Tensor:
+        tokens, key = passkey.sample(32, 64, 2, seed=next(seeds))
+        logits = plain(tokens)[:, -2:].flatten(0, 1)
+        return torch.nn.functional.cross_entropy(logits, passkey.DIGIT + key.flatten())
+
+    train(plain, 400, loss, 5e-3)
+    windowed = reader(SMALL, WINDOW)
+    windowed.load_state_dict(plain.state_dict())
+    lengths = (64, 128, 256, 512)
+    curves = {
+        name: [passkeys(module, n) for n in lengths]
+        for name, module in (("plain", plain), ("window", windowed))
+    }
+    record_property("passkeys", curves)
+    assert curves["plain"][0][1] > 0.95, curves
+    assert curves["window"][-1][0] <= 1.2 * curves["window"][0][0], curves

@@ -94,7 +94,19 @@ def test_a_new_layer_is_one_file(tree: Path) -> None:
     assert line.rstrip().endswith("[Nobody 2026]")
     run(tree, "seqdsl", "gallery", "std.fresh", "-o", "pages")
     assert "class Fresh(nn.Module)" in (tree / "pages" / "fresh.md").read_text("utf-8")
-    tests = ["tests/unit/test_stdlib.py", "tests/properties/test_corpus.py"]
+    tests = ["unit/test_stdlib.py", "properties/test_corpus.py"]
+    tests = [f"tests/{name}" for name in (*tests, "unit/test_torch_golden.py")]
     options = ["-q", "-p", "no:cacheprovider", "-k", "fresh", "--rootdir", str(tree)]
     found = run(tree, "pytest", *options, *tests)
-    assert "3 passed" in found, found
+    assert "4 passed" in found, found
+
+
+def test_a_new_layer_is_measured_and_shown(tree: Path) -> None:
+    sizes = ["--batch", "1", "--time", "4", "--rounds", "1", "-o", "measured"]
+    run(tree, "seqdsl", "bench", "std.fresh", *sizes)
+    (rows,) = (tree / "measured").glob("*.json")
+    bench = ["--bench", str(rows)]
+    run(tree, "seqdsl", "gallery", "std.fresh", "-o", "pages", *bench)
+    page = (tree / "pages" / "fresh.md").read_text("utf-8")
+    assert "class Fresh(nn.Module)" in page and "forward_ms" in page
+    assert "| torch loop |" in page

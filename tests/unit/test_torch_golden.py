@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from seqdsl.backends.torch import compile_model
-from seqdsl.elaborate import elaborate_text
+from seqdsl.elaborate import elaborate, elaborate_text, load_std
+from seqdsl.elaborate.program import std_names
 
 SPECS = Path(__file__).with_name("torch_specs")
 GOLDEN = Path(__file__).parents[1] / "golden" / "torch"
@@ -34,3 +35,14 @@ def test_text_is_the_same_every_time(name: str) -> None:
     spec = (SPECS / f"{name}.seq").read_text("utf-8")
     first, second = (compile_model(elaborate_text(spec)).text for _ in range(2))
     assert first == second
+
+
+@pytest.mark.parametrize("file", std_names())
+def test_text_of_the_library_is_the_same_every_time(file: str) -> None:
+    """Its last layer's, read anew each time."""
+    texts = list[str]()
+    for _ in range(2):
+        program = load_std(file)
+        texts.append(compile_model(elaborate(program, program.layers[-1]).model).text)
+    assert texts[0] == texts[1]
+    compile(texts[0], f"{file}.py", "exec")
