@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from seqdsl.diagnostics import CallError
 from seqdsl.elaborate import Elaborated, Program, elaborate, load_std, load_text
 from seqdsl.elaborate.program import std_names
 from seqdsl.ir import nodes as ir
-from seqdsl.ir.bind import bind_sizes
+from seqdsl.ir.bind import bind_sizes, with_defaults
 from seqdsl.ir.sizes import Scalar
 
 if TYPE_CHECKING:
@@ -48,7 +49,9 @@ class Layer:
         given = {name: _scalar(value) for name, value in options.items()}
         elaborated = self.elaborate(**given)
         bind_sizes(elaborated.model, given)
-        made = driver.module_class(elaborated, target, strategy)
+        # `auto` goes by the sizes that it knows
+        sized = replace(elaborated, model=with_defaults(elaborated.model, given))
+        made = driver.module_class(sized, target, strategy)
         names = _externs_of(elaborated.model)
         externs = {k: f for k, f in self._externs.items() if k in names}
         bound = {"externs": externs} if names else {}

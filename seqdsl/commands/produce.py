@@ -17,8 +17,7 @@ from seqdsl.commands.outcome import (
     write_atomically,
 )
 from seqdsl.diagnostics import CallError, Diagnostic, SpecError
-from seqdsl.ir.bind import bind_sizes
-from seqdsl.ir.sizes import Lit
+from seqdsl.ir.bind import bind_sizes, with_defaults
 
 Files = Mapping[str, str]
 Diagnostics = tuple[Diagnostic, ...]
@@ -85,11 +84,7 @@ def _artifact(request: Request, target: str) -> tuple[Files, Diagnostics]:
         wrong = [d for d in error.diagnostics if d.code != "E0501"]
         if wrong:
             raise SpecError(wrong) from None
-    options = tuple(
-        replace(o, default=Lit(given[o.name])) if o.name in given else o
-        for o in model.options
-    )
-    settled = replace(elaborated, model=replace(model, options=options))
+    settled = replace(elaborated, model=with_defaults(model, given))
     files = driver.artifact(settled, target, request.strategy).files
     return files, elaborated.warnings
 

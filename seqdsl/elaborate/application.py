@@ -75,7 +75,7 @@ def apply(
     model = _elaborate(ctx, callee, expr.span)
     for name, dim in callee.dims.items():
         if name in model.dims and name not in callee.options:
-            size = substitute(model.dims[name], callee.options)
+            size = substitute(model.dims[name], {**callee.extra, **callee.options})
             ctx.require_equal(
                 size,
                 ctx.dims[dim],

@@ -201,3 +201,12 @@ def _check_instances(solver: Solver, bound: Bound) -> None:
             bind_instance(instance, bound)
         except SpecError as error:
             solver.found.extend(error.diagnostics)
+
+
+def with_defaults(model: ir.Model, given: Mapping[str, Scalar]) -> ir.Model:
+    """`model` whose options have the values given as their defaults."""
+    options = tuple(
+        replace(o, default=Lit(given[o.name])) if o.name in given else o
+        for o in model.options
+    )
+    return replace(model, options=options)

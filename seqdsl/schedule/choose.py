@@ -10,10 +10,10 @@ from seqdsl.analysis.analyze import own_verdicts
 from seqdsl.analysis.verdict import Strategy, Verdict
 from seqdsl.diagnostics import CallError, SpecError, UnsupportedError
 from seqdsl.ir import nodes as ir
-from seqdsl.ir.sizes import Lit, Opt, Size
 from seqdsl.ir.types import TIME
 from seqdsl.ir.walk import children, references
 from seqdsl.schedule.chunked import in_order, rewritten, with_reads
+from seqdsl.schedule.cost import cheapest
 from seqdsl.schedule.forms import (
     DiagonalScan,
     Form,
@@ -42,8 +42,6 @@ from seqdsl.schedule.scans import scan_of
 STRATEGIES: tuple[Strategy, ...] = ("loop", "scan", "chunk", "convolve", "newton")
 CHUNK = 64
 """Steps of a chunk where nobody says how many."""
-SMALL = 8
-"""A matrix with more rows costs more to combine than its steps save."""
 
 
 @dataclass(frozen=True)
@@ -151,41 +149,24 @@ def _over_time(model: ir.Model, node: ir.Node) -> bool:
 
 
 def _cheapest(model: ir.Model, verdict: Verdict) -> Form | Chunked | None:
+    """What takes least of all forms that give the numbers of a step; None is a loop."""
+    forms: dict[Strategy, Form | Chunked | None] = {}
     if "chunk" in verdict.strategies:
         found = _products(model, verdict, CHUNK)
         if found is not None:
-            return found
-    if "scan" not in verdict.strategies:
-        return None
-    found = scan_of(model, verdict)
-    if isinstance(found, MatrixScan):
+            forms["chunk"] = found
+    if "scan" in verdict.strategies:
+        found = scan_of(model, verdict)
         # sums in another order break the ties of paths otherwise than a step does
-        exact = found.semiring in ("real", "log", "boolean")
-        return found if exact and _is_small(model, found) else None
-    return found
+        ties = isinstance(found, MatrixScan) and found.semiring not in _EXACT
+        if found is not None and not ties:
+            forms["scan"] = found
+    if "loop" in verdict.strategies:
+        forms["loop"] = None
+    return forms[cheapest(model, verdict, forms)] if forms else None
 
 
-def _is_small(model: ir.Model, form: MatrixScan) -> bool:
-    rows = 0
-    for state, dims in form.mixed.items():
-        size = form.lags[state]
-        for dim in dims:
-            extent = _known(model, model.dims.get(dim, Opt(dim)))
-            size = SMALL + 1 if extent is None else size * extent
-        rows += size
-    return rows <= SMALL
-
-
-def _known(model: ir.Model, size: Size) -> int | None:
-    match size:
-        case Lit(int(value)):
-            return value
-        case Opt(name):
-            option = next((o for o in model.options if o.name == name), None)
-            known = None if option is None else option.default
-            return _known(model, known) if known is not None else None
-        case _:
-            return None
+_EXACT = ("real", "log", "boolean")
 
 
 @dataclass

@@ -6,6 +6,7 @@ import pytest
 from elaborating import errors, layer, model, only_error, shape
 
 from seqdsl.diagnostics import SpecError
+from seqdsl.elaborate import elaborate_text
 from seqdsl.ir.bind import bind_sizes
 
 PAIR = """
@@ -275,3 +276,10 @@ def test_sizes_of_a_sub_layer_are_checked_with_the_callers() -> None:
     assert bind_sizes(found, {"D": 4})
     with pytest.raises(SpecError, match="E0504"):
         bind_sizes(found, {"D": 5})
+
+
+def test_an_extra_dim_may_have_the_name_of_the_callees_own() -> None:
+    body = "input x: [K, D]\noutput rmsnorm[K](x)"
+    text = "import std.prelude: rmsnorm\nlayer Outer(D = 2, K = 3):\n"
+    text += "".join(f"    {line}\n" for line in body.splitlines())
+    assert bind_sizes(elaborate_text(text), {}).dims["K"] == 3

@@ -9,8 +9,10 @@ from seqdsl.backends.torch.carried.dims import _broadcast, _logaddexp
 from seqdsl.backends.torch.carried.scan import _RADIX
 
 __all__ = [
+    "_NUMBERS",
     "_SEMIRINGS",
     "_UNITS",
+    "_blocked",
     "_product",
     "_scan_by",
     "_scan_in",
@@ -24,6 +26,20 @@ _Many = tuple[Tensor, ...]
 _Binary = Callable[[Tensor, Tensor], Tensor]
 
 
+_NUMBERS = 3072
+"""Steps of more numbers take longer to combine than the operations on them to start."""
+
+
+def _blocked(steps: _Many) -> bool:
+    """Whether blocks of steps are combined side by side before they are applied."""
+    time = steps[0].shape[1]
+    if time <= 3 * _RADIX:
+        return False
+    numbers = sum(s.numel() for s in steps) // time
+    least = _NUMBERS if steps[0].device.type == "cpu" else 64 * _NUMBERS
+    return numbers <= least or torch.compiler.is_compiling()
+
+
 def _scan_by(
     combine: Callable[[_Many, _Many], _Many],
     apply: Callable[[_Many, _Many], _Many],
@@ -34,12 +50,13 @@ def _scan_by(
 
     `combine(e, f)` is the one step that is `e` and then `f`. `steps: [batch, time, …]`,
     `first: [batch, …]`; combining and applying work on any number of rows. Blocks of steps
-    are combined side by side, then their ends are scanned in the same way.
+    are combined side by side, then their ends are scanned in the same way; steps that are
+    few or large are applied one by one.
     """
     time = steps[0].shape[1]
     whole = time - time % _RADIX
     done: list[_Many] = []
-    if whole > _RADIX:
+    if _blocked(steps):
         rows = len(steps[0])
         count = rows * (whole // _RADIX)
         blocks = [s[:, :whole].reshape(count, _RADIX, *s.shape[2:]) for s in steps]
