@@ -1,7 +1,7 @@
 """Tuning: what is left of a space, what is found fastest, and that it is kept."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
-# pyright: reportMissingParameterType=false, reportUnknownParameterType=false
+# pyright: reportMissingTypeStubs=false, reportMissingParameterType=false, reportUnknownParameterType=false
 
 from __future__ import annotations
 

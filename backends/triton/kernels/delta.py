@@ -45,11 +45,14 @@ def load_scales(x, first, T, heads, head, C: tl.constexpr, SCALED: tl.constexpr)
 
 @triton.jit
 def delta_inverse(
-    l, r, ls, rs, g, inverse, T,
+    l, r, ls, rs, k, g, inverse, beside, T,
     H: tl.constexpr, K: tl.constexpr, BK: tl.constexpr, C: tl.constexpr,
-    SCALED: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr, SOLVE: tl.constexpr,
+    SCALED: tl.constexpr, PLAIN: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr, SOLVE: tl.constexpr,
 ):  # fmt: skip
-    """T of every chunk, by halves: the inverses of two blocks make that of both."""
+    """T of every chunk, by halves: the inverses of two blocks make that of both.
+
+    With PLAIN also what of plain writes comes into x, `beside`.
+    """
     bh, first = tl.program_id(0), tl.program_id(1) * C
     b, head = (bh // H).to(tl.int64), bh % H
     kc, row = tl.arange(0, BK), tl.arange(0, C)
@@ -72,11 +75,18 @@ def delta_inverse(
         found += tl.dot(found, part, input_precision=SOLVE)
     inverse += b * T * H * C
     store_rows(inverse, found, first, T, H, head, row, C, C)
+    if PLAIN:
+        k, beside = k + b * T * H * K, beside + b * T * H * C
+        kt = load_rows(k, first, T, H, head, kc, K, C)
+        m, _, _, _ = scores(rt, kt, a, True, DECAY, PRECISION)
+        m *= load_scales(rs, first, T, H, head, C, SCALED)[:, None]
+        made = tl.dot(found, m, input_precision=SOLVE)
+        store_rows(beside, made, first, T, H, head, row, C, C)
 
 
 @triton.jit
 def delta_segments(
-    l, r, ls, rs, y, k, v, g, inverse, added, moved, T, length, segments,
+    l, r, ls, rs, y, k, v, g, inverse, beside, added, moved, T, length, segments,
     H: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
     BK: tl.constexpr, BV: tl.constexpr, C: tl.constexpr, SCALED: tl.constexpr,
     OWN: tl.constexpr, PLAIN: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr,
@@ -90,7 +100,8 @@ def delta_segments(
     kc, vc = tl.arange(0, BK), block * BV + tl.arange(0, BV)
     l, r = l + b * T * H * K, r + b * T * H * K
     g += b * T * H * (K if DECAY == "channel" else 1)
-    ls, rs, inverse = ls + b * T * H, rs + b * T * H, inverse + b * T * H * C
+    ls, rs = ls + b * T * H, rs + b * T * H
+    inverse, beside = inverse + b * T * H * C, beside + b * T * H * C
     y, k, v = y + b * T * H * V, k + b * T * H * K, v + b * T * H * V
     other = part >= tl.cdiv(V, BV)
     state = tl.where((kc[:, None] == vc[None, :]) & other, 1.0, 0.0)
@@ -99,7 +110,7 @@ def delta_segments(
     for i in range(steps):
         first = n * length + i * C
         state = passed(
-            l, r, ls, rs, y, k, v, g, inverse, state, first, T, known, head, kc, vc,
+            l, r, ls, rs, y, k, v, g, inverse, beside, state, first, T, known, head, kc, vc,
             H, K, V, C, SCALED, OWN, PLAIN, DECAY, PRECISION,
         )  # fmt: skip
     at = bh.to(tl.int64) * segments + n
@@ -111,17 +122,15 @@ def delta_segments(
 
 @triton.jit
 def passed(
-    l, r, ls, rs, y, k, v, g, inverse, state, first, T, known, head, kc, vc,
+    l, r, ls, rs, y, k, v, g, inverse, beside, state, first, T, known, head, kc, vc,
     H: tl.constexpr, K: tl.constexpr, V: tl.constexpr, C: tl.constexpr, SCALED: tl.constexpr,
     OWN: tl.constexpr, PLAIN: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """The state after a chunk; values are 0 from step `known` on."""
     a = decays(load_logs(g, first, T, H, head, kc, K, C, DECAY), DECAY)
-    rk, since, until, ahead = erasing(
-        r, k, a, first, T, head, kc, H, K, C, PLAIN, DECAY, PRECISION
-    )
+    since, until, ahead = spans(a, DECAY)
     x = erased(
-        r, rs, y, v, rk, inverse, state, ahead, first, T, known, head, kc, vc,
+        r, rs, y, v, inverse, beside, state, ahead, first, T, known, head, kc, vc,
         H, K, V, C, SCALED, OWN, PLAIN, DECAY, PRECISION,
     )  # fmt: skip
     return written(
@@ -131,38 +140,24 @@ def passed(
 
 
 @triton.jit
-def erasing(
-    r, k, a, first, T, head, kc, H: tl.constexpr, K: tl.constexpr, C: tl.constexpr,
-    PLAIN: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    """How much r finds of the plain writes before it in a chunk; and the spans."""
-    if PLAIN:
-        rt = load_rows(r, first, T, H, head, kc, K, C)
-        kt = load_rows(k, first, T, H, head, kc, K, C)
-        rk, since, until, ahead = scores(rt, kt, a, True, DECAY, PRECISION)
-    else:
-        since, until, ahead = spans(a, DECAY)
-        rk = since
-    return rk, since, until, ahead
-
-
-@triton.jit
 def erased(
-    r, rs, y, v, rk, inverse, state, ahead, first, T, known, head, kc, vc,
+    r, rs, y, v, inverse, beside, state, ahead, first, T, known, head, kc, vc,
     H: tl.constexpr, K: tl.constexpr, V: tl.constexpr, C: tl.constexpr, SCALED: tl.constexpr,
     OWN: tl.constexpr, PLAIN: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """x of a chunk: what is written, after what is erased."""
     rt = load_rows(r, first, T, H, head, kc, K, C)
     x = read(rt, ahead, state, DECAY, PRECISION)
-    if PLAIN:
-        vt = load_rows(v, first, known, H, head, vc, V, C)
-        x += tl.dot(rk.to(vt.dtype), vt, input_precision=PRECISION)
     x *= load_scales(rs, first, T, H, head, C, SCALED)[:, None]
     if OWN:
         x += load_rows(y, first, known, H, head, vc, V, C)
     found = load_rows(inverse, first, T, H, head, tl.arange(0, C), C, C)
-    return tl.dot(found, x.to(found.dtype), input_precision=PRECISION)
+    x = tl.dot(found, x.to(found.dtype), input_precision=PRECISION)
+    if PLAIN:
+        vt = load_rows(v, first, known, H, head, vc, V, C)
+        more = load_rows(beside, first, T, H, head, tl.arange(0, C), C, C)
+        x += tl.dot(more.to(vt.dtype), vt, input_precision=PRECISION)
+    return x
 
 
 @triton.jit
@@ -220,7 +215,7 @@ def delta_states(
 
 @triton.jit
 def delta_forward(
-    q, l, r, ls, rs, y, k, v, g, inverse, states, o, final, scale, T, length, segments,
+    q, l, r, ls, rs, y, k, v, g, inverse, beside, states, o, final, scale, T, length, segments,
     H: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
     BK: tl.constexpr, BV: tl.constexpr, C: tl.constexpr, SCALED: tl.constexpr,
     OWN: tl.constexpr, PLAIN: tl.constexpr, DECAY: tl.constexpr,
@@ -234,7 +229,8 @@ def delta_forward(
     q, l, r = q + b * T * H * K, l + b * T * H * K, r + b * T * H * K
     y, k, v = y + b * T * H * V, k + b * T * H * K, v + b * T * H * V
     g += b * T * H * (K if DECAY == "channel" else 1)
-    ls, rs, inverse = ls + b * T * H, rs + b * T * H, inverse + b * T * H * C
+    ls, rs = ls + b * T * H, rs + b * T * H
+    inverse, beside = inverse + b * T * H * C, beside + b * T * H * C
     o += b * T * H * V
     if ENTER:
         state = load_state(states, bh.to(tl.int64) * segments + n, kc, vc, K, V)
@@ -245,16 +241,13 @@ def delta_forward(
         a = decays(load_logs(g, first, T, H, head, kc, K, C, DECAY), DECAY)
         qt = load_rows(q, first, T, H, head, kc, K, C)
         lt = load_rows(l, first, T, H, head, kc, K, C)
-        rt, kt = qt, qt
+        kt = qt
         if PLAIN:
-            rt = load_rows(r, first, T, H, head, kc, K, C)
             kt = load_rows(k, first, T, H, head, kc, K, C)
-        ql, qk, rk, since, until, ahead = all_scores(
-            qt, rt, lt, kt, a, PLAIN, DECAY, PRECISION
-        )
+        ql, qk, since, until, ahead = all_scores(qt, lt, kt, a, PLAIN, DECAY, PRECISION)
         out = read(qt, since, state, DECAY, PRECISION)
         x = erased(
-            r, rs, y, v, rk, inverse, state, ahead, first, T, T, head, kc, vc,
+            r, rs, y, v, inverse, beside, state, ahead, first, T, T, head, kc, vc,
             H, K, V, C, SCALED, OWN, PLAIN, DECAY, PRECISION,
         )  # fmt: skip
         shown = x * load_scales(ls, first, T, H, head, C, SCALED)[:, None]

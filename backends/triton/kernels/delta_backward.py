@@ -8,8 +8,8 @@ their rows is enough for the rest (`delta_sides.py`).
 import triton
 import triton.language as tl
 
-from seqdsl.backends.triton.kernels.decays import decays, whole
-from seqdsl.backends.triton.kernels.delta import erased, erasing, load_scales, written
+from seqdsl.backends.triton.kernels.decays import decays, spans, whole
+from seqdsl.backends.triton.kernels.delta import erased, load_scales, written
 from seqdsl.backends.triton.kernels.pairs import all_scores, turned
 from seqdsl.backends.triton.kernels.rows import (
     load_logs,
@@ -47,7 +47,7 @@ def delta_adjoints(
     for i in range(steps):
         first = n * length + (steps - 1 - i) * C
         state, _, _ = pulled(
-            q, l, r, ls, rs, l, do, g, inverse, state, scale, first, T, head, kc, vc,
+            q, l, r, ls, rs, l, do, g, inverse, inverse, state, scale, first, T, head, kc, vc,
             H, K, V, C, SCALED, False, DECAY, PRECISION,
         )  # fmt: skip
     store_state(added, bh.to(tl.int64) * segments + n, state, kc, vc, K, V)
@@ -55,7 +55,7 @@ def delta_adjoints(
 
 @triton.jit
 def pulled(
-    q, l, r, ls, rs, k, do, g, inverse, state, scale, first, T, head, kc, vc,
+    q, l, r, ls, rs, k, do, g, inverse, beside, state, scale, first, T, head, kc, vc,
     H: tl.constexpr, K: tl.constexpr, V: tl.constexpr, C: tl.constexpr,
     SCALED: tl.constexpr, PLAIN: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -69,9 +69,7 @@ def pulled(
         kt = load_rows(k, first, T, H, head, kc, K, C)
     dot = load_rows(do, first, T, H, head, vc, V, C)
     dot = (dot.to(tl.float32) * scale).to(dot.dtype)
-    ql, qk, rk, since, until, ahead = all_scores(
-        qt, rt, lt, kt, a, PLAIN, DECAY, PRECISION
-    )
+    ql, qk, since, until, ahead = all_scores(qt, lt, kt, a, PLAIN, DECAY, PRECISION)
     dx = read(lt, until, state, DECAY, PRECISION)
     dx += tl.dot(tl.trans(ql.to(dot.dtype)), dot, input_precision=PRECISION)
     dx *= load_scales(ls, first, T, H, head, C, SCALED)[:, None]
@@ -81,7 +79,8 @@ def pulled(
     dv = dy
     if PLAIN:
         dv = read(kt, until, state, DECAY, PRECISION)
-        dv += turned(qk, dot, rk, pull, PRECISION)
+        more = load_rows(beside, first, T, H, head, tl.arange(0, C), C, C)
+        dv += turned(qk, dot, more, dx.to(dot.dtype), PRECISION)
     state = write(state, whole(since), qt, dot, since, DECAY, PRECISION)
     ones = tl.full([1], 1.0, tl.float32)
     return write(state, ones, rt, pull, ahead, DECAY, PRECISION), dy, dv
@@ -89,7 +88,7 @@ def pulled(
 
 @triton.jit
 def delta_values(
-    q, l, r, ls, rs, y, k, v, do, g, inverse, states, adjoints, x, dy, dv, dinitial,
+    q, l, r, ls, rs, y, k, v, do, g, inverse, beside, states, adjoints, x, dy, dv, dinitial,
     scale, T, length, segments,
     H: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
     BK: tl.constexpr, BV: tl.constexpr, C: tl.constexpr, SCALED: tl.constexpr,
@@ -105,7 +104,8 @@ def delta_values(
     y, k, v = y + b * T * H * V, k + b * T * H * K, v + b * T * H * V
     do, x, dy = do + b * T * H * V, x + b * T * H * V, dy + b * T * H * V
     g += b * T * H * (K if DECAY == "channel" else 1)
-    ls, rs, inverse = ls + b * T * H, rs + b * T * H, inverse + b * T * H * C
+    ls, rs = ls + b * T * H, rs + b * T * H
+    inverse, beside = inverse + b * T * H * C, beside + b * T * H * C
     dv += b * T * H * V
     if ENTER:
         state = load_state(states, bh.to(tl.int64) * segments + n, kc, vc, K, V)
@@ -115,11 +115,9 @@ def delta_values(
     for i in range(steps):
         first = n * length + i * C
         a = decays(load_logs(g, first, T, H, head, kc, K, C, DECAY), DECAY)
-        rk, since, until, ahead = erasing(
-            r, k, a, first, T, head, kc, H, K, C, PLAIN, DECAY, PRECISION
-        )
+        since, until, ahead = spans(a, DECAY)
         xt = erased(
-            r, rs, y, v, rk, inverse, state, ahead, first, T, T, head, kc, vc,
+            r, rs, y, v, inverse, beside, state, ahead, first, T, T, head, kc, vc,
             H, K, V, C, SCALED, OWN, PLAIN, DECAY, PRECISION,
         )  # fmt: skip
         store_rows(x, xt, first, T, H, head, vc, V, C)
@@ -134,7 +132,7 @@ def delta_values(
     for i in range(steps):
         first = n * length + (steps - 1 - i) * C
         adj, dyt, dvt = pulled(
-            q, l, r, ls, rs, k, do, g, inverse, adj, scale, first, T, head, kc, vc,
+            q, l, r, ls, rs, k, do, g, inverse, beside, adj, scale, first, T, head, kc, vc,
             H, K, V, C, SCALED, PLAIN, DECAY, PRECISION,
         )  # fmt: skip
         store_rows(dy, dyt, first, T, H, head, vc, V, C)

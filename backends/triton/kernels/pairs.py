@@ -26,36 +26,31 @@ def multiplied(x, y, PRECISION: tl.constexpr):
 
 @triton.jit
 def all_scores(
-    q, r, l, k, a, PLAIN: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr
+    q, l, k, a, PLAIN: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr
 ):
-    """`scores` of q with l, of q with k and (before) of r with k; and the spans."""
+    """`scores` of q with l and of q with k; and the spans."""
     C: tl.constexpr = q.shape[0]
     ql = multiplied(q, l, PRECISION)
-    qk, rk = ql, ql
+    qk = ql
     if PLAIN:
-        qk, rk = multiplied(q, k, PRECISION), multiplied(r, k, PRECISION)
+        qk = multiplied(q, k, PRECISION)
     if DECAY == "channel":
         ql = tl.where(diagonal(C), ql, 0.0)
-        qk, rk = tl.where(diagonal(C), qk, 0.0), tl.zeros([C, C], tl.float32)
+        qk = tl.where(diagonal(C), qk, 0.0)
         since, until, ahead = single(a)
         for n in tl.static_range(doublings(C)):
-            high, pairs = upper(C, 1 << n), joined(C, 1 << n)
-            factor = tl.where(high, since, until)
+            pairs = joined(C, 1 << n)
+            factor = tl.where(upper(C, 1 << n), since, until)
             qf, lf = (q * factor).to(q.dtype), (l * factor).to(l.dtype)
             ql = tl.where(pairs, multiplied(qf, lf, PRECISION), ql)
             if PLAIN:
                 kf = (k * factor).to(k.dtype)
-                rf = (r * tl.where(high, ahead, until)).to(r.dtype)
                 qk = tl.where(pairs, multiplied(qf, kf, PRECISION), qk)
-                rk = tl.where(pairs, multiplied(rf, kf, PRECISION), rk)
             since, until, ahead = doubled(since, until, ahead, 1 << n)
     else:
         products, since, until, ahead = between(a, False)
-        ql *= products
-        if PLAIN:
-            before, _, _, _ = between(a, True)
-            qk, rk = qk * products, rk * before
-    return ql, qk, rk, since, until, ahead
+        ql, qk = ql * products, qk * products
+    return ql, qk, since, until, ahead
 
 
 @triton.jit

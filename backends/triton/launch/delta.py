@@ -65,6 +65,7 @@ def delta_gradients(
     rs: Tensor | None,
     initial: Tensor | None,
     inverse: Tensor,
+    beside: Tensor,
     moved: Tensor,
     states: Tensor,
     do: Tensor,
@@ -73,7 +74,9 @@ def delta_gradients(
 ) -> list[Tensor]:
     """Gradients of all that is given; those of g, ls and rs in parts."""
     given = Given(q, l, r, y, k, v, g, ls, rs, initial)
-    made = _delta_gradients_made(*given, inverse, moved, states, do, dfinal, scale)
+    made = _delta_gradients_made(
+        *given, inverse, beside, moved, states, do, dfinal, scale
+    )
     size = given.size
     if not size.time:
         made[-1].copy_(torch.zeros_like(made[-1]) if dfinal is None else dfinal)
@@ -82,7 +85,7 @@ def delta_gradients(
     if size.segments > 1:
         _adjoints(given, inverse, moved, do, dfinal, adjoints, scale)
     ends = known_states(size, initial, states), known_states(size, dfinal, adjoints)
-    _launched(given, inverse, do, ends, made, scale)
+    _launched(given, (inverse, beside), do, ends, made, scale)
     return made
 
 
@@ -128,7 +131,7 @@ def _adjoints(
 
 def _launched(
     given: Given,
-    inverse: Tensor,
+    inverses: tuple[Tensor, Tensor],
     do: Tensor,
     ends: tuple[Tensor | None, Tensor | None],
     made: list[Tensor],
@@ -144,7 +147,7 @@ def _launched(
     }
     x, cut = torch.empty_like(dy), (size.time, size.length, size.segments)
     delta_values[size.states * blocks(size.V, tiles.columns), size.segments](
-        q, *given.sides, *given.written, do, given.decay, inverse, *ends,
+        q, *given.sides, *given.written, do, given.decay, *inverses, *ends,
         x, dy, dv, dinitial, scale, *cut, **constants,
     )  # fmt: skip
     rows = constants | {"BK": tiles.rows, "WV": fitting(size.V)}
@@ -165,11 +168,13 @@ def _delta_remember(
 def _delta_pulled(
     ctx: Any, do: Tensor | None, dfinal: Tensor | None, *_: Any
 ) -> tuple[Tensor | None, ...]:
-    *tensors, inverse, moved, states = ctx.saved_tensors
+    *tensors, inverse, beside, moved, states = ctx.saved_tensors
     given = Given(*tensors)
     do = torch.zeros_like(given.values) if do is None else do.contiguous()
     dfinal = dfinal.contiguous() if dfinal is not None and ctx.keep else None
-    made = delta_gradients(*given, inverse, moved, states, do, dfinal, ctx.scale)
+    made = delta_gradients(
+        *given, inverse, beside, moved, states, do, dfinal, ctx.scale
+    )
     pairs = zip(given, made, strict=True)
     return *(None if x is None else _summed(dx, x) for x, dx in pairs), None, None
 

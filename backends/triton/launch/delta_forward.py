@@ -81,7 +81,7 @@ class Given(NamedTuple):
         }
 
 
-_Five = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+_Six = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 @torch.library.custom_op(f"{NAMESPACE}::delta", mutates_args=())
@@ -98,18 +98,18 @@ def delta(
     initial: Tensor | None,
     scale: float,
     keep: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Outputs, the last state; inverses by chunk, matrices and first states by segment."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Outputs, the last state; two matrices by chunk, matrices and first states by segment."""
     given = Given(q, l, r, y, k, v, g, ls, rs, initial)
     made = _delta_made(*given, scale, keep)
-    o, final, inverse, moved, states = made
+    o, final, inverse, beside, moved, states = made
     size = given.size
     if not size.time:
         if keep:
             final.copy_(torch.zeros_like(final) if initial is None else initial)
         return made
     tiles = tiles_of("delta", size.kind, "forward", size.K, size.V)
-    _inverses(given, tiles, inverse)
+    _inverses(given, tiles, inverse, beside)
     cut = size.time, size.length, size.segments
     constants = given.constants(tiles)
     parts = blocks(size.V, tiles.columns)
@@ -117,12 +117,12 @@ def delta(
         more = blocks(size.K, tiles.columns)
         added = torch.empty(states.shape, dtype=torch.float32, device=l.device)
         delta_segments[size.states * (parts + more), size.segments](
-            *given.sides, *given.written, given.decay, inverse, added, moved, *cut,
+            *given.sides, *given.written, given.decay, inverse, beside, added, moved, *cut,
             **constants,
         )  # fmt: skip
         states_between(size, initial, added, moved, states, adjoint=False)
     delta_forward[size.states * parts, size.segments](
-        q, *given.sides, *given.written, given.decay, inverse,
+        q, *given.sides, *given.written, given.decay, inverse, beside,
         known_states(size, initial, states), o, final, scale, *cut,
         ENTER=size.segments > 1 or initial is not None, FINAL=keep, **constants,
     )  # fmt: skip
@@ -130,7 +130,7 @@ def delta(
 
 
 @delta.register_fake
-def _delta_made(*args: Any) -> _Five:
+def _delta_made(*args: Any) -> _Six:
     *tensors, _, keep = args
     given = Given(*tensors)
     size, l = given.size, given.l
@@ -141,18 +141,19 @@ def _delta_made(*args: Any) -> _Five:
         torch.empty_like(given.values),
         blank(l, size.batch, size.heads, *last, dtype=torch.float32),
         blank(l, size.batch, size.time, size.heads, chunk),
+        blank(l, size.batch, size.time, size.heads, 0 if given.k is None else chunk),
         blank(l, size.states, cut, size.K, size.K, dtype=torch.float32),
         blank(l, size.states, cut, size.K, size.V, dtype=torch.float32),
     )
 
 
-def _inverses(given: Given, tiles: Tiles, inverse: Tensor) -> None:
+def _inverses(given: Given, tiles: Tiles, inverse: Tensor, beside: Tensor) -> None:
     """Launches `delta_inverse`."""
     size = given.size
-    names = ("H", "K", "BK", "C", "SCALED", "DECAY", "PRECISION")
+    names = ("H", "K", "BK", "C", "SCALED", "PLAIN", "DECAY", "PRECISION")
     constants = given.constants(tiles)
     delta_inverse[size.states, blocks(size.time, tiles.chunk)](
-        *given.sides, given.decay, inverse, size.time, SOLVE=solving(given.l),
+        *given.sides, given.written[1], given.decay, inverse, beside, size.time, SOLVE=solving(given.l),
         **{n: constants[n] for n in names}, num_warps=tiles.warps, num_stages=1,
     )  # fmt: skip
 
