@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks import scans
+
 Shape = tuple[int, ...]
 Scan = Callable[..., Any]
 
@@ -62,92 +64,6 @@ def _count(shape: Shape) -> int:
     return total
 
 
-def _mingru(h: Any, x: Any) -> Any:
-    import jax
-
-    z, c = jax.nn.sigmoid(x[0]), x[1]
-    c = jax.numpy.where(c >= 0, c + 0.5, jax.nn.sigmoid(c))
-    h = ((1 - z) * h[0] + z * c,)
-    return h, h[0]
-
-
-def _gla(state: Any, x: Any) -> Any:
-    import jax.numpy as jnp
-
-    q, k, v, a = x
-    s = a[..., None] * state[0] + k[..., None] * v[..., None, :]
-    return (s,), jnp.einsum("bhk,bhkv->bhv", q, s)
-
-
-def _delta(state: Any, x: Any) -> Any:
-    import jax.numpy as jnp
-
-    q, k, v, a, b = x
-    s = a[..., None, None] * state[0]
-    e = b[..., None] * (v - jnp.einsum("bhk,bhkv->bhv", k, s))
-    s = s + k[..., None] * e[..., None, :]
-    return (s,), jnp.einsum("bhk,bhkv->bhv", q, s)
-
-
-def _rwkv7(state: Any, x: Any) -> Any:
-    import jax.numpy as jnp
-
-    q, k, v, w, a, b = x
-    read = jnp.einsum("bhk,bhkv->bhv", a, state[0])
-    s = w[..., None] * state[0] + b[..., None] * read[..., None, :]
-    s = s + k[..., None] * v[..., None, :]
-    return (s,), jnp.einsum("bhk,bhkv->bhv", q, s)
-
-
-def _mlstm(state: Any, x: Any) -> Any:
-    import jax
-    import jax.numpy as jnp
-
-    c, n, m = state
-    q, k, v, i, f = x
-    log_f = jax.nn.log_sigmoid(f)
-    new = jnp.maximum(m + log_f, i)
-    decay, write = jnp.exp(m + log_f - new), jnp.exp(i - new)
-    c = decay[..., None, None] * c + (write[..., None] * k)[..., None] * v[..., None, :]
-    n = decay[..., None] * n + write[..., None] * k
-    size = jnp.abs(jnp.einsum("bhk,bhk->bh", q, n))
-    read = jnp.einsum("bhk,bhkv->bhv", q, c)
-    return (c, n, new), read / jnp.maximum(size, jnp.exp(-new))[..., None]
-
-
-def _aaren(state: Any, x: Any) -> Any:
-    import jax.numpy as jnp
-
-    c, o = state
-    s, v = x
-    new = jnp.logaddexp(c, s)
-    o = jnp.exp(c - new)[..., None] * o + jnp.exp(s - new)[..., None] * v
-    return (new, o), o
-
-
-def _hmm(state: Any, x: Any) -> Any:
-    import jax.numpy as jnp
-
-    (emission,) = x
-    a = state[0] @ _transition()
-    a = a * emission
-    a = a / a.sum(-1, keepdims=True)
-    return (a,), jnp.log(a)
-
-
-def _transition() -> Any:
-    import jax.numpy as jnp
-
-    n = 64
-    return jnp.asarray(transition(n).numpy())
-
-
-def transition(n: int) -> Tensor:
-    """A stochastic matrix."""
-    at = torch.arange(n, dtype=torch.float32)
-    return torch.softmax(torch.sin(at[:, None] * 3 + at), -1)
-
-
 _HEADS = {"heads": 4, "K": 64, "V": 64}
 _KV = (4, 64)
 _MATRIX = "\n    state S: [heads, K, V] = 0\n"
@@ -179,7 +95,31 @@ def cases(scale: int) -> list[Case]:
             4096 // scale,
             4 * 512,
             ((512,),),
-            _mingru,
+            scans.mingru,
+        ),
+        Case(
+            "linear attention",
+            _matrix(_QKV, "S = S[t-1] + k * v"),
+            _HEADS,
+            qkv,
+            2,
+            time,
+            4 * size,
+            state,
+            scans.linear,
+        ),
+        Case(
+            "delta rule",
+            _matrix(
+                f"{_QKV}; b: [heads]", "S = S[t-1] + b * k * (v - dot[K](k, S[t-1]))"
+            ),
+            _HEADS,
+            (*qkv, ("gate", (4,))),
+            2,
+            time,
+            6 * size,
+            state,
+            scans.plain_delta,
         ),
         Case(
             "gated linear attention",
@@ -190,7 +130,7 @@ def cases(scale: int) -> list[Case]:
             time,
             5 * size,
             state,
-            _gla,
+            scans.gla,
         ),
         Case(
             "gated delta rule",
@@ -204,7 +144,7 @@ def cases(scale: int) -> list[Case]:
             time,
             7 * size,
             state,
-            _delta,
+            scans.delta,
         ),
         Case(
             "RWKV-7",
@@ -218,7 +158,7 @@ def cases(scale: int) -> list[Case]:
             time,
             9 * size,
             state,
-            _rwkv7,
+            scans.rwkv7,
         ),
         Case(
             "mLSTM",
@@ -231,7 +171,7 @@ def cases(scale: int) -> list[Case]:
             time,
             5 * size,
             ((4, 64, 64), (4, 64), (4,)),
-            _mlstm,
+            scans.mlstm,
         ),
         Case(
             "log-sum-exp (Aaren)",
@@ -245,7 +185,7 @@ def cases(scale: int) -> list[Case]:
             time,
             4 * 4 * 64,
             ((4,), (4, 64)),
-            _aaren,
+            scans.aaren,
         ),
         Case(
             "HMM forward (64 states)",
@@ -259,6 +199,19 @@ def cases(scale: int) -> list[Case]:
             time,
             2 * 64 * 64,
             ((64,),),
-            _hmm,
+            scans.hmm,
+        ),
+        Case(
+            "Viterbi (64 states)",
+            "layer Row(N):\n    input e: [N]\n    dim M = N\n"
+            "    param A: [M, N] = 0\n    state a: [N] = 0\n"
+            "    a = max[M](a[t-1].(N -> M) + A) + e\n    output a\n",
+            {"N": 64},
+            (("gate", (64,)),),
+            8,
+            time,
+            2 * 64 * 64,
+            ((64,),),
+            scans.viterbi,
         ),
     ]

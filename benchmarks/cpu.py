@@ -14,6 +14,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,15 @@ import torch
 from torch import Tensor
 
 import seqdsl
-from benchmarks.cases import Case, cases, transition
+from benchmarks.cases import Case, cases
+from benchmarks.cpu_memory import growth, peak
 from benchmarks.peers import jax_runs, onnx_run
+from benchmarks.scans import transition
 from seqdsl.backends.mlir.machine import host_vectors
 
 Run = Callable[[], object]
 
+_LENGTHS = (1_000, 10_000, 100_000, 1_000_000)
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 _clock = [time.perf_counter]
@@ -105,10 +109,13 @@ def recurrence_row(case: Case, rounds: int, loop: bool) -> dict[str, Any]:
     onnx = onnx_run(case, inputs)
     if onnx is not None:
         forward["onnxruntime"] = onnx
+    states = 4 * case.batch * case.time * sum(_entries(c) for c in case.carry)
     return {
         "name": case.name,
         "shape": f"B {case.batch}, T {case.time}",
         "compile_ms": compile_ms,
+        "peak_mb": peak(backward["kernel"]),
+        "all_states_mb": states / 2**20,
         "forward_ms": median_times(forward, rounds),
         "with_backward_ms": median_times(backward, rounds),
         "gflops": case.flops * case.batch * case.time / 1e9,
@@ -116,10 +123,30 @@ def recurrence_row(case: Case, rounds: int, loop: bool) -> dict[str, Any]:
     }
 
 
+def _entries(shape: tuple[int, ...]) -> int:
+    return prod(shape)
+
+
+_SLSTM = """layer Row(D, H):
+    input x: [D]
+    state h: [H] = 0
+    state c: [H] = 0
+    state n: [H] = 0
+    state m: [H] = 0
+    i = linear(x, H) + linear(h[t-1], H, bias = false)
+    f = logsigmoid(linear(x, H) + linear(h[t-1], H, bias = false))
+    m = max(f + m[t-1], i)
+    c = exp(f + m[t-1] - m) * c[t-1] + exp(i - m) * tanh(linear(x, H) + linear(h[t-1], H))
+    n = exp(f + m[t-1] - m) * n[t-1] + exp(i - m)
+    h = sigmoid(linear(x, H) + linear(h[t-1], H)) * c / n
+    output h
+"""
+
 _CELLS = (
     ("GRU", seqdsl.std.gru.GRU, torch.nn.GRU),
     ("RNN", seqdsl.std.elman.Elman, torch.nn.RNN),
     ("LSTM", seqdsl.std.lstm.LSTM, torch.nn.LSTM),
+    ("sLSTM, beside the LSTM", seqdsl.loads(_SLSTM).Row, torch.nn.LSTM),
 )
 
 
@@ -185,10 +212,20 @@ def table(result: dict[str, Any]) -> str:
             times = row.get(key)
             if times is None:
                 continue
+            if row.get("peak_mb") is not None and key == "with_backward_ms":
+                label += (
+                    f" ({row['peak_mb']:.0f} MB; all states {row['all_states_mb']:.0f})"
+                )
             own = times["kernel"]
             peers = [f"{n} {t / own:.1f}" for n, t in times.items() if n != "kernel"]
             shown = f"| {row['name']} | {row['shape']} | {label} | {own:.2f} | "
             lines.append(shown + f"{', '.join(peers)} |")
+    for row in result.get("growth", ()):
+        beside = row["mb_beside"]
+        more = "" if beside is None else f", {beside:.1f} MB beside"
+        lines.append(
+            f"| minGRU | B 1, T {row['T']} | forward | {row['ns_per_step']:.0f} ns a step | {more} |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -251,6 +288,7 @@ def main() -> None:
         )
     result["rows"] += cell_rows(scale, rounds)
     result["rows"].append(step_row(rounds))
+    result["growth"] = growth((1_000, 10_000) if given.quick else _LENGTHS)
     given.out.mkdir(parents=True, exist_ok=True)
     (given.out / "cpu.json").write_text(json.dumps(result, indent=2) + "\n")
     (given.out / "cpu.md").write_text(table(result))

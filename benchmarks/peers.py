@@ -40,6 +40,8 @@ def jax_runs(case: Case, inputs: list[Tensor]) -> tuple[Run | None, Run | None]:
 
 
 _RULES = {
+    "linear attention": "linear",
+    "delta rule": "delta",
     "gated linear attention": "gated",
     "gated delta rule": "gated_delta",
 }
@@ -55,13 +57,24 @@ def onnx_run(case: Case, inputs: list[Tensor]) -> Run | None:
     names = ["query", "key", "value", "past_state", "decay", "beta"]
     heads = case.options["heads"]
     flat = [x.reshape(case.batch, case.time, -1).numpy() for x in inputs]
-    flat[3] = torch.log(inputs[3]).reshape(case.batch, case.time, -1).numpy()
+    if rule.startswith("gated"):
+        flat[3] = torch.log(inputs[3]).reshape(case.batch, case.time, -1).numpy()
+    if rule == "delta":
+        names = [n for n in names if n != "decay"]
     state = torch.zeros(case.batch, heads, case.options["K"], case.options["V"])
     given = dict(zip(names, [*flat[:3], state.numpy(), *flat[3:]], strict=False))
     options: Any = ort.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session: Any = ort.InferenceSession(_model(rule, heads, given), options)
     return lambda: session.run(None, given)
+
+
+def _in_order(given: dict[str, Any]) -> list[str]:
+    """Names of inputs, empty for a decay that is left out before others."""
+    names = list(given)
+    return (
+        names if "decay" in given or "beta" not in given else [*names[:4], "", "beta"]
+    )
 
 
 def _model(rule: str, heads: int, given: dict[str, Any]) -> bytes:
@@ -77,7 +90,7 @@ def _model(rule: str, heads: int, given: dict[str, Any]) -> bytes:
     after = helper_.make_tensor_value_info("state", TensorProto.FLOAT, None)
     node = helper_.make_node(
         "LinearAttention",
-        list(given),
+        _in_order(given),
         ["out", "state"],
         domain="com.microsoft",
         update_rule=rule,
