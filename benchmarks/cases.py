@@ -215,3 +215,20 @@ def cases(scale: int) -> list[Case]:
             scans.viterbi,
         ),
     ]
+
+
+SLSTM = """layer Row(D, H):
+    input x: [D]
+    state h: [H] = 0
+    state c: [H] = 0
+    state n: [H] = 0
+    state m: [H] = 0
+    i = linear(x, H) + linear(h[t-1], H, bias = false)
+    f = logsigmoid(linear(x, H) + linear(h[t-1], H, bias = false))
+    m = max(f + m[t-1], i)
+    c = exp(f + m[t-1] - m) * c[t-1] + exp(i - m) * tanh(linear(x, H) + linear(h[t-1], H))
+    n = exp(f + m[t-1] - m) * n[t-1] + exp(i - m)
+    h = sigmoid(linear(x, H) + linear(h[t-1], H)) * c / n
+    output h
+"""
+"""An sLSTM whose recurrent weights are as large as an LSTM's."""
