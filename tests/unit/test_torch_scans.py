@@ -156,6 +156,40 @@ def test_a_million_steps_stay_exact() -> None:
     assert float((ours - exact).abs().max()) < 1e-5 * float(exact.abs().max())
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("semiring", ["log", "max_plus", "min_plus", "max_min"])
+def test_a_million_steps_in_a_semiring(semiring: str) -> None:
+    """As exact at the end as a thousand steps from what a thousand before it left."""
+    time, near = 1_000_000, 1_000
+    a = -torch.rand(1, time, 2, generator=torch.Generator().manual_seed(0))
+    b, first = random(1, 1, time, 2, dtype=torch.float32), torch.zeros(1, 2)
+    ours, last = _scan_in(semiring, a, b, first, None, 0.0)
+    assert bool(ours.isfinite().all())
+    exact, _ = _scan_in(
+        semiring, a[:, -near:].double(), b[:, -near:].double(),
+        ours[:, -near - 1].double(), None, 0.0,
+    )  # fmt: skip
+    torch.testing.assert_close(ours[:, -near:].double(), exact, rtol=1e-4, atol=1e-4)
+    assert torch.equal(last, ours[:, -1])
+
+
+@pytest.mark.slow
+def test_a_million_rotations_stay_on_the_circle() -> None:
+    """A product of a million matrices of size 1 neither grows nor dies."""
+    time = 1_000_000
+    angle = 0.01 + 0.001 * random(0, 1, time, dtype=torch.float32)
+    sides = [[angle.cos(), -angle.sin()], [angle.sin(), angle.cos()]]
+    turn = torch.stack([torch.stack(row, -1) for row in sides], -2)
+    first = torch.tensor([[[1.0], [0.0]]])
+    none = torch.zeros(1, time, 2, 1)
+    ours, _ = _scan_matrices("real", turn, none, first, None, first[:, None])
+    size = ours.square().sum((-2, -1)).sqrt()
+    assert float((size - 1).abs().max()) < 2e-2
+    whole = angle.double().cumsum(1)[:, -1]
+    exact = torch.stack([whole.cos(), whole.sin()], -1)
+    assert float((ours[:, -1, :, 0].double() - exact).abs().max()) < 2e-2
+
+
 # of torch's own: it compiles something when jvp is first used
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
 def test_mapped_and_pushed_forward() -> None:
