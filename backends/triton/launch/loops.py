@@ -14,9 +14,9 @@ from seqdsl.backends.triton.launch.dispatch import on_gpu
 from seqdsl.backends.triton.launch.tiles import blocks
 
 _DESIRED = 4096
-"""Entries of a value that a program would best have."""
+"""Entries that a program would best hold."""
 _MOST = 32768
-"""Entries of all that a program holds which it may have."""
+"""Entries that a program may hold."""
 
 Dims = tuple[str, ...]
 
@@ -47,7 +47,7 @@ class Loop:
         """How much of each dim a program has."""
         found = {d: 1 << max(0, sizes[d] - 1).bit_length() for d in self.dims}
         for dim in self.parallel:
-            while found[dim] > 1 and self._largest(found) > _DESIRED:
+            while found[dim] > 1 and self._held(found) > _DESIRED:
                 found[dim] //= 2
         return found
 
@@ -99,7 +99,7 @@ class Loop:
         constants: dict[str, Any] = {f"N_d_{d}": sizes[d] for d in self.dims}
         constants |= {f"B_d_{d}": n for d, n in cuts.items()}
         constants |= {n: made(sizes) for n, made in self.numbers.items()}
-        warps = 1 << max(0, min(4, (self._held(cuts) // 2048).bit_length()))
+        warps = 1 << max(0, min(4, (self._held(cuts) // 1024).bit_length()))
         if batch:
             self.kernel[batch, programs](
                 *given, *states, starts, *fresh, *outs, *lasts, time,
