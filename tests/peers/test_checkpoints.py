@@ -24,6 +24,8 @@ import seqdsl
 pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore")]
 
 VOCAB, TIME, PROMPT, NEW = 11, 13, 6, 5
+LENGTHS = (1, PROMPT, 11)
+"""Of prompts: shorter and longer than windows, chunks and short convolutions."""
 SINGLE = 1e-5
 
 MODELS: Mapping[str, Mapping[str, Any]] = {
@@ -139,7 +141,11 @@ def test_a_saved_model_generates_the_same(name: str, tmp_path: Path) -> None:
     model = theirs(name)
     model.save_pretrained(tmp_path)
     ours = seqdsl.load_checkpoint(tmp_path)
-    prompt = tokens(2, PROMPT)
+    for length in LENGTHS:
+        continues_alike(model, ours, tokens(2, length))
+
+
+def continues_alike(model: Any, ours: Any, prompt: Tensor) -> None:
     with torch.no_grad():
         out, logits = generated(ours, prompt)
         their = model.generate(
@@ -153,7 +159,7 @@ def test_a_saved_model_generates_the_same(name: str, tmp_path: Path) -> None:
             eos_token_id=None,
             pad_token_id=0,
         )
-    assert torch.equal(out, their.sequences[:, PROMPT:])
+    assert torch.equal(out, their.sequences[:, prompt.shape[1] :])
     assert apart(logits, torch.stack(their.logits, 1)) < SINGLE
 
 
@@ -218,9 +224,10 @@ def test_rwkv7_does_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     x = tokens(TIME)
     their, _ = model.forward(listed(x), None, full_output=True)
     assert apart(ours(x[None])[0].detach(), their) < SINGLE
-    their, state = model.forward(listed(x[:PROMPT]), None)
-    _, own = ours(x[None, :PROMPT], return_state=True)
-    for token in x[PROMPT:]:
-        their, state = model.forward([int(token)], state)
-        logits, own = ours.step(token[None], own)
-        assert apart(logits[0].detach(), their) < SINGLE
+    for length in LENGTHS:
+        their, state = model.forward(listed(x[:length]), None)
+        _, own = ours(x[None, :length], return_state=True)
+        for token in x[length:]:
+            their, state = model.forward([int(token)], state)
+            logits, own = ours.step(token[None], own)
+            assert apart(logits[0].detach(), their) < SINGLE
