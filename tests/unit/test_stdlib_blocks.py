@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+import pytest
 import stdlib_cells as cells
 import stdlib_matrix as matrix
 import stdlib_plain as plain
@@ -11,6 +13,7 @@ import torch
 from stdlib_case import BATCH, TIME, model_of, moved, noise, run
 from torch import Tensor
 
+import seqdsl
 from seqdsl.backends.reference import initial_params, interpret
 from seqdsl.ir.sizes import Scalar
 
@@ -221,3 +224,17 @@ def test_the_forecaster_follows_the_units_of_its_window() -> None:
     assert forecast.shape == (BATCH, 3, 2)
     moved_ = run("forecaster", "Forecaster", options, params, 2 * x + 7)
     torch.testing.assert_close(moved_, 2 * forecast + 7, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("mixer", ["std.gla:GLA(heads = 2)", "std.cells:GRUMixer"])
+def test_any_mixer_runs_in_both_directions(mixer: str) -> None:
+    """The second half is the mixer on the reversed sequence; packed, on each of them."""
+    layer = seqdsl.std.bidirectional.Bidirectional
+    module: Any = layer(D=4, mixer=mixer, dtype=torch.float64)
+    x = noise(BATCH, TIME, 4)
+    y = module(x)
+    torch.testing.assert_close(y[..., :4], module.forth(x))
+    torch.testing.assert_close(y[..., 4:], module.back(x.flip(1)).flip(1))
+    packed = module(x, segments=torch.tensor([[0] * 3 + [1] * (TIME - 3)] * BATCH))
+    torch.testing.assert_close(packed[:, :3], module(x[:, :3]))
+    torch.testing.assert_close(packed[:, 3:], module(x[:, 3:]))
