@@ -56,6 +56,8 @@ def _alone(model: ir.Model, verdict: Verdict) -> str:
         return ""
     if not _are_local(model, verdict, (*values, *offsets)):
         return ""
+    if verdict.semiring == "log" and len(verdict.updates[0].terms) != 1:
+        return ""  # a state that is added to itself is multiplied
     if verdict.structure == "identity":
         return "every step only adds to the state"
     return "" if offsets else "every step only multiplies the state"

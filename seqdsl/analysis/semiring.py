@@ -163,7 +163,7 @@ def _verdict(
 ) -> Verdict:
     reads = [p for own in pieces.values() for p in own if p.read is not None]
     weights = [p.weight for p in reads if p.weight is not None]
-    structure = _structure(normal, pieces)
+    structure = _structure(normal, pieces, semiring)
     if not reads:
         return Verdict(recurrence, "none")
     return Verdict(
@@ -178,7 +178,9 @@ def _verdict(
     )
 
 
-def _structure(normal: Normal, pieces: dict[str, list[Piece]]) -> Structure:
+def _structure(
+    normal: Normal, pieces: dict[str, list[Piece]], semiring: Semiring
+) -> Structure:
     order: tuple[Structure, ...] = ("identity", "scalar", "diagonal", "dense")
     found = 0
     for state, own in pieces.items():
@@ -187,6 +189,9 @@ def _structure(normal: Normal, pieces: dict[str, list[Piece]]) -> Structure:
             if piece.read is not None:
                 alone = len(pieces) == 1 and abs(_shift_of(piece.read).offset) == 1
                 found = max(found, _rank_of(piece, dims) if alone else 3)
+    reads = [p for own in pieces.values() for p in own if p.read is not None]
+    if semiring == "log" and len(reads) > 1:
+        found = max(found, 1)  # the state is added to itself: log(2) times it
     return order[found]
 
 

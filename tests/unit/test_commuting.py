@@ -62,6 +62,7 @@ NOT = [
     ("state S: [K, V] = 0", "S = S[t-1] + b * k * (v - dot[K](k, S[t-1]))"),
     ("state h: [D] = -inf", "h = logaddexp(h[t-1] - softplus(f), x)"),
     ("state h: [D] = -inf", "h = max(h[t-1] + f, x)"),
+    ("state h: [D] = 0", "h = logaddexp(logaddexp(h[t-1], x), h[t-1])"),
     (H, "h = min(max(h[t-1] + x, 0), 1)"),
     (H, "h = where(keep, x, h[t-1])"),
     (H, "h = h[t-1] + t * x"),
