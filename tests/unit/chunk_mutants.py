@@ -22,12 +22,12 @@ from torch import Tensor
 from seqdsl.backends.torch.helpers import helper_texts
 
 # What only decides how much is done at once, or how.
-LEFT_OUT = ("_group_size", "_single", "_How", "_Steps", "_Seen", "_Passed", "_Erasing")
+LEFT_OUT = ("_group_size", "_single", "_divided_by", "_How", "_Steps", "_Seen", "_Met")
 SAME = (
-    "query.shape[1] * left.shape[1]",
-    "batch * copies * rows",
-    "batch * copies",
     "min(size, time) - 1",
+    "reader.shape[1] * writer.shape[1]",
+    "steps * count * y.shape[1]",
+    "steps * count",
 )
 """Expressions that only decide how much is done at once, wherever they stand."""
 CASES = (
@@ -39,6 +39,8 @@ CASES = (
     Case(time=11, size=4, kept="one", segments=False, queries=3, now=0, erases=2),
     Case(time=0),
     Case(time=7, size=4, kept="near", zero=True, writes=3, erases=1, queries=3, now=2),
+    Case(time=7, size=4, kept="near one", zero=True, writes=3, queries=3, now=2),
+    Case(time=6, size=4, kept="near one", segments=False, erases=0, writes=1),
     Case(time=9, size=4, kept="near", segments=False, erases=2, writes=2, now=0),
 )
 SWAPPED: dict[type[ast.operator], ast.operator] = {
@@ -74,15 +76,20 @@ def mutants() -> Iterator[Mutant]:
             continue
         for j, node in enumerate(ast.walk(function)):
             for change in changes(node):
-                other = copy.deepcopy(tree)
-                place = list(ast.walk(other.body[i]))[j]
+                other = copy.deepcopy(function)
+                place = list(ast.walk(other))[j]
                 before = ast.unparse(place)
                 change(place)
                 after = ast.unparse(place)
                 if after == before or before in SAME:
                     continue
                 what = f"{function.name}: {before}  ->  {after}"
-                yield Mutant(what, ast.fix_missing_locations(other))
+                body = [
+                    *tree.body[:i],
+                    ast.fix_missing_locations(other),
+                    *tree.body[i + 1 :],
+                ]
+                yield Mutant(what, ast.Module(body, []))
 
 
 def changes(node: ast.AST) -> Iterator[Callable[[Any], None]]:

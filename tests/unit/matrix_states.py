@@ -64,13 +64,13 @@ class Case:
     def _decay(self, make: torch.Generator, dtype: torch.dtype) -> Tensor | None:
         if self.kept == "all" and self.states == 1:
             return None
-        count = 1 if self.kept == "one" else self.rows
+        count = 1 if self.kept.endswith("one") else self.rows
         shape = (self.batch, self.time, self.copies, count)
         if self.states > 1:
             shape = (*shape[:3], self.states, self.states, count)
             found = torch.rand(shape, generator=make, dtype=torch.float64)
             return ((found * 1.5 - 0.5) / self.states).to(dtype)
-        if self.kept == "near":
+        if self.kept.startswith("near"):
             found = torch.rand(shape, generator=make, dtype=torch.float64)
             sign = torch.where(found > 0.8, -1, 1)
             return ((0.6 + 0.7 * found) * sign).to(dtype)

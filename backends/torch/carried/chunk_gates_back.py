@@ -151,7 +151,11 @@ def _evenly_back(met: _Met, back: _MetBack) -> _Level:
             block = _gated(back.kernels[i][j], gate)
             d_readers[i].flatten(1, 2).baddbmm_(block, y.flatten(1, 2))
             d_writers[j].flatten(1, 2).baddbmm_(block.mT, x.flatten(1, 2))
-    decay = gates.kernel if found is None else _decay_of(gates, found)
+    decay = gates.kernel
+    if found is not None:
+        decay = _decay_of(gates, found)
+    if found is not None and at.start is not None:
+        decay = decay.masked_fill(at.start.unsqueeze(2), 0)
     return _Level(d_readers, d_writers, decay)
 
 

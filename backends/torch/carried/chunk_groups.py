@@ -27,7 +27,7 @@ class _How(NamedTuple):
 
 def _group_size(size: int, width: int) -> int:
     """Steps that are worked on at once: as many chunks as keep their tensors small."""
-    return size * max(1, (1 << 18) // max(1, size * width))
+    return size * max(1, (1 << 17) // max(1, size * width))
 
 
 def _single(x: Tensor) -> Tensor:
@@ -132,27 +132,23 @@ def _groups_back(
     before each chunk.
     """
     first, initial, starts, borders = ends
-    pieces: list[list[Tensor]] = [[] for x in tensors if x is not None]
-    time = next(x for x in tensors if x is not None).shape[1]
-    count = how.group // how.size
-    d_initial = None
-    for begin in reversed(range(0, time, how.group)):
-        at = _Steps(*_some(tensors, begin, how))
-        start, *given = _some([starts, *d_reads], begin, how)
-        before = borders[begin // how.size : begin // how.size + count]
+    there = [x for x in tensors if x is not None]
+    time, count, d_initial = there[0].shape[1], how.group // how.size, None
+    whole = [x.new_empty(len(x), len(borders), how.size, *x.shape[2:]) for x in there]
+    for begin in reversed(range(0, len(borders), count)):
+        at = _Steps(*_some(tensors, begin * how.size, how))
+        start, *given = _some([starts, *d_reads], begin * how.size, how)
+        before = borders[begin : begin + count]
         given = [_in_chunks(x, how.size) for x in given]
         back = _group_back if initial is None else _fresh_back
         found, d_state, more = back(at, start, before, initial, given, d_state, how)
         if more is not None:
             d_initial = more if d_initial is None else d_initial + more
-        for piece, x in zip(pieces, [x for x in found if x is not None], strict=True):
-            piece.insert(0, x.to(first.dtype))
-    # One after another, so that pieces are let go of as they are joined.
-    whole = [
-        torch.cat(pieces.pop(0), 1).flatten(1, 2)[:, :time] for _ in range(len(pieces))
-    ]
+        for out, x in zip(whole, [x for x in found if x is not None], strict=True):
+            out[:, begin : begin + count] = x
     states = [d_state] if d_initial is None else [d_state, d_initial]
-    return *whole, *(x.to(first.dtype) for x in states)
+    steps = [x.flatten(1, 2)[:, :time] for x in whole]
+    return *steps, *(x.to(first.dtype) for x in states)
 
 
 def _group_back(
