@@ -22,7 +22,16 @@ from torch import Tensor
 from seqdsl.backends.torch.helpers import helper_texts
 
 # What only decides how much is done at once, or how.
-LEFT_OUT = ("_group_size", "_single", "_divided_by", "_How", "_Steps", "_Seen", "_Met")
+LEFT_OUT = (
+    "_group_size",
+    "_single",
+    "_divided_by",
+    "_How",
+    "_Steps",
+    "_Seen",
+    "_Met",
+    "_folded",
+)
 SAME = (
     "min(size, time) - 1",
     "reader.shape[1] * writer.shape[1]",
@@ -38,6 +47,7 @@ CASES = (
     Case(time=6, size=2, states=2, erases=0, writes=1, segments=False),
     Case(time=11, size=4, kept="one", segments=False, queries=3, now=0, erases=2),
     Case(time=0),
+    Case(time=5, queries=0, now=0, batch=3),
     Case(time=7, size=4, kept="near", zero=True, writes=3, erases=1, queries=3, now=2),
     Case(time=7, size=4, kept="near one", zero=True, writes=3, queries=3, now=2),
     Case(time=6, size=4, kept="near one", segments=False, erases=0, writes=1),

@@ -72,8 +72,7 @@ class Case:
             return ((found * 1.5 - 0.5) / self.states).to(dtype)
         if self.kept.startswith("near"):
             found = torch.rand(shape, generator=make, dtype=torch.float64)
-            sign = torch.where(found > 0.8, -1, 1)
-            return ((0.6 + 0.7 * found) * sign).to(dtype)
+            return (0.6 + 0.7 * found).to(dtype)
         places = torch.randint(0, len(DECAYS), shape, generator=make)
         return torch.tensor(DECAYS, dtype=torch.float64)[places].to(dtype)
 
