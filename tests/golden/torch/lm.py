@@ -903,7 +903,8 @@ def _divided_back(met: _Met, back: _MetBack) -> _Level:
         by_log[:, -1] += (d * x).sum(1)
     by_log[:, -1] += back.total * met.seen.total
     writers = [d.mul_(end) for d in back.writers]
-    found = _evenly_back(inner, back._replace(writers=writers))
+    total = (back.total * end.squeeze(1)).sum(1, keepdim=True)
+    found = _evenly_back(inner, back._replace(writers=writers, total=total))
     after = since.unsqueeze(2)
     for d, x in zip(found.writers, inner.at.writers(), strict=True):
         _log_back(by_log, d, x, -1)
