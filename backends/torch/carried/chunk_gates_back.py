@@ -154,7 +154,7 @@ def _evenly_back(met: _Met, back: _MetBack) -> _Level:
     decay = gates.kernel
     if found is not None:
         decay = _decay_of(gates, found)
-    if found is not None and at.start is not None:
+    if found is not None and gates.decay is not None and at.start is not None:
         decay = decay.masked_fill(at.start.unsqueeze(2), 0)
     return _Level(d_readers, d_writers, decay)
 
