@@ -37,6 +37,10 @@ SAME = (
     "reader.shape[1] * writer.shape[1]",
     "steps * count * y.shape[1]",
     "steps * count",
+    "state.shape[:3]",
+    # Only vmap comes here, which has tests of its own.
+    "[0] * len(found)",
+    "(0,) * len(outs)",
 )
 """Expressions that only decide how much is done at once, wherever they stand."""
 CASES = (
