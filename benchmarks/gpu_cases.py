@@ -105,34 +105,37 @@ def dplr_chunks(
     q: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, g: Tensor
 ) -> Tensor:
     """`dplr_loop` by matrix products."""
-    left, value = torch.stack([b, k], 3), torch.stack([torch.zeros_like(v), v], 3)
-    return _chunked(g.exp(), a.unsqueeze(3), left, value, q)
+    return _chunked(g.exp(), q, erase=(a, b, None), write=(k, v))
 
 
 def outer_chunks(q: Tensor, k: Tensor, v: Tensor, g: Tensor) -> Tensor:
     """`outer_loop` by matrix products."""
     decay = g.exp() if g.dim() == 4 else g.exp()[..., None]
-    return _chunked(decay, None, k.unsqueeze(3), v.unsqueeze(3), q)
+    return _chunked(decay, q, write=(k, v))
 
 
 def delta_chunks(q: Tensor, k: Tensor, v: Tensor, g: Tensor, b: Tensor) -> Tensor:
     """`delta_loop` by matrix products."""
     decay = g.exp()[..., None]
-    left = (b[..., None] * k).unsqueeze(3)
-    return _chunked(decay, (-decay * k).unsqueeze(3), left, v.unsqueeze(3), q)
+    return _chunked(decay, q, erase=(-decay * k, b[..., None] * k, v))
 
 
 def _chunked(
-    decay: Tensor, right: Tensor | None, left: Tensor, value: Tensor, q: Tensor
+    decay: Tensor,
+    query: Tensor,
+    erase: tuple[Tensor | None, Tensor | None, Tensor | None] = (None, None, None),
+    write: tuple[Tensor | None, Tensor | None] = (None, None),
 ) -> Tensor:
-    first = torch.zeros(
-        len(q), q.shape[2], q.shape[3], value.shape[-1], device=q.device
+    """Reads after each step; an erase is what it reads along, writes along, and its value."""
+    value = erase[2] if write[1] is None else write[1]
+    assert value is not None
+    first = value.new_zeros(
+        len(query), query.shape[2], query.shape[3], value.shape[-1], dtype=torch.float32
     )
-    query, time = q.unsqueeze(3), q.shape[1]
-    made, _ = _chunkwise(
-        decay, right, left, value, query, first, None, None, time, 1, 64
-    )
-    return made.squeeze(3).to(q.dtype)
+    given = [None if x is None else x.unsqueeze(3) for x in (*erase, *write)]
+    now, time = query.unsqueeze(3), query.shape[1]
+    made, _ = _chunkwise(decay, *given, None, now, first, None, None, time, 64)
+    return made.squeeze(3).to(query.dtype)
 
 
 # ---- Ours
