@@ -132,10 +132,29 @@ def _chunked(
     first = value.new_zeros(
         len(query), query.shape[2], query.shape[3], value.shape[-1], dtype=torch.float32
     )
-    given = [None if x is None else x.unsqueeze(3) for x in (*erase, *write)]
-    now, time = query.unsqueeze(3), query.shape[1]
-    made, _ = _chunkwise(decay, *given, None, now, first, None, None, time, 64)
+    right, into, known = (_one(x) for x in erase)
+    left, written = (_one(x) for x in write)
+    made, _ = _chunkwise(
+        decay,
+        right,
+        into,
+        known,
+        left,
+        written,
+        None,
+        _one(query),
+        first,
+        None,
+        None,
+        query.shape[1],
+        64,
+    )
     return made.squeeze(3).to(query.dtype)
+
+
+def _one(x: Tensor | None) -> Tensor | None:
+    """Vectors of a single write."""
+    return None if x is None else x.unsqueeze(3)
 
 
 # ---- Ours
