@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from seqdsl.backends.torch import required
 from seqdsl.backends.torch.lower import Prepared, lower, prepare
 from seqdsl.backends.torch.module import Artifact
@@ -22,7 +24,7 @@ def compile_model(model: ir.Model, *, strategy: str = "auto") -> Artifact:
     and all on a CPU, is what the torch backend makes of it.
     Raises what that raises.
     """
-    wish = required(model, strategy)
+    wish = replace(required(model, strategy), fused=True)
     plans: Prepared = {}
     prepare(model, wish, plans)
     module = lower(model, wish, taken=names())

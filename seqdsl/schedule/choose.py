@@ -46,12 +46,16 @@ CHUNK = 64
 
 @dataclass(frozen=True)
 class Wish:
-    """How recurrences shall run: `auto`, or a strategy for all that have it."""
+    """How recurrences shall run: `auto`, or a strategy for all that have it.
+
+    Where forms are `fused`, each a few kernels, `auto` takes what moves least memory.
+    """
 
     strategy: Strategy | Literal["auto"] = "auto"
     chunk: int = CHUNK
     strict: bool = False
     most: int | None = None
+    fused: bool = False
 
 
 LOOP = Wish("loop")
@@ -122,7 +126,7 @@ def form_of(model: ir.Model, verdict: Verdict, wish: Wish) -> Form | Chunked | N
         case "newton":
             return newton_of(model, verdict, strict=wish.strict, most=wish.most)
         case "auto":
-            return _cheapest(model, verdict)
+            return _cheapest(model, verdict, wish.fused)
 
 
 def _products(model: ir.Model, verdict: Verdict, size: int) -> Chunked | None:
@@ -148,7 +152,7 @@ def _over_time(model: ir.Model, node: ir.Node) -> bool:
             return any(_over_time(model, child) for child in children(node))
 
 
-def _cheapest(model: ir.Model, verdict: Verdict) -> Form | Chunked | None:
+def _cheapest(model: ir.Model, verdict: Verdict, fused: bool) -> Form | Chunked | None:
     """What takes least of all forms that give the numbers of a step; None is a loop."""
     forms: dict[Strategy, Form | Chunked | None] = {}
     if "chunk" in verdict.strategies:
@@ -163,6 +167,8 @@ def _cheapest(model: ir.Model, verdict: Verdict) -> Form | Chunked | None:
             forms["scan"] = found
     if "loop" in verdict.strategies:
         forms["loop"] = None
+    if fused:  # chunks keep states between chunks only, a loop starts every step anew
+        return next(iter(forms.values()), None)
     return forms[cheapest(model, verdict, forms)] if forms else None
 
 

@@ -105,6 +105,7 @@ UNORDERED = {
     "axes_runtime_state:Nest2": "a step of `z_tanh`, which stands in a loop inside",
     "axes_wavefront:Feedback": "no order of steps",
     "axes_wavefront:FeedbackInside": "no order of steps",
+    "sharing_tied:StartedByShared": "a step of `y`, which stands in a loop inside",
     "transition_erase_products:DeltaSteps": "no order of steps",
     "gated_deltaproduct:GatedDeltaProduct": "no order of steps",
 }

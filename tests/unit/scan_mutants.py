@@ -364,14 +364,19 @@ def newton(names: Names) -> None:
         if time == 40:
             with torch.no_grad():
                 found = names["_at_rest"](step, first, starts, initial, time, reverse)
-            assert found[0] is not None
-            assert found[2] <= 8
+                assert found[0] is not None
+                assert found[2] <= 8
+                given = (step, first, starts, initial, time, reverse)
+                enough = names["_at_rest"](*given, most=found[2] - 1)
+                assert enough[0] is not None and enough[2] == found[2]
+                short = names["_at_rest"](*given, most=found[2] - 2)
+                assert short[0] is None and short[2] == found[2] - 1
     _chaos(names)
 
 
 def _chaos(names: Names) -> None:
-    first = torch.full((1, 1, 1), 0.3, dtype=torch.float64)
-    ones = torch.ones(1, 200, 1, 1, dtype=torch.float64)
+    first = torch.linspace(0.2, 0.4, 3, dtype=torch.float64).view(1, 3, 1)
+    ones = torch.ones(1, 200, 3, 1, dtype=torch.float64)
     for packed, reverse in BOTH:
         starts = beginnings(4, 1, 200) if packed else None
 

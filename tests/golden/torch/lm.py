@@ -1297,7 +1297,7 @@ def _chunkwise(
     given = (decay, right, into, known, left, value, old, new)
     at, state, fresh = _spread(given, first, None if starts is None else initial, time)
     none = state.new_zeros(*state.shape[:1], time, *state.shape[1:2], 0, state.shape[3])
-    if time == 0:
+    if time == 0 or len(state) == 0:
         found = [x.new_zeros(*x.shape[:4], state.shape[3]) for x in at.queries()]
         return _together(found, none), state
     if reverse:
@@ -1307,7 +1307,8 @@ def _chunkwise(
     how = _How(size, _group_size(size, math.prod(state.shape[:3])), states)
     function: Any = _ByChunks
     run = _by_chunks if torch.compiler.is_compiling() else function.apply
-    *found, last, _ = run(*at[:8], state, fresh, starts, how)
+    with torch.autocast(state.device.type, enabled=False):  # all are of one dtype
+        *found, last, _ = run(*at[:8], state, fresh, starts, how)
     reads = _together(found, none)
     return reads.flip(1) if reverse else reads, last
 
@@ -1377,7 +1378,8 @@ class _ByChunks(torch.autograd.Function):
             saved[8].new_zeros(shape) if d is None else d
             for d, shape in zip(grads, ctx.shapes, strict=False)
         ]
-        found = function.apply(*saved, *given, ctx.how)
+        with torch.autocast(saved[8].device.type, enabled=False):
+            found = function.apply(*saved, *given, ctx.how)
         return *_filled(saved[:10], found), None, None
 
     @staticmethod
