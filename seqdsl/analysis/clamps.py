@@ -114,7 +114,7 @@ def _written(normal: Normal, node: ir.Node) -> Clamp:
 def _plain(normal: Normal, poly: Poly) -> Clamp:
     """A multiple of the state plus something free."""
     reads = [t for t in poly if t.active]
-    if len(reads) != 1 or reads[0].passive or reads[0].bound:
+    if len(reads) != 1 or is_bad(reads[0]) or reads[0].passive or reads[0].bound:
         raise NoForm
     rest = poly_node(tuple(t for t in poly if not t.active), normal.dims)
     shift = build.const(0.0) if rest is None else rest
