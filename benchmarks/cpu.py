@@ -11,9 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import time
-from collections.abc import Callable
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -27,49 +25,25 @@ from benchmarks.cpu_memory import growth, peak
 from benchmarks.peers import jax_runs, onnx_run
 from benchmarks.scans import transition
 from seqdsl.backends.mlir.machine import host_vectors
-
-Run = Callable[[], object]
+from seqdsl.bench import measure
+from seqdsl.bench.measure import CLOCKS, Run
+from seqdsl.bench.measure import forward as without_gradients
 
 _STREAM = 50
 _LENGTHS = (1_000, 10_000, 100_000, 1_000_000)
 
-CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
-_clock = [time.perf_counter]
+_clock = [CLOCKS["wall"]]
 
 
 def median_times(runs: dict[str, Run], rounds: int) -> dict[str, float]:
-    """Milliseconds of each run, the median of `rounds`, one of each in turn."""
-    clock = _clock[0]
-    found: dict[str, list[float]] = {name: [] for name in runs}
-    for run in runs.values():
-        run()
-    for _ in range(rounds):
-        for name, run in runs.items():
-            start = clock()
-            run()
-            found[name].append(1e3 * (clock() - start))
-    return {name: statistics.median(times) for name, times in found.items()}
+    """Milliseconds of each run, by the clock asked for."""
+    return measure.median_times(runs, rounds, _clock[0])
 
 
 def with_backward(module: Any, inputs: list[Tensor]) -> Run:
     """Forward and the gradients of all inputs."""
-    taken = [x.clone().requires_grad_() for x in inputs]
-    with torch.no_grad():
-        upstream = torch.randn_like(module(*taken))
-
-    def run() -> object:
-        return torch.autograd.grad(module(*taken), taken, upstream)
-
-    return run
-
-
-def without_gradients(module: Any, inputs: list[Tensor]) -> Run:
-    """Forward alone."""
-
-    def run() -> object:
-        with torch.no_grad():
-            return module(*inputs)
-
+    run = measure.with_backward(module, inputs, [])
+    assert run is not None
     return run
 
 
