@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from seqdsl.backends.mlir.errors import KernelError
@@ -194,8 +193,3 @@ class Expressions:
             stride = part.stride if part.lanes else whole.stride * extents[dim]
             whole = Index(name, level, lane.lanes, lane.mask, stride=stride)
         return whole
-
-
-def with_index(env: Env, dim: str, index: Index) -> Mapping[str, Index]:
-    """`env` with `dim` at `index`."""
-    return {**env, dim: index}

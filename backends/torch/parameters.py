@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import keyword
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from seqdsl.backends.torch.method import Method
@@ -11,7 +10,6 @@ from seqdsl.backends.torch.python import Atom
 from seqdsl.backends.torch.values import Value
 from seqdsl.elaborate.keys import MODULE_ATTRIBUTES
 from seqdsl.ir import nodes as ir
-from seqdsl.ir.sizes import Size
 from seqdsl.ir.walk import subtree
 
 
@@ -167,8 +165,3 @@ def linear_paths(model: ir.Model) -> set[str]:
 
     walk(tree_of(model), "")
     return found
-
-
-def sizes_in(model: ir.Model) -> Iterator[Size]:
-    """Every piece of option arithmetic that methods may need."""
-    yield from model.dims.values()
