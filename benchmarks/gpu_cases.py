@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -191,7 +192,7 @@ def gla_peers() -> Mapping[str, Run]:
         from fla.ops.gla import chunk_gla
     except ImportError:
         return {}
-    return {"fla": lambda q, k, v, g: chunk_gla(q, k, v, g, scale=1.0)[0]}
+    return {"fla": lambda q, k, v, g: cast(Any, chunk_gla)(q, k, v, g, scale=1.0)[0]}
 
 
 def simple_gla_peers() -> Mapping[str, Run]:
@@ -200,7 +201,9 @@ def simple_gla_peers() -> Mapping[str, Run]:
     try:
         from fla.ops.simple_gla import chunk_simple_gla
 
-        found["fla"] = lambda q, k, v, g: chunk_simple_gla(q, k, v, g=g, scale=1.0)[0]
+        found["fla"] = lambda q, k, v, g: cast(Any, chunk_simple_gla)(
+            q, k, v, g=g, scale=1.0
+        )[0]
     except ImportError:
         pass
     try:
@@ -225,7 +228,7 @@ def delta_peers() -> Mapping[str, Run]:
         return {}
 
     def run(q: Tensor, k: Tensor, v: Tensor, g: Tensor, b: Tensor) -> Tensor:
-        return chunk_gated_delta_rule(q, k, v, g=g, beta=b, scale=1.0)[0]
+        return cast(Any, chunk_gated_delta_rule)(q, k, v, g=g, beta=b, scale=1.0)[0]
 
     return {"fla": run}
 
@@ -236,7 +239,7 @@ def dplr_peers() -> Mapping[str, Run]:
         from fla.ops.generalized_delta_rule import chunk_dplr_delta_rule
     except ImportError:
         return {}
-    return {"fla": lambda *x: chunk_dplr_delta_rule(*x, scale=1.0)[0]}
+    return {"fla": lambda *x: cast(Any, chunk_dplr_delta_rule)(*x, scale=1.0)[0]}
 
 
 def scan_peers() -> Mapping[str, Run]:
@@ -245,7 +248,7 @@ def scan_peers() -> Mapping[str, Run]:
         from fla.ops.hgrn import chunk_hgrn
     except ImportError:
         return {}
-    return {"fla": lambda a, b: chunk_hgrn(b, a.log())[0]}
+    return {"fla": lambda a, b: cast(Any, chunk_hgrn)(b, a.log())[0]}
 
 
 # ---- The table
