@@ -29,6 +29,7 @@ from seqdsl.backends.torch.prologue import (
     step_local,
 )
 from seqdsl.backends.torch.python import Atom, Expr, call, one_line, tuple_of
+from seqdsl.backends.torch.remembered import forget
 from seqdsl.backends.torch.steps import run
 from seqdsl.backends.torch.streaming import Streaming
 from seqdsl.backends.torch.values import Value
@@ -57,7 +58,7 @@ def forward(
     outputs = _outputs(m, result)
     body.leave(())
     _after(body)
-    tail = _returns(m, memory, outputs, streams)
+    tail = _returns(body, outputs)
     guard = Method(layer, m.names)
     checks(guard, args, timed=True)
     extent_lines(guard, m, args, memory)
@@ -91,6 +92,7 @@ def step(layer: Layer, plan: Plan, memory: Streaming, result: str | None) -> lis
     outputs = _outputs(m, result)
     body.leave(())
     _after(body)
+    m.lines += forget(body)
     names = _dict(m, memory)
     guard = Method(layer, m.names, in_time=True)
     checks(guard, args, timed=False)
@@ -183,7 +185,10 @@ def _after(body: Body) -> None:
             case "seed":
                 after = now
             case "past_t":
-                seen = Atom("all_t")
+                seen: Expr = Atom("all_t")
+                if not m.in_time:
+                    helper = m.helper("_as_past")
+                    seen = call(helper, "all_t", "all_runs", "starts")
                 after = (
                     seen
                     if entry.count is None
@@ -206,18 +211,20 @@ def _dict(m: Method, memory: Streaming) -> Expr:
     return Atom("state")
 
 
-def _returns(m: Method, memory: Streaming, outputs: Expr, streams: bool) -> list[str]:
+def _returns(body: Body, outputs: Expr) -> list[str]:
+    m, memory = body.m, body.memory
     lines: list[str] = []
     if not isinstance(outputs, Atom):
         m.write("outputs = ", outputs)
         outputs = Atom("outputs")
-    if not streams:
+    if not body.streams:
         return [f"        return {one_line(outputs)}"]
     lines.append("        if not return_state:")
     lines.append(f"            return {one_line(outputs)}")
     if not memory.entries:
         lines.append(f"        return {one_line(outputs)}, {{}}")
         return lines
+    lines += forget(body)
     items = [
         (e.key, m.next.get(e.key, Atom(f'state["{e.key}"]'))) for e in memory.entries
     ]

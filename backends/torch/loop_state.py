@@ -142,7 +142,7 @@ def whole_initial(body: Body, entry: Entry) -> Expr:
     """The initial value of a state, of full extent."""
     m = body.m
     state = m.model.state[entry.owner]
-    value = cast(m, tensor(m, expression(m, state.initial)), entry.type.dtype)
+    value = cast(m, tensor(m, _initial(m, state)), entry.type.dtype)
     dims = entry.layout
     sizes = [m.need("batch"), *m.extents(dims)]
     rows = BATCH in value.layout
@@ -180,12 +180,20 @@ def outside(body: Body, entry: Entry, at: str = "", named: bool = True) -> Expr:
     state = m.model.state.get(entry.owner)
     if entry.kind not in ("carry", "lag") or state is None:
         return Atom("False" if entry.type.dtype == "bool" else "0")
-    value = expression(m, state.initial)
+    known = m.find("outside", entry.owner)
+    if known is not None and named:
+        return _of_segment(known, entry, at)
+    value = _initial(m, state)
     if value.scalar:
         return value.code
     dims = entry.layout
     if TIME in value.layout:
-        return _of_segment(m, entry, value, at)
+        name = m.names.new(f"{entry.owner}_0")
+        m.write(f"{name} = ", align(value, (BATCH, TIME, *dims)))
+        value = Value(Atom(name), (BATCH, TIME, *dims), value.dtype)
+        if not entry.scope:
+            m.env["outside", entry.owner] = value
+        return _of_segment(value, entry, at)
     target = (BATCH, *dims) if BATCH in value.layout else dims
     code = align(value, target)
     if entry.kind == "lag" and BATCH in value.layout:
@@ -197,13 +205,26 @@ def outside(body: Body, entry: Entry, at: str = "", named: bool = True) -> Expr:
     return Atom(name)
 
 
-def _of_segment(m: Method, entry: Entry, value: Value, at: str) -> Expr:
+def _initial(m: Method, state: ir.State) -> Value:
+    """An initial value; what it sums over segments, at one step where there are none."""
+    if m.in_time:
+        return expression(m, state.initial)
+    saved = dict(m.env)
+    for copy in m.model.copies:
+        m.needed["begun"] = None
+        same = Binary("==", Atom("begun[:, :, None]"), Atom("all_runs[:, None]"))
+        m.env["same", copy] = Value(same, (BATCH, TIME, copy), "bool")
+    value = expression(m, state.initial)
+    for copy in m.model.copies:
+        m.env["same", copy] = saved["same", copy]
+    return value
+
+
+def _of_segment(value: Value, entry: Entry, at: str) -> Expr:
     """The initial value that belongs to the segment of one step."""
-    name = m.names.new(f"{entry.owner}_0")
-    m.write(f"{name} = ", align(value, (BATCH, TIME, *entry.layout)))
     # a sum over at most one step, so that no step at all is fine too
-    first = method(Item(Atom(name), ":, :1"), "sum", 1)
-    code = Item(Atom(name), f":, {at}") if at else first
+    first = method(Item(value.code, ":, :1"), "sum", 1)
+    code = Item(value.code, f":, {at}") if at else first
     return Item(code, ":, None") if entry.kind == "lag" else code
 
 

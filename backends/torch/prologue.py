@@ -112,12 +112,16 @@ def _copy_lines(c: Method, m: Method, memory: Streaming) -> None:
     # copies that only unused equations have leave nothing to remember
     if not c.model.copies or not memory.has("position"):
         return
+    past = "t[:, :0]"
     if memory.has("past_t"):
-        c.line(f"all_t = torch.cat([{one_line(entry_of(memory, 'past_t'))}, t], 1)")
+        past = one_line(entry_of(memory, "past_t"))
+        c.line(f"all_t = torch.cat([{past}, t], 1)")
     else:
         c.line("all_t = t")
-    c.line(f"all_runs = {c.helper('_runs')}(all_t)")
+    c.line(f"all_runs = {c.helper('_runs')}({past}, time, starts)")
     c.line("runs = all_runs[:, all_t.shape[1] - time :]")
+    if "begun" in m.needed:
+        c.line("begun = runs if starts is not None else runs[:, :1]")
 
 
 def positions(m: Method, memory: Streaming) -> None:
@@ -137,8 +141,7 @@ def step_copies(m: Method, memory: Streaming) -> None:
         return
     t, now = entry_of(memory, "past_t"), entry_of(memory, "position")
     m.line(f"all_t = torch.cat([{one_line(t)}, {one_line(now)}[:, None]], 1)")
-    m.line(f"all_runs = {m.helper('_runs')}(all_t)")
-    m.line("same = all_runs[:, -1:] == all_runs")
+    m.line("same = all_t >= 0")
     for copy in m.model.copies:
         m.env["position", copy] = Value(Atom("all_t"), (BATCH, copy), "int")
         m.env["same", copy] = Value(Atom("same"), (BATCH, copy), "bool")

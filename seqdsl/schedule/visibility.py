@@ -2,26 +2,32 @@
 
 A read of `k[s]` counts only where the sums over `s` give it weight. From the predicates
 there, this module proves bounds on `t - s`; a layer streams when `t - s >= 0` is proved,
-and forgets its past when `t - s < W` is.
+and forgets its past when `t - s < W` is. Where a step is seen later only if a condition on
+`s` alone holds, as in `s == t or s < t and ends[s]`, a stream keeps these steps and no others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit, Size, apply
-from seqdsl.ir.types import TIME
+from seqdsl.ir.types import BATCH, TIME
 from seqdsl.ir.walk import roots, subtree
 
 
 @dataclass(frozen=True)
 class Reach:
-    """Bounds on `t - s`: at least `least`, and below `window` (None: no bound)."""
+    """Bounds on `t - s`: at least `least`, and below `window` (None: no bound).
+
+    Steps after `s` see it only where `later`, a condition on `s` alone, holds.
+    """
 
     least: int
     window: Size | None = None
+    later: ir.Node | None = None
 
 
 KEEPS_ZERO = frozenset(
@@ -61,6 +67,12 @@ class _Bounds:
 
     least: int | None = None
     window: Size | None = None
+    later: ir.Node | None = None
+
+    @property
+    def never_later(self) -> bool:
+        """Whether no step but `s` itself is left."""
+        return self.window in (Lit(0), Lit(1))
 
     def both(self, other: _Bounds) -> _Bounds:
         """Where this holds and the other does."""
@@ -68,7 +80,10 @@ class _Bounds:
         window = self.window if other.window is None else other.window
         if isinstance(self.window, Lit) and isinstance(other.window, Lit):
             window = apply("min", self.window, other.window)
-        return _Bounds(max(known, default=None), window)
+        later = self.later if other.later is None else other.later
+        if self.later is not None and other.later not in (None, self.later):
+            later = build.map_("and", self.later, later or self.later)
+        return _Bounds(max(known, default=None), window, later)
 
     def either(self, other: _Bounds) -> _Bounds:
         """Where at least one of the two holds."""
@@ -77,7 +92,14 @@ class _Bounds:
         window = self.window if self.window == other.window else None
         if isinstance(self.window, Lit) and isinstance(other.window, Lit):
             window = apply("max", self.window, other.window)
-        return _Bounds(least, window)
+        return _Bounds(least, window, self._either_later(other))
+
+    def _either_later(self, other: _Bounds) -> ir.Node | None:
+        if self.never_later or other.never_later or self.later == other.later:
+            return other.later if self.never_later else self.later
+        if self.later is None or other.later is None:
+            return None
+        return build.map_("or", self.later, other.later)
 
 
 def reach_of_copies(model: ir.Model) -> Mapping[str, Reach]:
@@ -91,7 +113,7 @@ def reach_of_copies(model: ir.Model) -> Mapping[str, Reach]:
         for other in found[1:]:
             bounds = bounds.either(other)
         if bounds.least is not None and bounds.least >= 0:
-            result[copy] = Reach(bounds.least, bounds.window)
+            result[copy] = Reach(bounds.least, bounds.window, bounds.later)
     return result
 
 
@@ -180,9 +202,36 @@ def _not_negative(model: ir.Model, node: ir.Node) -> bool:
 
 def holds(model: ir.Model, node: ir.Node, copy: str) -> _Bounds:
     """What is known about `t - copy` wherever the condition `node` is true."""
+    found = _holds(model, node, copy)
+    return replace(found, later=node) if _of_step(model, node, copy) else found
+
+
+def _of_step(model: ir.Model, node: ir.Node, copy: str) -> bool:
+    """Whether `node` is told by step `copy` alone, and by values that streams know of it."""
+    if copy not in node.type.axes or not node.type.axes <= {BATCH, copy}:
+        return False
+    match node:
+        case ir.Copy(arg=ir.Ref(name=name)):
+            return name not in model.equation or not model.equation[name].scope
+        case ir.Copy(arg=ir.Result(call=call)):
+            return not model.call[call].scope
+        case ir.Position():
+            return True
+        case ir.Map(args=args):
+            parts = [a for a in args if not isinstance(a, ir.Const)]
+            return all(_of_step(model, a, copy) for a in parts)
+        case _:
+            return False
+
+
+def _holds(model: ir.Model, node: ir.Node, copy: str) -> _Bounds:
     match node:
         case ir.Ref(name=name) if name in model.equation and name not in model.state:
             return holds(model, model.equation[name].expr, copy)
+        case ir.Map(op="gt", args=(a, ir.Const(value=Lit(0 | 0.0)))) if (
+            a.type.dtype == "float"
+        ):
+            return _support(model, a, copy)
         case ir.Map(op="and", args=(a, b)):
             return holds(model, a, copy).both(holds(model, b, copy))
         case ir.Map(op="or", args=(a, b)):

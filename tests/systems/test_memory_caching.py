@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, cast
 
 import pytest
@@ -11,6 +12,7 @@ from systems_case import (
     make,
     moved_by,
     noise,
+    numbers,
     pieces,
     same,
     shaken,
@@ -236,6 +238,43 @@ def test_streaming_equals_the_full_sequence(
     whole = module(*data)
     same(stepped(module, *data)[0], whole, within=1e-10)
     same(pieces(module, (3, 4), *data), whole, within=1e-10)
+
+
+@pytest.mark.parametrize(("variant", "base", "checkpoint"), WAYS[::3])
+def test_the_state_grows_with_segments_and_not_with_tokens(
+    variant: str, base: str, checkpoint: bool
+) -> None:
+    """After every whole segment of 4 one memory more and what its gate reads."""
+    module, data = way(variant, base, checkpoint), given(time=16)
+    sizes: list[int] = []
+    state = module.initial_state(batch=2, dtype=torch.float64)
+    for t in range(16):
+        _, state = module.step(*(x[:, t] for x in data), state=state)
+        sizes.append(numbers(state))
+    _, whole = module(*data, return_state=True)
+    assert numbers(whole) == sizes[-1]
+    growth = [b - a for a, b in pairwise(sizes)]
+    (each,) = {g for t, g in enumerate(growth, 1) if t % 4 == 3}
+    assert {g for t, g in enumerate(growth, 1) if t % 4 != 3} == {0}
+    memories = K * 5 + 5 * V if variant == "deep" else K * V
+    descriptors = {"residual": 0, "sparse": 2 * K}.get(variant, K)
+    assert each == memories + descriptors
+
+
+def test_rows_whose_segments_end_at_different_steps_stream_together() -> None:
+    module, data = caching("gated"), given(time=12)
+    data[5][0] = (torch.arange(12) + 1) % 3 == 0
+    ids = torch.tensor([[0] * 5 + [1] * 7, [0] * 12])
+    whole, out, state = module(*data, segments=ids), list[Tensor](), None
+    for piece in (slice(0, 4), slice(4, 7), slice(7, 7), slice(7, 12)):
+        part = [x[:, piece] for x in data]
+        y, state = module(*part, state=state, segments=ids[:, piece], return_state=True)
+        out.append(y)
+    same(torch.cat(out, 1), whole)
+    assert state is not None
+    # segments end at 8 and 11 in the first row, at 3, 7 and 11 in the second
+    assert state["past_t"].shape[1] == 4
+    same(whole[:1, 5:], module(*(x[:1, 5:] for x in data)))
 
 
 @pytest.mark.parametrize("variant", ["gated", "soup", "sparse"])

@@ -6,6 +6,7 @@ import pytest
 
 from seqdsl.diagnostics import SpecError
 from seqdsl.elaborate import elaborate_text
+from seqdsl.ir import nodes as ir
 from seqdsl.ir.text import node_text
 from seqdsl.schedule.make import plan, plan_step
 from seqdsl.schedule.plan import Assign, Call, DepthLoop, Parallel, Step, TimeLoop, walk
@@ -193,6 +194,39 @@ layer L(D):
     assert isinstance(reach, Reach)
     assert reach.least == least
     assert (str(reach.window) if reach.window is not None else None) == window
+
+
+@pytest.mark.parametrize(
+    ("predicate", "later"),
+    [
+        ("s == t or s < t and m[s]", "m[s]"),
+        ("s <= t and (m[s] or s < 2)", "or"),
+        ("s <= t and m[s] and not n[s]", "and"),
+        ("s <= t and s % 4 == 3", "eq"),
+        ("s <= t and (m[s] or n)", None),
+        ("s <= t and (m or not n[s])", None),
+        ("s == t or s + 1 == t or s < t and m[s]", None),
+        ("s <= t", None),
+    ],
+)
+def test_which_steps_later_ones_see(predicate: str, later: str | None) -> None:
+    """A condition on the step alone; none that reads `t` or what changes with it."""
+    text = f"""
+layer L(D):
+    input x: [D]
+    input m: bool
+    input n: bool
+    p = softmax[{predicate}](dot[D](x, x[s]))
+    output dot[s](p, x[s]) * float(m and n)
+"""
+    found = reach_of_copies(elaborate_text(text))["s"].later
+    match found:
+        case None:
+            assert later is None
+        case ir.Map(op=op):
+            assert later == op
+        case _:
+            assert isinstance(found, ir.Copy) and later == "m[s]"
 
 
 @pytest.mark.parametrize("predicate", ["t <= s", "s <= t + 1", "s <= t or m[s]"])

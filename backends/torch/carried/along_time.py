@@ -12,7 +12,9 @@ from seqdsl.backends.torch.carried.calling import CallError
 
 __all__ = [
     "_NO_SEGMENT",
+    "_as_past",
     "_at_step",
+    "_chosen",
     "_dot_over_time",
     "_each_step",
     "_earlier",
@@ -32,6 +34,7 @@ __all__ = [
     "_reset",
     "_reset_each",
     "_runs",
+    "_seen_later",
     "_stack",
     "_starts",
     "_step_over_time",
@@ -79,12 +82,41 @@ def _next(t: Tensor, first: Tensor) -> Tensor:
     return t[:, -1] + 1 if t.shape[1] else first
 
 
-def _runs(t: Tensor) -> Tensor:
-    """A number for the segment of every step: where its position is, or would be, 0.
+def _runs(past: Tensor, time: int, starts: Tensor | None) -> Tensor:
+    """A number for the segment of every step, past ones included.
 
-    An id may come back in a later segment, so ids alone do not tell segments apart.
+    0 is the one that the state was in and -1, as positions in `past`, stands for those
+    before. An id may come back in a later segment, so ids do not tell segments apart.
     """
-    return torch.arange(t.shape[1], device=t.device) - t
+    now = past.new_zeros(len(past), time) if starts is None else starts.cumsum(1)
+    return torch.cat([past.clamp(max=0, min=-1), now], 1)
+
+
+def _as_past(t: Tensor, runs: Tensor, starts: Tensor | None) -> Tensor:
+    """Positions as later steps see them: -1 in segments that have ended."""
+    if starts is None:
+        return t
+    return torch.where(runs == starts.sum(1, keepdim=True), t, -1)
+
+
+def _seen_later(past: Tensor, window: float, *needed: Tensor) -> Tensor | slice:
+    """Which steps of `past` later ones may see: where one of `needed` is true.
+
+    And all that a window has not left; none of segments that have ended.
+    """
+    if torch.compiler.is_compiling():
+        return slice(None)  # how many there are is not known when a graph is made
+    kept = [x.reshape(*past.shape, -1).any(2) for x in needed]
+    recent = torch.arange(past.shape[1], 0, -1, device=past.device) < window
+    found = torch.stack([recent.expand_as(past), *kept]).any(0) & (past >= 0)
+    return found.any(0)
+
+
+def _chosen(past: Any, kept: Tensor | slice) -> Any:
+    """The `kept` steps of a past, or of each in lists along depth."""
+    if hasattr(past, "append"):
+        return [_chosen(x, kept) for x in past]
+    return past[:, kept]
 
 
 def _expand_time(x: Tensor, time: int) -> Tensor:

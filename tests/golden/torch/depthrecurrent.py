@@ -127,12 +127,21 @@ def _next(t: Tensor, first: Tensor) -> Tensor:
     return t[:, -1] + 1 if t.shape[1] else first
 
 
-def _runs(t: Tensor) -> Tensor:
-    """A number for the segment of every step: where its position is, or would be, 0.
+def _runs(past: Tensor, time: int, starts: Tensor | None) -> Tensor:
+    """A number for the segment of every step, past ones included.
 
-    An id may come back in a later segment, so ids alone do not tell segments apart.
+    0 is the one that the state was in and -1, as positions in `past`, stands for those
+    before. An id may come back in a later segment, so ids do not tell segments apart.
     """
-    return torch.arange(t.shape[1], device=t.device) - t
+    now = past.new_zeros(len(past), time) if starts is None else starts.cumsum(1)
+    return torch.cat([past.clamp(max=0, min=-1), now], 1)
+
+
+def _as_past(t: Tensor, runs: Tensor, starts: Tensor | None) -> Tensor:
+    """Positions as later steps see them: -1 in segments that have ended."""
+    if starts is None:
+        return t
+    return torch.where(runs == starts.sum(1, keepdim=True), t, -1)
 
 
 def _with_past(past: Tensor, x: Tensor) -> Tensor:
@@ -367,7 +376,7 @@ class Block(nn.Module):
             starts = _starts(segments, state["segment"])
         t = _positions(state["t"], time, starts)
         all_t = torch.cat([state["past_t"], t], 1)
-        all_runs = _runs(all_t)
+        all_runs = _runs(state["past_t"], time, starts)
         runs = all_runs[:, all_t.shape[1] - time :]
         u_call = self.u(x)  # <text>:13
         q = F.linear(  # <text>:14
@@ -414,7 +423,7 @@ class Block(nn.Module):
         return out, {
             "t": _next(t, state["t"]),
             "segment": _last(segments, state["segment"]),
-            "past_t": all_t,
+            "past_t": _as_past(all_t, all_runs, starts),
             "k_past": k_all,
             "v_past": v_all,
         }
@@ -434,8 +443,7 @@ class Block(nn.Module):
             },
         )
         all_t = torch.cat([state["past_t"], state["t"][:, None]], 1)
-        all_runs = _runs(all_t)
-        same = all_runs[:, -1:] == all_runs
+        same = all_t >= 0
         u_call_t, _ = self.u.step(x_t, {})  # <text>:13
         q_t = F.linear(  # <text>:14
             u_call_t, self.q.weight.flatten(0, 1), self.q.bias.flatten()
