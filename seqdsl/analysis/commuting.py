@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from seqdsl.analysis import modular
 from seqdsl.analysis.graph import Edge
 from seqdsl.analysis.normal import Normal
 from seqdsl.analysis.pointwise import product
@@ -42,7 +43,9 @@ def _alone(model: ir.Model, verdict: Verdict) -> str:
     if isinstance(verdict.monoid, ir.Monoid):
         local = _are_local(model, verdict, verdict.leaf)
         commutes = local and verdict.monoid.commutes
-        return f"`{verdict.monoid.name}` commutes" if commutes else ""
+        declared = verdict.monoid.name != modular.NAME
+        what = f"`{verdict.monoid.name}`" if declared else "addition in a circle"
+        return f"{what} commutes" if commutes else ""
     if verdict.verdict != "scannable" or not verdict.updates:
         return ""
     axis = verdict.recurrence.axis

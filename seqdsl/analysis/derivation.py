@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from seqdsl.analysis import modular
 from seqdsl.analysis.because import SEMIRINGS, because, unrenamed
 from seqdsl.analysis.folded import folded
 from seqdsl.analysis.graph import name_of
@@ -204,12 +205,24 @@ class _Derivation:
             text = "a step is a table of what becomes of each value"
             yield Step("so", f"{text}: one table looked up in another is a table again")
         elif self.verdict.monoid is not None:
-            yield from self._declared(self.verdict.monoid)
+            monoid = self.verdict.monoid
+            own = monoid.name == modular.NAME
+            yield from self._turns(monoid) if own else self._declared(monoid)
         else:
             through = set(self.verdict.recurrence.members) & set(self.model.call)
             layers = "the layers on the way are affine in the state"
             steps = "every step of the repeat is affine, so is their product"
             yield Step("so", layers if through else steps)
+
+    def _turns(self, monoid: ir.Monoid) -> Iterator[Step]:
+        leaf = (transform(n, folded) for n in monoid.leaf)
+        times, shift, plain = map(self.show.text, leaf)
+        (state,), sign = monoid.states, "+" if monoid.offset > 0 else "-"
+        turn = f"({times}) * {state}[t{sign}1] + {shift}"
+        text = f"{state} = {turn}, less a remainder"
+        yield Step("collect", text if plain == "false" else f"{text} unless {plain}")
+        text = "a remainder may be taken early or late, by one modulus for all steps"
+        yield Step("so", f"{text}: two steps make one")
 
     def _declared(self, monoid: ir.Monoid) -> Iterator[Step]:
         pairs = zip(monoid.fields, self.verdict.leaf, strict=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from seqdsl.analysis import modular
 from seqdsl.analysis.bounds import Bounds
 from seqdsl.analysis.intervals import Interval
 from seqdsl.analysis.note import LARGEST, Note
@@ -37,6 +38,9 @@ def algebra_notes(
             text = (
                 "tables hold only values that the state has: exact, nothing overflows"
             )
+            yield Note("scan", text, span=notes.place)
+        case _, ir.Monoid(name=modular.NAME):
+            text = "remainders are taken at every step of a scan too: nothing can grow"
             yield Note("scan", text, span=notes.place)
         case _, ir.Monoid() as monoid:
             yield from notes.declared(monoid)

@@ -11,6 +11,7 @@ from seqdsl.analysis.clamps import Clamp, clamp_of
 from seqdsl.analysis.expand import expanded
 from seqdsl.analysis.graph import name_of
 from seqdsl.analysis.lattice import Meet, join_of
+from seqdsl.analysis.modular import modular_verdict
 from seqdsl.analysis.normal import Normal
 from seqdsl.analysis.rebuild import poly_node
 from seqdsl.analysis.terms import Factor, Poly, TooLong
@@ -42,7 +43,8 @@ def semiring_verdict(normal: Normal, recurrence: Recurrence) -> Verdict | None:
     if not dtypes <= {"int", "float"}:
         return None
     if not _may_be(normal):
-        return automaton_verdict(normal, recurrence, exprs)
+        found = automaton_verdict(normal, recurrence, exprs)
+        return found or modular_verdict(normal, recurrence, exprs)
     names: tuple[Name, ...] = ("log", "max_plus", "min_plus")
     for name in names:
         found = _tropical(normal, recurrence, exprs, name)
@@ -52,6 +54,7 @@ def semiring_verdict(normal: Normal, recurrence: Recurrence) -> Verdict | None:
         _lattice(normal, recurrence, exprs, bools=False)
         or _clamps(normal, recurrence, exprs)
         or automaton_verdict(normal, recurrence, exprs)
+        or modular_verdict(normal, recurrence, exprs)
     )
 
 

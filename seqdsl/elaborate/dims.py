@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from seqdsl.elaborate import late, statics
 from seqdsl.elaborate.context import Bound, Context, Scope, Static
+from seqdsl.elaborate.program import suggest
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import (
@@ -69,7 +70,9 @@ def _named_dim(ctx: Context, scope: Scope, name: str, span: Span) -> str:
             named = late.declare(ctx, scope, name)
             if named is not None:
                 return named
-            raise ctx.unknown(name, span, scope.known(), "dim", "E0207")
+            close = suggest(name, scope.known())
+            how = f"give it an extent: `dim {name} = …`, or an option `{name}`"
+            raise ctx.fail("E0207", f"unknown dim `{name}`", span, close, how)
         case _:
             raise ctx.fail(
                 "E0107",

@@ -23,7 +23,7 @@ from seqdsl.elaborate.context import (
 from seqdsl.elaborate.order import parametric_calls
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
-from seqdsl.ir.types import DTYPES
+from seqdsl.ir.types import DTYPES, DType
 from seqdsl.source import Span
 from seqdsl.syntax import ast
 
@@ -182,6 +182,21 @@ def _store(ctx: Context, scope: Scope, value: Value, node: ir.Node, span: Span) 
     )
 
 
+def _to_fit(declared: DType, update: DType) -> tuple[str, ...]:
+    """What to do about an update of a larger dtype than its state."""
+    wider = f"declare the state as {update}"
+    match declared, update:
+        case "int", "float":
+            cause = "`/`, `**` and options that are no extents are float"
+            return wider, f"or make the value whole with `int(…)`: {cause}"
+        case "bool", "int" | "float":
+            return wider, "or compare the value with something, such as `… > 0`"
+        case _, "complex":
+            return wider, "or take `real(…)` of the value"
+        case _:
+            return (wider,)
+
+
 def _check_update(ctx: Context, value: Value, node: ir.Node, span: Span) -> None:
     declared = ctx.type_of(value)
     where = value.statement.value.span if value.statement else span
@@ -199,7 +214,7 @@ def _check_update(ctx: Context, value: Value, node: ir.Node, span: Span) -> None
             f"the state `{value.name}` is {declared.dtype}, its update is "
             f"{node.type.dtype}",
             where,
-            f"declare the state as {node.type.dtype}",
+            *_to_fit(declared.dtype, node.type.dtype),
             labels=(Label(value.span, "declared here"),),
         )
     extra = node.type.axes - declared.axes

@@ -184,6 +184,11 @@ LAYERS = {
     h = where(keep, table[N = h[t-1]][K = key], table[N = table[N = h[t-1]][K = 0]][K = key])
     output h
 """,
+    "remainders": """
+    state h: int [D] = 7
+    h = where(keep, h[t-1], where(x > 0, key, (3 * h[t-1] + key) % 5))
+    output h
+""",
 }
 HEADER = """
 # The mean of w weighted by exp(m): sums relative to the largest m.

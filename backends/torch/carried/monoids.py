@@ -13,6 +13,8 @@ __all__ = [
     "_SEMIRINGS",
     "_UNITS",
     "_blocked",
+    "_is_whole",
+    "_moves",
     "_product",
     "_scan_by",
     "_scan_in",
@@ -154,20 +156,31 @@ def _scan_in(
     plus, times, zero = _SEMIRINGS[semiring]
     shape = _broadcast([a.shape, b.shape, first[:, None].shape])
     a, b = a.expand(shape), b.expand(shape)
+    start = first.expand(shape[0], *shape[2:])
     if starts is not None:
-        at = starts.view(*starts.shape, *[1] * (b.dim() - 2))
         begun = torch.as_tensor(initial, dtype=b.dtype, device=b.device)
+        if _is_whole(b):
+            begun, moves = begun.expand(shape), _moves(semiring)
+            (h,), (last,) = _scan_monoid(
+                *moves, (a, b), (start,), starts, (begun,), reverse
+            )
+            return h, last
+        at = starts.view(*starts.shape, *[1] * (b.dim() - 2))
         b = torch.where(at, plus(times(a, begun), b), b)
         a = torch.where(at, zero, a)
-    start = first.expand(shape[0], *shape[2:])
     h = _scanned_in(semiring, a, b, start, reverse)
     return h, h[:, 0 if reverse else -1] if shape[1] else first
 
 
-def _scanned_in(
-    semiring: str, a: Tensor, b: Tensor, first: Tensor, reverse: bool
-) -> Tensor:
-    """`h = a ⊗ h[t-1] ⊕ b` along dimension 1, from `first`; all shapes are those of `b`."""
+def _is_whole(x: Tensor) -> bool:
+    """Whether the dtype has no infinity that could stand for an empty sum."""
+    return not (x.is_floating_point() or x.dtype.is_complex or x.dtype == torch.bool)
+
+
+def _moves(
+    semiring: str,
+) -> tuple[Callable[[_Many, _Many], _Many], Callable[[_Many, _Many], _Many]]:
+    """How steps `h = a ⊗ h[t-1] ⊕ b` combine, and what they make of a state."""
     plus, times, _ = _SEMIRINGS[semiring]
 
     def combine(e: _Many, f: _Many) -> _Many:
@@ -176,8 +189,15 @@ def _scanned_in(
     def apply(e: _Many, state: _Many) -> _Many:
         return (plus(times(state[0], e[0]), e[1]),)
 
+    return combine, apply
+
+
+def _scanned_in(
+    semiring: str, a: Tensor, b: Tensor, first: Tensor, reverse: bool
+) -> Tensor:
+    """`h = a ⊗ h[t-1] ⊕ b` along dimension 1, from `first`; all shapes are those of `b`."""
     steps = (a.flip(1), b.flip(1)) if reverse else (a, b)
-    (h,) = _scan_by(combine, apply, steps, (first,))
+    (h,) = _scan_by(*_moves(semiring), steps, (first,))
     return h.flip(1) if reverse else h
 
 
@@ -223,13 +243,6 @@ def _scan_matrices(
     exact = torch.float32 if kept in (torch.bfloat16, torch.float16) else kept
     a = a.to(exact).expand(*b.shape[:-2], *a.shape[-2:])
     b, first, initial = b.to(exact), first.to(exact), initial.to(exact)
-    if starts is not None:
-        at = starts.view(*starts.shape, *[1] * (b.dim() - 2))
-        begun = _product(semiring, a, initial.expand_as(b))
-        b = torch.where(at, plus(begun, b), b)
-        a = torch.where(at, zero, a)
-    if reverse:
-        a, b = a.flip(1), b.flip(1)
 
     def combine(e: _Many, f: _Many) -> _Many:
         moved = _product(semiring, f[0], e[1])
@@ -238,9 +251,16 @@ def _scan_matrices(
     def apply(e: _Many, state: _Many) -> _Many:
         return (plus(_product(semiring, e[0], state[0]), e[1]),)
 
-    (h,) = _scan_by(combine, apply, (a, b), (first,))
-    last = h[:, -1] if b.shape[1] else first
-    return (h.flip(1) if reverse else h).to(kept), last.to(kept)
+    if starts is not None and not _is_whole(b):
+        at = starts.view(*starts.shape, *[1] * (b.dim() - 2))
+        begun = _product(semiring, a, initial.expand_as(b))
+        b = torch.where(at, plus(begun, b), b)
+        a = torch.where(at, zero, a)
+        starts = None
+    (h,), (last,) = _scan_monoid(
+        combine, apply, (a, b), (first,), starts, (initial,), reverse
+    )
+    return h.to(kept), last.to(kept)
 
 
 def _scan_monoid(
