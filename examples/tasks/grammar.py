@@ -133,6 +133,20 @@ def _row(
     return symbols[:time], states[:time], kind[:time]
 
 
+def share_named(scores: Tensor, data: Sample) -> float:
+    """The share of elements whose state is named.
+
+    `scores: [rows, time, states]`; what `softmax` makes of them is summed over an element
+    and the gap behind it.
+    """
+    element = (data.kind == 0).long().cumsum(1) - 1
+    chance = torch.softmax(scores, 2)
+    total = torch.zeros_like(chance)
+    total = total.scatter_add(1, element[:, :, None].expand_as(chance), chance)
+    named = total.argmax(2).gather(1, element)
+    return float((named == data.states)[data.kind == 0].double().mean())
+
+
 def filtered(g: Grammar, symbols: Tensor, hold: float = 0.0) -> Tensor:
     """The most probable state at every step: the exact forward filter.
 

@@ -40,11 +40,13 @@ def train(
     *,
     betas: tuple[float, float] = (0.9, 0.999),
     clip: float = torch.inf,
+    falls: bool = True,
 ) -> None:
-    """Adam on `loss`, which draws its own batch; the rate falls to 0 in a line."""
+    """Adam on `loss`, which draws its own batch; the rate `falls` to 0 in a line."""
     optimizer: Any = torch.optim.Adam(module.parameters(), lr=rate, betas=betas)
     for step in range(steps):
-        optimizer.param_groups[0]["lr"] = rate * (1 - step / steps)
+        if falls:
+            optimizer.param_groups[0]["lr"] = rate * (1 - step / steps)
         value: Any = loss()
         optimizer.zero_grad()
         value.backward()

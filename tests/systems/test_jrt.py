@@ -209,7 +209,10 @@ layer Disjoint(vocab = 64, D = 48, M = 0):
 
 @pytest.mark.slow
 def test_tiny_training_reading_the_prefix_whole_beats_reading_it_causally() -> None:
-    """Equal steps, both orders; at (16, 4) at least 10 points."""
+    """Equal steps, both orders in turn; at (16, 4) at least 10 points.
+
+    Measured: .73 and .54.
+    """
     spec = seqdsl.loads(text_of("jrt") + RECALL)
 
     def run(prefix: int) -> float:
@@ -220,12 +223,13 @@ def test_tiny_training_reading_the_prefix_whole_beats_reading_it_causally() -> N
         def loss() -> Tensor:
             seed = next(step)
             sizes = (4, 16) if seed % 2 else (16, 4)
-            tokens, shared = disjoint.sample(64, *sizes, 64, seed)
+            tokens, shared = disjoint.sample(32, *sizes, 64, seed)
             return torch.nn.functional.cross_entropy(module(tokens), shared)
 
-        train(module, 1500, loss, 3e-3)
+        train(module, 700, loss, 5e-3, falls=False)
         tokens, shared = disjoint.sample(1000, 16, 4, 64, -1)
-        return float((module(tokens).argmax(1) == shared).double().mean())
+        with torch.no_grad():
+            return float((module(tokens).argmax(1) == shared).double().mean())
 
     assert run(22) >= run(0) + 0.1
 

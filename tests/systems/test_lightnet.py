@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from systems_case import (
+    changed,
     make,
     noise,
     numbers,
@@ -145,15 +146,27 @@ def test_md_lrpe_depends_on_the_difference_along_each_axis(which: int) -> None:
         assert (scores[0, 0, 1, 2] - other).abs() > 1e-3
 
 
-def test_md_tpe_answers_a_delta_on_its_two_rays() -> None:
-    module = shaken(make(LIGHT.TPE2D, D=2, I=4, J=5))
+def answered(spec: Any) -> Tensor:
+    """Where the position encoding of a grid answers a delta at (1, 2)."""
+    module = shaken(make(spec.TPE2D, D=2, I=4, J=5))
     x = torch.zeros(1, 1, 4, 5, 2, dtype=torch.float64)
     x[0, 0, 1, 2] = 1
-    seen = module(x)[0, 0].abs().amax(-1) > 1e-9
+    return module(x)[0, 0].abs().amax(-1) > 1e-9
+
+
+def test_md_tpe_answers_a_delta_on_its_two_rays() -> None:
     rays = torch.zeros(4, 5, dtype=torch.bool)
     rays[1:, 2] = True
     rays[1, 2:] = True
-    assert torch.equal(seen, rays)
+    assert torch.equal(answered(LIGHT), rays)
+
+
+def test_near_miss_a_full_filter_of_two_axes_answers_in_a_quadrant() -> None:
+    """One filter after the other instead of their sum."""
+    full = changed("lightnet", ("filtered[J, R](x, gain", "filtered[J, R](x + a, gain"))
+    quadrant = torch.zeros(4, 5, dtype=torch.bool)
+    quadrant[1:, 2:] = True
+    assert torch.equal(answered(full), quadrant)
 
 
 # ---- One axis

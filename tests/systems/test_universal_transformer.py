@@ -277,3 +277,50 @@ def test_tiny_training_reverses_strings() -> None:
     text, place, back, inside = batch(1000)
     right = (module(text, place).argmax(2) == back)[inside]
     assert right.double().mean() >= 0.99
+
+
+HOPS = """
+layer Hops(P = 6, D = 32, heads = 4, F = 64, N = 6, kinds = 4):
+    input pointer: int
+    input hops: int
+    input place: int
+    x = embed(pointer, P, D) + embed(hops, kinds, D) + embed(place - 1, P, D)
+    y, used, _rest, ponder = AdaptiveUniversal(x, place, heads = heads, F = F, N = N)
+    output linear(y, P)
+    output used
+    output ponder
+"""
+
+
+@pytest.mark.slow
+def test_tiny_training_takes_more_steps_where_the_task_needs_more_hops() -> None:
+    """Every place points at another: follow one, two or three pointers, as is asked."""
+    seeded(0)
+    module = seqdsl.loads(text_of("universal_transformer") + HOPS).Hops()
+    source, places_ = torch.Generator().manual_seed(1), torch.arange(1, 7)
+
+    def batch(rows: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        pointer = torch.rand(rows, 6, generator=source).argsort(1)
+        hops = torch.randint(1, 4, (rows, 1), generator=source)
+        goal = pointer
+        for n in (2, 3):
+            goal = torch.where(hops >= n, pointer.gather(1, goal), goal)
+        return pointer, hops.expand(rows, 6), places_.expand(rows, 6), goal
+
+    def loss() -> Tensor:
+        *given, goal = batch(64)
+        scores, _, ponder = module(*given)
+        named = torch.nn.functional.cross_entropy(scores.flatten(0, 1), goal.flatten())
+        return named + ponder
+
+    train(module, 1500, loss, 3e-3, clip=1.0)
+    *given, goal = batch(1000)
+    with torch.no_grad():
+        scores, used, _ = module(*given)
+    right = (scores.argmax(2) == goal).double()
+    share, mean = (
+        [float(x[given[1] == n].double().mean()) for n in (1, 2, 3)]
+        for x in (right, used)
+    )
+    assert min(share) >= 0.8, share
+    assert mean[0] < mean[1] < mean[2] and mean[2] >= mean[0] + 0.3, mean
