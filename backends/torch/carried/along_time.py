@@ -106,10 +106,10 @@ def _seen_later(past: Tensor, window: float, *needed: Tensor) -> Tensor | slice:
     """
     if torch.compiler.is_compiling():
         return slice(None)  # how many there are is not known when a graph is made
-    kept = [x.reshape(*past.shape, -1).any(2) for x in needed]
-    recent = torch.arange(past.shape[1], 0, -1, device=past.device) < window
-    found = torch.stack([recent.expand_as(past), *kept]).any(0) & (past >= 0)
-    return found.any(0)
+    found = torch.arange(past.shape[1], 0, -1, device=past.device) < window
+    for x in needed:
+        found = found | (x.flatten(2).any(2) if x.dim() > 2 else x)
+    return (found & (past >= 0)).any(0)
 
 
 def _chosen(past: Any, kept: Tensor | slice) -> Any:
