@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, chain, repeat
 from typing import Literal
 
@@ -67,6 +67,10 @@ class Case:
             for row in self.runs
         ]
         return torch.tensor(rows, dtype=torch.int64).reshape(self.batch, self.time)
+
+    def whole(self, packed: bool = True) -> Case:
+        """The same sequences uncut, and if not `packed` without segments."""
+        return replace(self, cuts=(), runs=self.runs if packed else ())
 
     def generator(self, stream: int = 0) -> torch.Generator:
         """Random numbers that belong to this case."""
@@ -148,6 +152,57 @@ def cases(
         runs=tuple(draw(runs(time)) for _ in range(batch)) if segments else (),
         values=draw(st.sampled_from(values)),
     )
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The cases that a property is tried in.
+
+    `segments` None: some packed, some not.
+    """
+
+    least: int = 1
+    most: int = 6
+    pieces: bool = False
+    segments: bool | None = False
+    values: tuple[Values, ...] = ("plain",)
+    rows: int = 3
+
+    def drawn(self) -> st.SearchStrategy[Case]:
+        """Random cases of these sizes."""
+        kinds = (False, True) if self.segments is None else (self.segments,)
+        return st.one_of(
+            *(
+                cases(
+                    self.least, self.most, self.pieces, packed, self.values, self.rows
+                )
+                for packed in kinds
+            )
+        )
+
+    def fit(self, case: Case) -> Case:
+        """`case`, which is cut and packed, brought to these sizes."""
+        time = min(max(case.time, self.least), self.most)
+        batch = min(case.batch, self.rows)
+        packed = case.seed % 2 == 1 if self.segments is None else self.segments
+        runs = tuple(
+            tuple(n for n in _of_length(row, time) if n) for row in case.runs[:batch]
+        )
+        return Case(
+            seed=case.seed,
+            batch=batch,
+            time=time,
+            cuts=_of_length(case.cuts, time) if self.pieces else (),
+            runs=runs if packed else (),
+            values=case.values if case.values in self.values else "plain",
+        )
+
+
+def _of_length(lengths: Sequence[int], total: int) -> tuple[int, ...]:
+    """The first of `lengths` that make up `total`, the last of them made to fit."""
+    ends = [min(end, total) for end in accumulate(lengths)]
+    ends = [*ends[:-1], total]
+    return tuple(b - a for a, b in zip([0, *ends], ends, strict=False))
 
 
 # ---- Inputs

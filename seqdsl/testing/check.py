@@ -201,7 +201,9 @@ def _explained(error: Exception) -> str:
 
 def _search(row: Property, subject: Subject, count: int, seed: int) -> Failure | None:
     """The smallest failure among `count` random cases."""
-    return search(row.cases, lambda case: _tried(row, subject, case), count, seed)
+    return search(
+        row.cases.drawn(), lambda case: _tried(row, subject, case), count, seed
+    )
 
 
 UNHEALTHY = (

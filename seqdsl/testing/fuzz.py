@@ -1,8 +1,10 @@
 """`python -m seqdsl.testing.fuzz --examples N --seed S`: random specs until one breaks.
 
 `--all` tries the whole suite on each, every strategy among it. Specs come in slices of
-`--slice` with seeds of their own, so that a failure is found again by running its slice
-alone: the command is printed with the smallest spec that breaks. Ends with status 1 then.
+`--slice` with seeds of their own, so that a run can be split or go on by `--seed`, and a
+failure is found again by running its slice alone: the command is printed with the
+smallest spec that breaks. Ends with status 1 then. What the specs had in them is counted;
+`--log FILE` gets a line of JSON after each slice.
 """
 
 from __future__ import annotations
@@ -11,18 +13,22 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from hypothesis import strategies as st
 
 from seqdsl.diagnostics import SpecError
 from seqdsl.elaborate import elaborate_text
-from seqdsl.testing.cases import Case
+from seqdsl.testing.cases import VALUES, Case, Sizes
 from seqdsl.testing.check import Failure, check_property, chosen, search
 from seqdsl.testing.layers import Build, compiled, subject
+from seqdsl.testing.met import met
 from seqdsl.testing.properties import Property
 from seqdsl.testing.specs import Drawn, random_specs
+from seqdsl.testing.subject import Subject
 
 DEFAULT: tuple[str, ...] = (
     "forward_equals_reference",
@@ -35,7 +41,14 @@ DEFAULT: tuple[str, ...] = (
 )
 """What is checked of every random spec: what the others mostly follow from."""
 
-Example = tuple[Drawn, tuple[Case, ...]]
+SHORT = Sizes(most=5, rows=2, pieces=True, segments=True, values=VALUES)
+LONGER = Sizes(most=13, rows=2, pieces=True, segments=True)
+"""The two cases in which a spec is tried: the second for properties of many steps.
+
+Properties of one spec share their cases, so that what several ask for is run once.
+"""
+
+Example = tuple[Drawn, Case, Case]
 
 
 def fuzz(
@@ -44,36 +57,37 @@ def fuzz(
     names: Sequence[str] = DEFAULT,
     build: Build = compiled,
     random: bool = False,
-    after: Callable[[], None] = lambda: None,
+    after: Callable[[Subject], None] = lambda subject: None,
 ) -> Failure | str | None:
     """The failure with the smallest of `examples` random specs, or None.
 
     A text where a spec does not even elaborate. Each property is tried in one case.
-    `after` is called when a spec is done with.
+    `after` is called with each layer that passes.
     """
     rows = chosen(names)
-    values = st.tuples(
-        random_specs(random=random), st.tuples(*(row.cases for row in rows))
-    )
+    values = st.tuples(random_specs(random=random), SHORT.drawn(), LONGER.drawn())
 
     def attempt(example: Example) -> Failure | str | None:
-        found = _attempt(example, rows, build)
-        after()
+        drawn, *cases = example
+        try:
+            model = elaborate_text(drawn.text)
+        except SpecError as error:
+            return f"{error}\n{drawn.text}"
+        made = subject(model, {}, build=build, text=drawn.text)
+        found = _failure(made, rows, *cases)
+        if found is None:
+            after(made)
         return found
 
     return search(values, attempt, examples, seed)
 
 
-def _attempt(
-    example: Example, rows: Sequence[Property], build: Build
-) -> Failure | str | None:
-    drawn, cases = example
-    try:
-        model = elaborate_text(drawn.text)
-    except SpecError as error:
-        return f"{error}\n{drawn.text}"
-    made = subject(model, {}, build=build, text=drawn.text)
-    for row, case in zip(rows, cases, strict=True):
+def _failure(
+    made: Subject, rows: Sequence[Property], short: Case, longer: Case
+) -> Failure | None:
+    for row in rows:
+        many = row.cases.most > SHORT.most + 2
+        case = row.cases.fit(longer if many else short)
         outcome = check_property(row, made, case=case)
         if outcome.failure is not None:
             return outcome.failure
@@ -82,45 +96,93 @@ def _attempt(
 
 @dataclass(frozen=True)
 class Report:
-    """What came of a run: how many specs, and what broke in the slice of which seed."""
+    """What came of a run: how many specs, with what in them, and what broke."""
 
     specs: int
     seconds: float
     properties: tuple[str, ...]
+    met: Mapping[str, Mapping[str, int]]
     broken: str | None = None
     command: str | None = None
 
     def __str__(self) -> str:
+        lines = [f"{self.specs} specs in {self.seconds:.0f} s of processor time"]
+        for kind, counts in self.met.items():
+            listed = ", ".join(f"{name} {n}" for name, n in counts.items())
+            lines.append(f"  {kind}: {listed}")
         if self.broken is None:
-            return f"{self.specs} specs, nothing broke"
-        return f"{self.broken}\n  slice   {self.command}"
+            return "\n".join([*lines, "nothing broke"])
+        return "\n".join([*lines, self.broken, f"  slice   {self.command}"])
+
+
+class Tally:
+    """Counts what the specs of a run have in them."""
+
+    def __init__(self) -> None:
+        self.specs = 0
+        self.counts: dict[str, Counter[str]] = {}
+
+    def add(self, subject: Subject) -> None:
+        """Count one layer, each thing in it once."""
+        self.specs += 1
+        for kind, names in met(subject).items():
+            self.counts.setdefault(kind, Counter()).update(names)
+
+    def sorted(self) -> dict[str, dict[str, int]]:
+        """Counts by kind, the largest first."""
+        return {k: dict(c.most_common()) for k, c in self.counts.items()}
 
 
 def run(
-    examples: int, seed: int, size: int, names: Sequence[str], show: bool
+    examples: int,
+    seed: int,
+    size: int,
+    names: Sequence[str],
+    show: bool,
+    log: Path | None = None,
 ) -> Report:
     """`examples` specs in slices of `size`, of seeds `seed`, `seed + 1`, …"""
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    console, start, done = Console(stderr=True), time.monotonic(), 0
+    console, start, tally = Console(stderr=True), time.process_time(), Tally()
     columns = *Progress.get_default_columns()[:2], MofNCompleteColumn()
     columns = *columns, TimeRemainingColumn()
     hidden = not (show and console.is_terminal)
+
+    def report(broken: str | None = None, command: str | None = None) -> Report:
+        taken = time.process_time() - start
+        return Report(tally.specs, taken, tuple(names), tally.sorted(), broken, command)
+
     with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
         task = bar.add_task("specs", total=examples)
-        while done < examples:
-            count = min(size, examples - done)
-            found = fuzz(count, seed, names, after=lambda: bar.advance(task))
+
+        def after(subject: Subject) -> None:
+            tally.add(subject)
+            bar.advance(task)
+
+        for done in range(0, examples, size):
+            count, slice_ = min(size, examples - done), seed + done // size
+            found = fuzz(count, slice_, names, after=after)
+            if log is not None:
+                _note(log, slice_, count, found)
             if found is not None:
-                chosen = "".join(f" --property {n}" for n in names)
-                given = f"--seed {seed} --examples {count} --slice {size}{chosen}"
-                command = f"python -m seqdsl.testing.fuzz {given}"
-                taken = time.monotonic() - start
-                return Report(done, taken, tuple(names), str(found), command)
-            done, seed = done + count, seed + 1
-            bar.update(task, completed=done)
-    return Report(done, time.monotonic() - start, tuple(names))
+                return report(str(found), _command(slice_, count, size, names))
+            bar.update(task, completed=done + count)
+    return report()
+
+
+def _note(log: Path, seed: int, count: int, found: object) -> None:
+    line = {"seed": seed, "specs": count, "broken": found and str(found)}
+    with log.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def _command(seed: int, count: int, size: int, names: Sequence[str]) -> str:
+    whole = tuple(names) == tuple(row.name for row in chosen(None))
+    listed = " --all" if whole else "".join(f" --property {n}" for n in names)
+    given = f"--seed {seed} --examples {count} --slice {size}{listed}"
+    return f"python -m seqdsl.testing.fuzz {given}"
 
 
 def main() -> int:
@@ -131,10 +193,13 @@ def main() -> int:
     parser.add_argument("--slice", type=int, default=100, help="specs of one seed")
     parser.add_argument("--property", action="append", dest="names")
     parser.add_argument("--all", action="store_true", help="the whole suite")
+    parser.add_argument("--log", type=Path, help="file to add a line to for each slice")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     names = [row.name for row in chosen(None)] if given.all else given.names or DEFAULT
-    found = run(given.examples, given.seed, given.slice, names, not given.json)
+    found = run(
+        given.examples, given.seed, given.slice, names, not given.json, given.log
+    )
     print(json.dumps(asdict(found)) if given.json else found)
     return 0 if found.broken is None else 1
 

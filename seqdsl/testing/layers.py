@@ -17,6 +17,7 @@ from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Scalar
 from seqdsl.native.choose import module_class
 from seqdsl.testing.corpus import Directives, read_directives
+from seqdsl.testing.known import Known
 from seqdsl.testing.replay import ReplayModule
 from seqdsl.testing.sizes import option_sets
 from seqdsl.testing.subject import Externs, Subject
@@ -34,10 +35,23 @@ def compiled(
 ) -> nn.Module:
     """The module that a target makes."""
     if target == "torch":
-        return built(compile_model(model, strategy=strategy), options, externs)
+        return built(artifact(model, strategy), options, externs)
     make = cast(Callable[..., nn.Module], module_class(model, target, strategy))
     more = {"externs": dict(externs)} if externs else {}
     return make(**options, **more).double()
+
+
+_FILES = Known(most=16)
+
+
+def artifact(model: ir.Model, strategy: str) -> Artifact:
+    """The file of the torch backend, made once for a model in hand."""
+
+    def make() -> tuple[ir.Model, Artifact]:
+        # what is kept has its id for itself
+        return model, compile_model(model, strategy=strategy)
+
+    return _FILES.once((id(model), strategy), make)[1]
 
 
 def built(

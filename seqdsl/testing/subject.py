@@ -16,6 +16,7 @@ from seqdsl.ir import nodes as ir
 from seqdsl.ir.bind import Bound, bind_sizes
 from seqdsl.ir.sizes import Scalar
 from seqdsl.ir.types import BATCH, TIME, DType
+from seqdsl.testing.known import Known
 from seqdsl.testing.ranges import int_range
 from seqdsl.testing.traits import Traits, traits
 
@@ -49,7 +50,7 @@ class Subject:
 
     `make` builds a module in double precision. `ranges` says from where to where an
     int input is drawn, where that is not read off the model. `file` and `text` are for
-    reports.
+    reports. `known` is shared by a subject and those made of it by `replace`.
     """
 
     model: ir.Model
@@ -61,6 +62,7 @@ class Subject:
     externs: Externs = field(default_factory=dict[str, Callable[..., Tensor]])
     file: str = "<spec>"
     text: str = ""
+    known: Known = field(default_factory=Known, compare=False, repr=False)
 
     @cached_property
     def bound(self) -> Bound:
@@ -133,6 +135,10 @@ class Subject:
 
     def params(self, seed: int) -> Tensors:
         """Initial values, moved a little so that no zero or one hides a mistake."""
+        drawn = self.known.once(("params", seed), lambda: self._params(seed))
+        return {name: value.clone() for name, value in drawn.items()}
+
+    def _params(self, seed: int) -> Tensors:
         generator = torch.Generator().manual_seed(seed)
         found = initial_params(self.model, self.options, seed)
         frozen = {p.key for p in self.model.params if p.frozen}

@@ -194,6 +194,15 @@ def _module(subject: Subject, case: Case, inputs: Tensors, params: Tensors) -> T
     return Caller(subject, subject.module, params).forward(inputs, segments, case.size)
 
 
+def adjoint_of(subject: Subject, packed: bool = False) -> Adjoint:
+    """The adjoint of a subject that starts as its spec says."""
+
+    def make() -> Adjoint:
+        return adjoint(subject.model, states=False, segments=packed)
+
+    return subject.known.once(("adjoint", packed), make)
+
+
 def adjoint_equals_autograd(
     subject: Subject, case: Case, backend: type[Run] = Run
 ) -> None:
@@ -201,7 +210,7 @@ def adjoint_equals_autograd(
     inputs, params, leaves = _leaves(subject, case)
     outputs = _module(subject, case, inputs, params)
     upstream = upstream_for(outputs, case)
-    found = adjoint(subject.model, states=False, segments=bool(case.runs))
+    found = adjoint_of(subject, packed=bool(case.runs))
     ours, gradients = Pair(subject, case, found, params, backend).both(inputs, upstream)
     same({n: ours[n] for n in outputs}, outputs, "the forward pass", EXACT)
     got = {n: torch.zeros_like(v) for n, v in leaves.items()} | gradients

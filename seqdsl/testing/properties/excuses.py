@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from seqdsl.diagnostics import UnsupportedError
-from seqdsl.differentiate.adjoint import adjoint
+from seqdsl.testing.properties.adjoints import adjoint_of
 from seqdsl.testing.subject import Subject
 from seqdsl.testing.traits import all_nodes
 
@@ -47,7 +47,7 @@ def smooth(subject: Subject) -> str | None:
 def differentiable(subject: Subject) -> str | None:
     """Layers without an adjoint are excused, in its own words."""
     try:
-        adjoint(subject.model)
+        adjoint_of(subject)
     except UnsupportedError as error:
         return f"it has no adjoint: {error}"
     return never(subject)

@@ -8,8 +8,10 @@ from dataclasses import replace
 from functools import partial
 
 from seqdsl.analysis import analyze
+from seqdsl.backends.torch.load import load
 from seqdsl.ir.types import TIME
 from seqdsl.testing.cases import Case
+from seqdsl.testing.layers import artifact, compiled
 from seqdsl.testing.properties import excuses
 from seqdsl.testing.properties.compare import Broken
 from seqdsl.testing.properties.gradients import gradients_equal_reference
@@ -26,12 +28,13 @@ _SPELLED = {"chunk": "chunk:4"}
 
 def ways(subject: Subject) -> tuple[str, ...]:
     """The strategies that some recurrence of the layer over time has."""
-    known = vars(subject)
-    if "ways" not in known:
+
+    def find() -> tuple[str, ...]:
         verdicts = analyze(subject.model).verdicts
         found = [s for v in verdicts if v.recurrence.axis == TIME for s in v.strategies]
-        known["ways"] = tuple(_SPELLED.get(s, s) for s in dict.fromkeys(found))
-    return known["ways"]
+        return tuple(_SPELLED.get(s, s) for s in dict.fromkeys(found))
+
+    return subject.known.once("ways", find)
 
 
 def one_way(subject: Subject) -> str | None:
@@ -41,17 +44,21 @@ def one_way(subject: Subject) -> str | None:
 
 
 def others(subject: Subject) -> Mapping[str, Subject]:
-    """The layer compiled in each of its ways."""
-    from seqdsl.testing.layers import compiled
+    """The layer as it is, and in each of its ways that make a file of their own."""
 
-    known = vars(subject)
-    if "others" not in known:
-        build = partial(compiled, subject.model, subject.options, subject.externs)
-        known["others"] = {
-            way: replace(subject, make=partial(build, strategy=way))
-            for way in ways(subject)
-        }
-    return known["others"]
+    def find() -> dict[str, Subject]:
+        made: dict[type, Subject] = {type(subject.module): subject}
+        for way in ways(subject):
+            # the same file is the same class
+            other = load(artifact(subject.model, way))
+            make = partial(build, strategy=way)
+            made.setdefault(other, replace(subject, make=make))
+            names.setdefault(other, way)
+        return {names[kind]: other for kind, other in made.items() if kind in names}
+
+    build = partial(compiled, subject.model, subject.options, subject.externs)
+    names: dict[type, str] = {type(subject.module): "it is"}
+    return subject.known.once("others", find)
 
 
 def strategies_agree(subject: Subject, case: Case) -> None:
@@ -76,7 +83,7 @@ def strategies_agree_in_gradients(subject: Subject, case: Case) -> None:
 
 
 def _each(subject: Subject, case: Case, check: Callable[[Subject, Case], None]) -> None:
-    for way, other in {"it is": subject, **others(subject)}.items():
+    for way, other in others(subject).items():
         with warnings.catch_warnings():
             # Newton's iteration may give up, and says so
             warnings.filterwarnings("ignore", "newton did not come to rest")

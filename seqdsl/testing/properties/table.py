@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from hypothesis import strategies as st
-
-from seqdsl.testing.cases import VALUES, Case, cases
+from seqdsl.testing.cases import VALUES, Case, Sizes
 from seqdsl.testing.properties import (
     adjoints,
     excuses,
@@ -31,31 +29,31 @@ class Property:
     name: str
     meaning: str
     check: Callable[[Subject, Case], None]
-    cases: st.SearchStrategy[Case]
+    cases: Sizes
     excused: Callable[[Subject], str | None]
     cost: int = 1
 
 
-_plain = cases()
-_small = cases(most=4, rows=2)
-_cut = cases(most=7, pieces=True)
-_small_cut = cases(most=5, pieces=True, rows=2)
-_packed = cases(most=7, segments=True)
-_small_packed = cases(most=5, segments=True, rows=2)
-_packed_cut = cases(most=7, segments=True, pieces=True)
-_empty = cases(least=0, most=0)
-_one = cases(least=1, most=1, rows=1)
-_two = cases(least=2, most=6)
-_many = cases(most=40, pieces=True, rows=2)
-_many_packed = cases(most=40, segments=True, rows=2)
-_long = cases(least=200, most=200, rows=1)
+_plain = Sizes()
+_small = Sizes(most=4, rows=2)
+_cut = Sizes(most=7, pieces=True)
+_small_cut = Sizes(most=5, pieces=True, rows=2)
+_packed = Sizes(most=7, segments=True)
+_small_packed = Sizes(most=5, segments=True, rows=2)
+_packed_cut = Sizes(most=7, segments=True, pieces=True)
+_empty = Sizes(least=0, most=0)
+_one = Sizes(least=1, most=1, rows=1)
+_two = Sizes(least=2, most=6)
+_many = Sizes(most=40, pieces=True, rows=2)
+_many_packed = Sizes(most=40, segments=True, rows=2)
+_long = Sizes(least=200, most=200, rows=1)
 
 PROPERTIES: tuple[Property, ...] = (
     Property(
         "forward_equals_reference",
         "a whole sequence gives what the language says",
         values.forward_equals_reference,
-        cases(values=VALUES),
+        Sizes(values=VALUES),
         excuses.never,
     ),
     Property(
@@ -237,7 +235,7 @@ PROPERTIES: tuple[Property, ...] = (
         "double_backward_equals_reference",
         "gradients of gradients are those of the language",
         gradients.double_backward_equals_reference,
-        cases(most=3, rows=2),
+        Sizes(most=3, rows=2),
         excuses.never,
         cost=4,
     ),
@@ -245,7 +243,7 @@ PROPERTIES: tuple[Property, ...] = (
         "adjoint_equals_autograd",
         "the adjoint model computes the gradients of the module",
         adjoints.adjoint_equals_autograd,
-        st.one_of(cases(most=3, rows=2), cases(most=3, rows=2, segments=True)),
+        Sizes(most=3, rows=2, segments=None),
         excuses.differentiable,
         cost=4,
     ),

@@ -6,6 +6,7 @@ import torch
 
 from seqdsl.diagnostics import CallError, SeqdslError
 from seqdsl.testing.cases import Case, inputs_for
+from seqdsl.testing.properties.answers import compiled, reference
 from seqdsl.testing.properties.compare import (
     CLOSE,
     EXACT,
@@ -20,18 +21,15 @@ from seqdsl.testing.subject import Caller, Subject, Tensors
 
 
 def forward_equals_reference(subject: Subject, case: Case) -> None:
-    caller, inputs = prepared(subject, case)
-    params = subject.params(case.seed)
-    ours = caller.forward(inputs, size=case.size)
-    theirs = subject.reference(inputs, params, size=case.size)
+    case = case.whole(packed=False)
+    ours = compiled(subject, case).values
+    theirs = reference(subject, case).values
     same(ours, theirs, "forward against the reference", _tolerance(case))
 
 
 def segments_equal_reference(subject: Subject, case: Case) -> None:
-    caller, inputs = prepared(subject, case)
-    params, segments = subject.params(case.seed), case.segments()
-    ours = caller.forward(inputs, segments, case.size)
-    theirs = subject.reference(inputs, params, segments, case.size)
+    ours = compiled(subject, case).values
+    theirs = reference(subject, case).values
     same(ours, theirs, "segments against the reference")
 
 
@@ -41,7 +39,7 @@ def _tolerance(case: Case) -> float:
 
 def rows_are_independent(subject: Subject, case: Case) -> None:
     caller, inputs = prepared(subject, case)
-    whole = caller.forward(inputs, size=case.size)
+    whole = compiled(subject, case).values
     batched = [o.name for o in subject.model.outputs if "batch" in o.expr.type.axes]
     for number in range(case.batch):
         size = (1, case.time)
@@ -53,7 +51,7 @@ def rows_are_independent(subject: Subject, case: Case) -> None:
 def causal(subject: Subject, case: Case) -> None:
     """Later inputs are replaced; earlier outputs must stay, up to rounding."""
     caller, inputs = prepared(subject, case)
-    before = caller.forward(inputs, size=case.size)
+    before = compiled(subject, case).values
     other = inputs_for(subject, Case(case.seed + 1, *case.size, values=case.values))
     for t in range(1, case.time):
         changed = {
@@ -68,7 +66,7 @@ def causal(subject: Subject, case: Case) -> None:
 
 def a_prefix_is_a_prefix(subject: Subject, case: Case) -> None:
     caller, inputs = prepared(subject, case)
-    whole = caller.forward(inputs, size=case.size)
+    whole = compiled(subject, case).values
     for t in range(case.time):
         short = caller.forward(part(subject, inputs, 0, t), size=(case.batch, t))
         mine = {n: whole[n][:, :t] for n in subject.moving_outputs}
@@ -105,7 +103,7 @@ def arguments_are_left_alone(subject: Subject, case: Case) -> None:
 
 def strides_do_not_matter(subject: Subject, case: Case) -> None:
     caller, inputs = prepared(subject, case)
-    whole = caller.forward(inputs, size=case.size)
+    whole = compiled(subject, case).values
     strided: Tensors = {
         n: v.movedim(0, -1).contiguous().movedim(-1, 0) if v.dim() > 1 else v
         for n, v in inputs.items()
