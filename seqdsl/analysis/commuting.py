@@ -4,20 +4,30 @@ Permuting what the layer is given along the axis then permutes nothing but the w
 no value of a step may depend on other steps, through a shift, a convolution, the position
 or another state. Additions commute in any semiring, products of numbers do, and steps that
 are all the same. A mean that is kept relative to a commuting state (its weights are
-`exp(z[t-1] - z)`, or `z[t-1] / z`) is a sum divided by what it is relative to, so it
-commutes together with that state. What is not found here may still commute.
+`exp(z[t-1] - z)` or `z[t-1] / z`, also written as what is missing to 1) is a sum divided
+by what it is relative to, so it commutes together with that state. What is not found here may still commute.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 
 from seqdsl.analysis import modular
 from seqdsl.analysis.graph import Edge
 from seqdsl.analysis.normal import Normal
 from seqdsl.analysis.pointwise import product
-from seqdsl.analysis.terms import Poly, TooLong, is_free, same
+from seqdsl.analysis.terms import (
+    Factor,
+    Poly,
+    Term,
+    TooLong,
+    add,
+    is_free,
+    same,
+    scale,
+)
 from seqdsl.analysis.verdict import Affine, Verdict
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
@@ -153,7 +163,7 @@ def _relative(
             values = (update.diagonal, update.offset)
             if not _are_local(model, verdict, values, base=state):
                 continue
-            if _is_mean(model, edges, verdict, update, state):
+            if _is_mean(model, edges, verdict, update, base):
                 return f"it is a sum, kept relative to `{state}`, whose steps commute"
     return ""
 
@@ -163,8 +173,9 @@ def _is_mean(
     edges: tuple[Edge, ...],
     verdict: Verdict,
     update: Affine,
-    state: str,
+    base: Verdict,
 ) -> bool:
+    (state,) = base.recurrence.states
     members = _readers(model, edges, state) - set(verdict.recurrence.states)
     own = tuple(e for e in edges if e.source in members)
     axis = verdict.recurrence.axis
@@ -172,12 +183,15 @@ def _is_mean(
     now = build.ref(state, model.equation[state].expr.type)
     offset = -1 if verdict.recurrence.direction == "forward" else 1
     before = build.shift(now, axis, offset)
+    added = base.updates[0].offset if base.structure == "identity" else None
     assert update.diagonal is not None and update.offset is not None
     try:
         coefficient = normal.poly(update.diagonal)
         rest = normal.poly(update.offset)
-        return _exponential(normal, coefficient, rest, now, before) or _quotient(
-            normal, coefficient, rest, now, before
+        log = added if base.semiring == "log" else None
+        real = added if base.semiring == "real" else None
+        return _exponential(normal, coefficient, rest, now, before, log) or _quotient(
+            normal, coefficient, rest, now, before, real
         )
     except (TooLong, build.Issue, RecursionError):
         return False
@@ -196,22 +210,59 @@ def _readers(model: ir.Model, edges: Iterable[Edge], state: str) -> set[str]:
 
 
 def _exponential(
-    normal: Normal, coefficient: Poly, rest: Poly, now: ir.Ref, before: ir.Node
+    normal: Normal,
+    coefficient: Poly,
+    rest: Poly,
+    now: ir.Ref,
+    before: ir.Node,
+    added: ir.Node | None,
 ) -> bool:
-    """Whether the state times `exp(now)` is a plain sum."""
+    """Whether the state times `exp(now)` is a plain sum.
+
+    Where `exp(added)` is what a step adds to `exp(before)`, the coefficient may also say
+    by how much it is less than 1.
+    """
     scaled = normal.poly(build.map_("exp", now))
-    then = normal.poly(build.map_("exp", before))
     carried = product(normal, coefficient, scaled)
-    return same(carried, then) and is_free(product(normal, rest, scaled))
+    gain = None if added is None else normal.poly(build.map_("exp", added))
+    then = normal.poly(build.map_("exp", before))
+    kept = same(carried, then) or _is_less(carried, scaled, gain)
+    return kept and is_free(product(normal, rest, scaled))
 
 
 def _quotient(
-    normal: Normal, coefficient: Poly, rest: Poly, now: ir.Ref, before: ir.Node
+    normal: Normal,
+    coefficient: Poly,
+    rest: Poly,
+    now: ir.Ref,
+    before: ir.Node,
+    added: ir.Node | None,
 ) -> bool:
-    """Whether the state times `now` is a plain sum."""
-    one = build.const(1.0)
-    (inverse,) = normal.poly(build.map_("div", one, now))
-    ratio = normal.poly(build.map_("div", before, now))
-    return same(coefficient, ratio) and all(
-        t.scale and [f.key for f in t.active] == [inverse.factors[0].key] for t in rest
+    """Whether the state times `now` is a plain sum; `added` is what a step adds to it."""
+    (inverse,) = normal.poly(build.map_("div", build.const(1.0), now))
+    (divided,) = inverse.factors
+    scaled = normal.poly(now)
+    carried = add(
+        *(
+            _without(term, divided) or product(normal, (term,), scaled)
+            for term in coefficient
+        )
     )
+    gain = None if added is None else normal.poly(added)
+    kept = same(carried, normal.poly(before)) or _is_less(carried, scaled, gain)
+    return kept and all(
+        t.scale and [f.key for f in t.active] == [divided.key] for t in rest
+    )
+
+
+def _is_less(carried: Poly, scaled: Poly, gain: Poly | None) -> bool:
+    """Whether what is carried is what there is now without what the step adds."""
+    return gain is not None and same(carried, add(scaled, scale(gain, Fraction(-1))))
+
+
+def _without(term: Term, factor: Factor) -> Poly:
+    """`term` divided by `factor`; empty where that is none of its factors."""
+    kept = [f for f in term.factors if f.key != factor.key]
+    if len(kept) != len(term.factors) - 1:
+        return ()
+    return (Term(term.scale, tuple(kept), term.bound),)

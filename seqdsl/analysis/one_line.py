@@ -32,6 +32,8 @@ def one_line(verdict: Verdict) -> str:
         facts.append(_structure(verdict))
     if verdict.verdict == "scannable" and verdict.structure != "monoid":
         facts.append("time-invariant" if verdict.invariant else "data-dependent")
+    if verdict.commutes:
+        facts.append("steps commute")
     facts.extend(_other_ways(verdict))
     if verdict.reasons:
         facts.append(verdict.reasons[0].message)

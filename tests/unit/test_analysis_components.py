@@ -37,8 +37,9 @@ layer Aaren(D, heads, K):
     output o
 """
     assert lines(text) == [
-        "c over t: scannable, identity (log), time-invariant: loop, scan",
-        "o over t: scannable, scalar (real), data-dependent: loop, scan, chunk",
+        "c over t: scannable, identity (log), time-invariant, steps commute: loop, scan",
+        "o over t: scannable, scalar (real), data-dependent, steps commute: "
+        "loop, scan, chunk",
     ]
 
 

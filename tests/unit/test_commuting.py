@@ -52,6 +52,26 @@ COMMUTING = [
         "z = z[t-1] + exp(a)",
         "o = (z[t-1] * o[t-1] + exp(a) * v) / z",
     ),
+    (
+        "state n: [] = 0",
+        "state m: [D] = 0",
+        "n = n[t-1] + 1",
+        "m = m[t-1] + (x - m[t-1]) / n",
+    ),
+    (
+        "state z: [] = 1",
+        "state o: [V] = 0",
+        "z = z[t-1] + exp(a)",
+        "c = exp(a) / z",
+        "o = (1 - c) * o[t-1] + c * v",
+    ),
+    (
+        "state z: [K] = -10",
+        "state S: [K, V] = 0",
+        "z = logaddexp(z[t-1], k)",
+        "c = exp(k - z)",
+        "S = S[t-1] + c * (v - S[t-1])",
+    ),
 ]
 
 NOT = [
@@ -89,6 +109,19 @@ NOT = [
         "state S: [K, V] = 0",
         "z = logaddexp(z[t-1], k)",
         "S = exp(z[t-1] - z) * S[t-1] + v",
+    ),
+    (
+        "state n: [] = 0",
+        "state m: [D] = 0",
+        "n = n[t-1] + 1",
+        "m = m[t-1] + (x - 0.5 * m[t-1]) / n",
+    ),
+    (
+        "state z: [] = 1",
+        "state o: [V] = 0",
+        "z = z[t-1] + exp(a)",
+        "c = exp(0.5 * a) / z",
+        "o = (1 - c) * o[t-1] + c * v",
     ),
 ]
 
