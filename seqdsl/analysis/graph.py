@@ -148,11 +148,12 @@ def circles(
     A read at another step of a second axis counts as an input where that axis can be
     walked outside of this one: unless the circle closes through many steps of it.
     """
+    order = {name: place for place, name in enumerate(order_of(model))}
     for _, inside in closed(edges):
         kept = [e for e in inside if not _outer(e, inside, axis)]
         for members, smaller in closed(kept):
             if any(e.axis == axis for e in smaller):
-                yield _recurrence(model, members, smaller, axis), smaller
+                yield _recurrence(order, members, smaller, axis), smaller
 
 
 def closed(
@@ -191,15 +192,18 @@ def order_of(model: ir.Model) -> list[str]:
 
 
 def _recurrence(
-    model: ir.Model, members: frozenset[str], inside: Iterable[Edge], axis: str
+    order: Mapping[str, int],
+    members: frozenset[str],
+    inside: tuple[Edge, ...],
+    axis: str,
 ) -> Recurrence:
     read = {e.source for e in inside if e.axis == axis}
     backward = any(e.offset > 0 for e in inside if e.axis == axis)
     direction: Direction = "backward" if backward else "forward"
-    order = order_of(model)
     return Recurrence(
-        states=tuple(n for n in order if n in read),
+        states=tuple(sorted(read, key=order.__getitem__)),
         axis=axis,
         direction=direction,
-        members=tuple(n for n in order if n in members),
+        members=tuple(sorted(members, key=order.__getitem__)),
+        edges=inside,
     )

@@ -165,8 +165,12 @@ class Load:
     @cached_property
     def by_products(self) -> bool:
         """Whether a chunk is a few matrix products, in which no state is made."""
-        chunks = "chunk" in self.verdict.strategies and self.readers
-        return bool(chunks) and number(1) not in self.sides()[:2]
+        if "chunk" not in self.verdict.strategies:
+            return False
+        shapes = map(self.parts.dims_of, self.verdict.recurrence.states)
+        if max(map(len, shapes)) < 2:
+            return False  # of a vector either rows or columns are one
+        return bool(self.readers) and number(1) not in self.sides()[:2]
 
     def sides(self) -> tuple[Formula, Formula, Formula]:
         """The state as copies of a matrix: what is read by contraction, and the rest."""

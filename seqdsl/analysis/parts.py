@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 
 from seqdsl.analysis.formula import Formula, number, product, symbol
-from seqdsl.analysis.graph import edges_of, name_of, within
+from seqdsl.analysis.graph import edges_in, name_of, within
 from seqdsl.analysis.normal import Normal
 from seqdsl.analysis.verdict import Verdict
 from seqdsl.ir import nodes as ir
@@ -27,14 +27,14 @@ class Parts:
     def normal(self) -> Normal:
         """Tells what depends on the state."""
         members = self.recurrence.members
-        inside = within(edges_of(self.model), frozenset(members))
+        inside = within(edges_in(self.equations), frozenset(members))
         return Normal(self.model, self.recurrence.axis, members, inside)
 
     @cached_property
     def equations(self) -> tuple[ir.Equation, ...]:
         """The equations of the recurrence."""
         names = set(self.recurrence.members)
-        return tuple(e for e in self.model.equations if e.name in names)
+        return tuple([e for e in self.model.equations if e.name in names])
 
     @cached_property
     def active(self) -> tuple[tuple[ir.Equation, ir.Node], ...]:

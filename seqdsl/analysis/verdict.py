@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from seqdsl.diagnostics import Diagnostic
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Size
+
+if TYPE_CHECKING:
+    from seqdsl.analysis.graph import Edge
 
 Kind = Literal["none", "fir", "scannable", "sequential", "opaque"]
 Structure = Literal[
@@ -34,7 +37,8 @@ class Recurrence:
 
     `states` are those that are read at another step, in the model's order; `members`
     also holds the values of the same step between them. `layer` names the sub-layer
-    instance they stand in, empty for the layer itself.
+    instance they stand in, empty for the layer itself. `edges` are the reads that make
+    the circle.
     """
 
     states: tuple[str, ...]
@@ -42,6 +46,7 @@ class Recurrence:
     direction: Direction
     members: tuple[str, ...]
     layer: str = ""
+    edges: tuple[Edge, ...] = field(default=(), compare=False, repr=False)
 
 
 @dataclass(frozen=True)

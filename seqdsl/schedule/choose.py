@@ -184,6 +184,7 @@ class _Chooser:
     wish: Wish
     replaced: dict[ir.Node, ir.Node] = field(default_factory=dict[ir.Node, ir.Node])
     dropped: frozenset[str] = frozenset()
+    read: tuple[tuple[ir.Equation, ...], dict[str, set[str]]] | None = None
 
     def steps(self, steps: tuple[Step, ...]) -> tuple[Step, ...]:
         """`steps` with every loop along time in the form wished for."""
@@ -241,13 +242,21 @@ class _Chooser:
         yield from reversed(kept)
 
     def _read_outside(self, names: set[str]) -> set[str]:
-        found: set[str] = set()
-        for equation in self.model.equations:
-            if equation.name not in names:
-                found |= _names(equation.expr)
-        for expr in _other_expressions(self.model):
-            found |= _names(expr)
-        return found
+        return {n for n in names if self._readers(n) - names}
+
+    def _readers(self, name: str) -> set[str]:
+        """Equations that read a value; what else does has no name."""
+        equations = self.model.equations
+        if self.read is None or self.read[0] is not equations:
+            found: dict[str, set[str]] = {}
+            for equation in equations:
+                for read in _names(equation.expr):
+                    found.setdefault(read, set()).add(equation.name)
+            for expr in _other_expressions(self.model):
+                for read in _names(expr):
+                    found.setdefault(read, set()).add("")
+            self.read = equations, found
+        return self.read[1].get(name, set())
 
 
 def _names(node: ir.Node) -> set[str]:

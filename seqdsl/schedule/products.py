@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from seqdsl.analysis.expand import expanded
-from seqdsl.analysis.graph import circles, edges_of
 from seqdsl.analysis.normal import Normal
 from seqdsl.analysis.rebuild import poly_node
 from seqdsl.analysis.structure import Part, coefficient, parts_of
@@ -56,15 +55,11 @@ def products(model: ir.Model, verdict: Verdict, chunk: int) -> Chunked | None:
         return None
     if not _declared(model, recurrence):
         return None
-    edges = edges_of(model)
-    for found, inside in circles(model, edges, TIME):
-        if found.states == recurrence.states:
-            normal = Normal(model, TIME, recurrence.members, inside)
-            try:
-                return _products(normal, recurrence, chunk)
-            except TooLong:
-                return None
-    return None
+    normal = Normal(model, TIME, recurrence.members, recurrence.edges)
+    try:
+        return _products(normal, recurrence, chunk)
+    except TooLong:
+        return None
 
 
 def _declared(model: ir.Model, recurrence: Recurrence) -> bool:
@@ -91,6 +86,9 @@ def _products(normal: Normal, recurrence: Recurrence, chunk: int) -> Chunked | N
     parts = [p for s in shapes for p in parts_of(normal, s, shapes[s], polys[s])]
     if any(p.kind == "dense" or p.lag != 1 for p in parts):
         return None
+    erases = any(p.kind == "low_rank" for p in parts)
+    if not erases and all(len(dims) < 2 for dims in shapes.values()):
+        return None  # a vector has no columns beside its rows: readers need no look
     rows = _rows(normal, recurrence, shapes, polys, parts)
     if rows is None:
         return None

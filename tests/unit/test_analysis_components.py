@@ -38,8 +38,10 @@ layer Aaren(D, heads, K):
 """
     assert lines(text) == [
         "c over t: scannable, identity (log), time-invariant, steps commute: loop, scan",
-        "o over t: scannable, scalar (real), data-dependent, steps commute: "
-        "loop, scan, chunk",
+        (
+            "o over t: scannable, scalar (real), data-dependent, steps commute: "
+            "loop, scan, chunk"
+        ),
     ]
 
 

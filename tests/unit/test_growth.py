@@ -10,6 +10,8 @@ from elaborating import CORPUS
 
 from seqdsl import driver
 from seqdsl.elaborate import elaborate, load_file, load_text
+from seqdsl.schedule.choose import Wish
+from seqdsl.schedule.make import plan
 
 
 def chain(lines: int) -> str:
@@ -87,3 +89,23 @@ def test_work_of_compiling_grows_with_the_length() -> None:
     compiled(10)
     few, many = compiled(60), compiled(240)
     assert many < 4.5 * few, (few, many)
+
+
+def states(lines: int) -> str:
+    """States that do not read each other, all of them read at the end."""
+    count = lines // 3
+    body = ["layer A(D):", "    input x: [D]"]
+    for i in range(count):
+        body += [f"    state s{i}: [D] = 0", f"    s{i} = sigmoid(x) * s{i}[t-1] + x"]
+    total = " + ".join(f"s{i}" for i in range(count))
+    return "\n".join([*body, f"    output linear({total}, D)", ""])
+
+
+def test_forms_of_many_states_are_found_in_little_work() -> None:
+    def planned(lines: int) -> int:
+        model = elaborate(load_text(states(lines)), "A").model
+        return calls(lambda: plan(model, Wish()))
+
+    planned(30)
+    few, many = planned(60), planned(240)
+    assert many < 5 * few, (few, many)
