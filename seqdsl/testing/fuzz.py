@@ -41,7 +41,7 @@ DEFAULT: tuple[str, ...] = (
 )
 """What is checked of every random spec: what the others mostly follow from."""
 
-SHORT = Sizes(most=5, rows=2, pieces=True, segments=True, values=VALUES)
+SHORT = Sizes(most=4, rows=2, pieces=True, segments=True, values=VALUES)
 LONGER = Sizes(most=13, rows=2, pieces=True, segments=True)
 """The two cases in which a spec is tried: the second for properties of many steps.
 
@@ -86,7 +86,7 @@ def _failure(
     made: Subject, rows: Sequence[Property], short: Case, longer: Case
 ) -> Failure | None:
     for row in rows:
-        many = row.cases.most > SHORT.most + 2
+        many = row.cases.most >= LONGER.most
         case = row.cases.fit(longer if many else short)
         outcome = check_property(row, made, case=case)
         if outcome.failure is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from seqdsl.analysis import analyze
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import TIME
 from seqdsl.schedule.choose import chosen
@@ -38,7 +37,7 @@ def _constructs(subject: Subject) -> Iterator[str]:
 
 
 def _verdicts(subject: Subject) -> Iterator[str]:
-    for verdict in analyze(subject.model).verdicts:
+    for verdict in subject.analyzed.verdicts:
         words = [verdict.verdict, verdict.structure, verdict.semiring]
         if verdict.recurrence.direction == "backward":
             words.append("backward")
@@ -50,7 +49,7 @@ def _verdicts(subject: Subject) -> Iterator[str]:
 
 
 def _ways(subject: Subject) -> Iterator[str]:
-    found = analyze(subject.model)
+    found = subject.analyzed
     for verdict in found.verdicts:
         yield from (f"may {s}" for s in verdict.strategies)
         way = chosen(found.model_of(verdict), verdict)

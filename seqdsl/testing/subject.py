@@ -10,6 +10,7 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from seqdsl.analysis import Analyzed, analyze
 from seqdsl.backends.reference import initial_params, interpret
 from seqdsl.diagnostics import UnsupportedError
 from seqdsl.ir import nodes as ir
@@ -73,6 +74,11 @@ class Subject:
     def traits(self) -> Traits:
         """What is plain to see in the model."""
         return traits(self.model)
+
+    @cached_property
+    def analyzed(self) -> Analyzed:
+        """The verdicts on the model."""
+        return analyze(self.model)
 
     @cached_property
     def module(self) -> nn.Module:

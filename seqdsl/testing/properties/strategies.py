@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
-from seqdsl.analysis import analyze
 from seqdsl.backends.torch.load import load
 from seqdsl.ir.types import TIME
 from seqdsl.testing.cases import Case
@@ -30,7 +29,7 @@ def ways(subject: Subject) -> tuple[str, ...]:
     """The strategies that some recurrence of the layer over time has."""
 
     def find() -> tuple[str, ...]:
-        verdicts = analyze(subject.model).verdicts
+        verdicts = subject.analyzed.verdicts
         found = [s for v in verdicts if v.recurrence.axis == TIME for s in v.strategies]
         return tuple(_SPELLED.get(s, s) for s in dict.fromkeys(found))
 
