@@ -200,9 +200,7 @@ def _structure(
 
 def _rank_of(piece: Piece, dims: tuple[str, ...]) -> int:
     assert piece.read is not None
-    if not isinstance(piece.read, ir.Shift):
-        return 3
-    if piece.over or piece.names != piece.read.type.dims:
+    if not _is_entrywise(piece):
         return 3
     if set(piece.names) != set(dims):
         return 3
@@ -250,8 +248,15 @@ def _terms(pieces: Iterable[Piece]) -> Iterator[out.Term]:
             read=build.rename(piece.read, pairs),
             factors=() if piece.weight is None else (piece.weight,),
             over=piece.over,
-            kind="dense" if piece.over else "diagonal",
+            kind="diagonal" if _is_entrywise(piece) else "dense",
         )
+
+
+def _is_entrywise(piece: Piece) -> bool:
+    """Whether each entry reads itself: nothing is summed, moved or transposed."""
+    read = piece.read
+    own = isinstance(read, ir.Shift) and piece.names == read.type.dims
+    return own and not piece.over
 
 
 # ---- Clamps

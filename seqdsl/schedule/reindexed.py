@@ -35,14 +35,14 @@ class Reindexed:
         """The dims at the end that a dim of the state has become (part of)."""
         found = {dim}
         for move in self.moves:
-            found = _after(move, found)
+            found = after(move, found)
         return frozenset(found)
 
     def back(self, query: ir.Node, rows: Collection[str]) -> ir.Node | None:
         """What multiplies the state, given what multiplies `rows` at the end."""
         here = set(rows)
         for move in reversed(self.moves):
-            sources, results = _ends(move)
+            sources, results = move_ends(move)
             touched = here & set(results)
             if not touched:
                 continue
@@ -56,7 +56,7 @@ class Reindexed:
     def on(self, value: ir.Node) -> ir.Node:
         """The moves of those dims that `value` has."""
         for move in self.moves:
-            sources, _ = _ends(move)
+            sources, _ = move_ends(move)
             if all(d in value.type.dims for d in sources):
                 value = _moved(move, value)
         return value
@@ -79,7 +79,7 @@ def reindexed(node: ir.Node) -> Reindexed | None:
             return None
 
 
-def _ends(move: Moved) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def move_ends(move: Moved) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The dims that a move takes and those it makes of them."""
     match move:
         case ir.Rename(pairs=((old, new),)):
@@ -96,15 +96,16 @@ def _ends(move: Moved) -> tuple[tuple[str, ...], tuple[str, ...]]:
             return (dim,), (dim,)
 
 
-def _after(move: Moved, dims: set[str]) -> set[str]:
-    sources, results = _ends(move)
+def after(move: Moved, dims: set[str]) -> set[str]:
+    """What some dims have become behind a move."""
+    sources, results = move_ends(move)
     touched = dims & set(sources)
     return dims - touched | set(results) if touched else dims
 
 
 def _undone(move: Moved, query: ir.Node) -> ir.Node | None:
     """A query for what the move is applied to, given one for its result."""
-    _, results = _ends(move)
+    _, results = move_ends(move)
     if not set(results) & set(query.type.dims):
         return None if isinstance(move, ir.SliceDim) else query
     match move:

@@ -17,8 +17,14 @@ from seqdsl.differentiate.broadcast import (
 )
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
-from seqdsl.ir.walk import subtree
 from seqdsl.schedule.forms import Block, DiagonalScan, MatrixScan, MonoidScan
+from seqdsl.schedule.moves import (
+    has_matrix,
+    kept_dims,
+    moved_dims,
+    times_move,
+    where_set,
+)
 
 PLUS: Mapping[Semiring, str] = {
     "real": "add",
@@ -104,11 +110,12 @@ class _Matrices:
         self.dims = Dims({**self.model.dims, **self.verdict.dims})
 
     def form(self) -> MatrixScan | None:
-        """The form; None where a state is read re-indexed in another way than by name."""
+        """The form; None where a state is read re-indexed in a way that has no matrix."""
         updates, semiring = self.verdict.updates, self.verdict.semiring
         terms = [(u, t) for u in updates for t in u.terms]
-        plain = all(_plain(t.read) for _, t in terms)
-        if not plain or semiring is None or not updates:
+        if semiring is None or not updates:
+            return None
+        if not all(has_matrix(t, semiring) for _, t in terms):
             return None
         mixed = self._mixed(terms)
         shared = {
@@ -151,9 +158,10 @@ class _Matrices:
         mixed: set[str] = set()
         for update, term in terms:
             target = self._shape(update.state)
-            pairs = _pairs(term.read)
+            pairs = kept_dims(term.read)
             mixed |= {d for d, n in pairs if n != d or d not in target}
             mixed |= set(target) - {d for d, _ in pairs}
+            mixed |= set(moved_dims(term.read))
         return mixed
 
     def _column(self, state: str, dim: str) -> str:
@@ -170,13 +178,17 @@ class _Matrices:
         semiring: Semiring,
     ) -> Iterator[Block]:
         for update, term in terms:
+            pairs = kept_dims(term.read)
             table = {
                 n: self._column(term.state, d)
-                for d, n in _pairs(term.read)
+                for d, n in pairs
                 if d in own[term.state] and n != d
             }
             weight = _coefficient(term, table, semiring)
-            for dim, name in _pairs(term.read):
+            if moved := moved_dims(term.read):
+                names = {d: self._column(term.state, d) for d in moved}
+                weight = times_move(weight, term, names, semiring)
+            for dim, name in pairs:
                 if dim in own[term.state] and name == dim:
                     column = self._column(term.state, dim)
                     weight = _on_diagonal(weight, dim, column, semiring)
@@ -211,19 +223,6 @@ class _Matrices:
         return list(found.values())
 
 
-def _plain(read: ir.Node) -> bool:
-    """Whether a read is the state itself, at most under other names."""
-    while isinstance(read, ir.Rename):
-        read = read.arg
-    return isinstance(read, ir.Shift)
-
-
-def _pairs(read: ir.Node) -> list[tuple[str, str]]:
-    """The dims of a state with the names that they have in a plain read of it."""
-    shift = next(n for n in subtree(read) if isinstance(n, ir.Shift))
-    return list(zip(shift.type.dims, read.type.dims, strict=True))
-
-
 def _coefficient(term: Term, table: Mapping[str, str], semiring: Semiring) -> ir.Node:
     """What a term multiplies its read with, the names in `table` changed."""
     reads = set(term.read.type.dims)
@@ -245,9 +244,4 @@ def _coefficient(term: Term, table: Mapping[str, str], semiring: Semiring) -> ir
 def _on_diagonal(weight: ir.Node, row: str, column: str, semiring: Semiring) -> ir.Node:
     """`weight` where the row is the column, the semiring's zero elsewhere."""
     rows = build.one_hot(build.position(column, axis=False), row)
-    here = build.map_("ne", rows, build.const(0))
-    zero = {"boolean": False, "real": 0.0, "min_plus": float("inf")}.get(
-        semiring, float("-inf")
-    )
-    dims = tuple(dict.fromkeys((*weight.type.dims, *here.type.dims)))
-    return build.map_("where", here, shaped(weight, dims), build.const(zero))
+    return where_set(rows, weight, semiring)
