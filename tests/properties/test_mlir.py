@@ -66,7 +66,7 @@ def _check(
 
 SOME = ("forward_equals_reference", "steps_equal_forward", "pieces_equal_whole")
 GRADIENTS = ("segments_equal_reference", "packed_gradients_equal_reference")
-WHOLE = ("mingru:MinGRU", "gru:GRU", "gla:GLA", "kda:KDA", "mlstm:MLSTMCell")
+WHOLE = ("mingru:MinGRU", "gru:GRU", "gla:GLA")
 """Layers that are tried in every respect also where time is short."""
 
 

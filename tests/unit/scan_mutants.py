@@ -86,14 +86,15 @@ def mutants() -> Iterator[Mutant]:
             continue
         for j, node in enumerate(ast.walk(function)):
             for change in (*changes(node), *more_changes(node)):
-                other = copy.deepcopy(tree)
-                place = list(ast.walk(other.body[i]))[j]
+                other = copy.deepcopy(function)
+                place = list(ast.walk(other))[j]
                 before = ast.unparse(place)
                 change(place)
                 after = ast.unparse(place)
                 if after != before and before not in SAME:
                     what = f"{function.name}: {before}  ->  {after}"
-                    yield Mutant(what, ast.fix_missing_locations(other))
+                    body = [*tree.body[:i], ast.fix_missing_locations(other)]
+                    yield Mutant(what, ast.Module([*body, *tree.body[i + 1 :]], []))
 
 
 def more_changes(node: ast.AST) -> Iterator[Callable[[Any], None]]:
