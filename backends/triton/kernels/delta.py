@@ -17,7 +17,6 @@ from seqdsl.backends.triton.kernels.decays import (
     diagonal,
     doublings,
     joined,
-    scores,
     spans,
     whole,
 )
@@ -44,51 +43,67 @@ def load_scales(x, first, T, heads, head, C: tl.constexpr, SCALED: tl.constexpr)
 
 
 @triton.jit
+def within(x, part, first, T, heads, head, C: tl.constexpr, W: tl.constexpr):
+    """A matrix between the steps of a chunk, of those that `delta_inverse` stores."""
+    column = part * C + tl.arange(0, C)
+    return load_rows(x, first, T, heads, head, column, W, C)
+
+
+@triton.jit
 def delta_inverse(
-    l, r, ls, rs, k, g, inverse, beside, T,
-    H: tl.constexpr, K: tl.constexpr, BK: tl.constexpr, C: tl.constexpr,
+    q, l, r, ls, rs, k, g, inner, T,
+    H: tl.constexpr, K: tl.constexpr, BK: tl.constexpr, C: tl.constexpr, W: tl.constexpr,
     SCALED: tl.constexpr, PLAIN: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr, SOLVE: tl.constexpr,
 ):  # fmt: skip
-    """T of every chunk, by halves: the inverses of two blocks make that of both.
+    """Of every chunk: T, and what queries read of what is written in it.
 
-    With PLAIN also what of plain writes comes into x, `beside`.
+    With PLAIN also what of plain writes comes into x, and what queries read of them.
     """
     bh, first = tl.program_id(0), tl.program_id(1) * C
     b, head = (bh // H).to(tl.int64), bh % H
-    kc, row = tl.arange(0, BK), tl.arange(0, C)
-    l, r, g = (
-        l + b * T * H * K,
-        r + b * T * H * K,
-        g + b * T * H * (K if DECAY == "channel" else 1),
-    )
-    ls, rs = ls + b * T * H, rs + b * T * H
-    a = decays(load_logs(g, first, T, H, head, kc, K, C, DECAY), DECAY)
-    lt = load_rows(l, first, T, H, head, kc, K, C)
-    rt = load_rows(r, first, T, H, head, kc, K, C)
-    m, _, _, _ = scores(rt, lt, a, True, DECAY, PRECISION)
-    m *= load_scales(rs, first, T, H, head, C, SCALED)[:, None]
-    m *= load_scales(ls, first, T, H, head, C, SCALED)[None, :]
+    keys, rows = b * T * H * K, b * T * H
+    logs = keys if DECAY == "channel" else rows
+    row = tl.arange(0, C)
+    ql = tl.zeros([C, C], tl.float32)
+    rl, qk, rk = ql, ql, ql
+    for block in range(tl.cdiv(K, BK)):
+        kc = block * BK + tl.arange(0, BK)
+        a = decays(load_logs(g + logs, first, T, H, head, kc, K, C, DECAY), DECAY)
+        qt = load_rows(q + keys, first, T, H, head, kc, K, C)
+        lt = load_rows(l + keys, first, T, H, head, kc, K, C)
+        rt = load_rows(r + keys, first, T, H, head, kc, K, C)
+        kt = load_rows(k + keys, first, T, H, head, kc, K, C) if PLAIN else lt
+        by = all_scores(qt, rt, lt, kt, a, PLAIN, DECAY, PRECISION)
+        ql, rl, qk, rk = ql + by[0], rl + by[1], qk + by[2], rk + by[3]
+    down = load_scales(rs + rows, first, T, H, head, C, SCALED)[:, None]
+    along = load_scales(ls + rows, first, T, H, head, C, SCALED)[None, :]
+    found = inverted(rl * down * along, SOLVE)
+    inner += rows * W
+    store_rows(inner, found, first, T, H, head, row, W, C)
+    store_rows(inner, ql, first, T, H, head, C + row, W, C)
+    if PLAIN:
+        made = tl.dot(found, rk * down, input_precision=SOLVE)
+        store_rows(inner, made, first, T, H, head, 2 * C + row, W, C)
+        store_rows(inner, qk, first, T, H, head, 3 * C + row, W, C)
+
+
+@triton.jit
+def inverted(m, SOLVE: tl.constexpr):
+    """1 / (1 - m) of a strictly lower triangular matrix: that of two blocks makes both."""
+    C: tl.constexpr = m.shape[0]
     found = tl.where(diagonal(C), 1.0, 0.0)
     for n in tl.static_range(doublings(C)):
         part = tl.where(joined(C, 1 << n), m, 0.0)
         part = tl.dot(part, found, input_precision=SOLVE)
         found += tl.dot(found, part, input_precision=SOLVE)
-    inverse += b * T * H * C
-    store_rows(inverse, found, first, T, H, head, row, C, C)
-    if PLAIN:
-        k, beside = k + b * T * H * K, beside + b * T * H * C
-        kt = load_rows(k, first, T, H, head, kc, K, C)
-        m, _, _, _ = scores(rt, kt, a, True, DECAY, PRECISION)
-        m *= load_scales(rs, first, T, H, head, C, SCALED)[:, None]
-        made = tl.dot(found, m, input_precision=SOLVE)
-        store_rows(beside, made, first, T, H, head, row, C, C)
+    return found
 
 
 @triton.jit
 def delta_segments(
-    l, r, ls, rs, y, k, v, g, inverse, beside, added, moved, T, length, segments,
+    l, r, ls, rs, y, k, v, g, inner, added, moved, T, length, segments,
     H: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
-    BK: tl.constexpr, BV: tl.constexpr, C: tl.constexpr, SCALED: tl.constexpr,
+    BK: tl.constexpr, BV: tl.constexpr, C: tl.constexpr, W: tl.constexpr, SCALED: tl.constexpr,
     OWN: tl.constexpr, PLAIN: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """What every segment makes of the state 0, and of the identity."""
@@ -101,7 +116,7 @@ def delta_segments(
     l, r = l + b * T * H * K, r + b * T * H * K
     g += b * T * H * (K if DECAY == "channel" else 1)
     ls, rs = ls + b * T * H, rs + b * T * H
-    inverse, beside = inverse + b * T * H * C, beside + b * T * H * C
+    inner += b * T * H * W
     y, k, v = y + b * T * H * V, k + b * T * H * K, v + b * T * H * V
     other = part >= tl.cdiv(V, BV)
     state = tl.where((kc[:, None] == vc[None, :]) & other, 1.0, 0.0)
@@ -110,8 +125,8 @@ def delta_segments(
     for i in range(steps):
         first = n * length + i * C
         state = passed(
-            l, r, ls, rs, y, k, v, g, inverse, beside, state, first, T, known, head, kc, vc,
-            H, K, V, C, SCALED, OWN, PLAIN, DECAY, PRECISION,
+            l, r, ls, rs, y, k, v, g, inner, state, first, T, known, head, kc, vc,
+            H, K, V, C, W, SCALED, OWN, PLAIN, DECAY, PRECISION,
         )  # fmt: skip
     at = bh.to(tl.int64) * segments + n
     if own:
@@ -122,16 +137,16 @@ def delta_segments(
 
 @triton.jit
 def passed(
-    l, r, ls, rs, y, k, v, g, inverse, beside, state, first, T, known, head, kc, vc,
-    H: tl.constexpr, K: tl.constexpr, V: tl.constexpr, C: tl.constexpr, SCALED: tl.constexpr,
+    l, r, ls, rs, y, k, v, g, inner, state, first, T, known, head, kc, vc,
+    H: tl.constexpr, K: tl.constexpr, V: tl.constexpr, C: tl.constexpr, W: tl.constexpr, SCALED: tl.constexpr,
     OWN: tl.constexpr, PLAIN: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """The state after a chunk; values are 0 from step `known` on."""
     a = decays(load_logs(g, first, T, H, head, kc, K, C, DECAY), DECAY)
     since, until, ahead = spans(a, DECAY)
     x = erased(
-        r, rs, y, v, inverse, beside, state, ahead, first, T, known, head, kc, vc,
-        H, K, V, C, SCALED, OWN, PLAIN, DECAY, PRECISION,
+        r, rs, y, v, inner, state, ahead, first, T, known, head, kc, vc,
+        H, K, V, C, W, SCALED, OWN, PLAIN, DECAY, PRECISION,
     )  # fmt: skip
     return written(
         l, ls, k, v, x, state, since, until, first, T, known, head, kc, vc,
@@ -141,8 +156,8 @@ def passed(
 
 @triton.jit
 def erased(
-    r, rs, y, v, inverse, beside, state, ahead, first, T, known, head, kc, vc,
-    H: tl.constexpr, K: tl.constexpr, V: tl.constexpr, C: tl.constexpr, SCALED: tl.constexpr,
+    r, rs, y, v, inner, state, ahead, first, T, known, head, kc, vc,
+    H: tl.constexpr, K: tl.constexpr, V: tl.constexpr, C: tl.constexpr, W: tl.constexpr, SCALED: tl.constexpr,
     OWN: tl.constexpr, PLAIN: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """x of a chunk: what is written, after what is erased."""
@@ -151,11 +166,11 @@ def erased(
     x *= load_scales(rs, first, T, H, head, C, SCALED)[:, None]
     if OWN:
         x += load_rows(y, first, known, H, head, vc, V, C)
-    found = load_rows(inverse, first, T, H, head, tl.arange(0, C), C, C)
+    found = within(inner, 0, first, T, H, head, C, W)
     x = tl.dot(found, x.to(found.dtype), input_precision=PRECISION)
     if PLAIN:
         vt = load_rows(v, first, known, H, head, vc, V, C)
-        more = load_rows(beside, first, T, H, head, tl.arange(0, C), C, C)
+        more = within(inner, 2, first, T, H, head, C, W)
         x += tl.dot(more.to(vt.dtype), vt, input_precision=PRECISION)
     return x
 
@@ -181,43 +196,47 @@ def written(
 @triton.jit
 def delta_states(
     initial, added, moved, states, segments,
-    K: tl.constexpr, V: tl.constexpr, BK: tl.constexpr, BR: tl.constexpr, BV: tl.constexpr,
+    K: tl.constexpr, V: tl.constexpr, BK: tl.constexpr, BV: tl.constexpr,
     ADJOINT: tl.constexpr, INITIAL: tl.constexpr, SOLVE: tl.constexpr,
 ):  # fmt: skip
     """The state before every segment; ADJOINT: the adjoint of the state after each.
 
-    A program goes from segment to segment and reads what it wrote itself.
+    A program goes from segment to segment and reads what it wrote itself, a block of rows
+    at a time.
     """
     parts: tl.constexpr = tl.cdiv(V, BV)
     part, bh = tl.program_id(0) % parts, (tl.program_id(0) // parts).to(tl.int64)
-    rows, vc = tl.arange(0, BK), part * BV + tl.arange(0, BV)
+    vc = part * BV + tl.arange(0, BV)
     now = bh * segments + (segments - 1 if ADJOINT else 0)
-    if INITIAL:
-        state = load_state(initial, bh, rows, vc, K, V)
-    else:
+    for block in range(tl.cdiv(K, BK)):
+        rows = block * BK + tl.arange(0, BK)
         state = tl.zeros([BK, BV], tl.float32)
-    store_state(states, now, state, rows, vc, K, V)
+        if INITIAL:
+            state = load_state(initial, bh, rows, vc, K, V)
+        store_state(states, now, state, rows, vc, K, V)
     for _ in range(segments - 1):
         then = now - 1 if ADJOINT else now + 1
-        for block in range(tl.cdiv(K, BR)):
-            kc = block * BR + tl.arange(0, BR)
-            if ADJOINT:
-                matrix = tl.trans(load_state(moved, now, rows, kc, K, K))
-            else:
-                matrix = load_state(moved, now, kc, rows, K, K)
-            new = load_state(added, now, kc, vc, K, V)
-            new += tl.dot(matrix, state, input_precision=SOLVE)
-            store_state(states, then, new, kc, vc, K, V)
         tl.debug_barrier()
-        state = load_state(states, then, rows, vc, K, V)
+        for block in range(tl.cdiv(K, BK)):
+            rows = block * BK + tl.arange(0, BK)
+            state = load_state(added, now, rows, vc, K, V)
+            for other in range(tl.cdiv(K, BK)):
+                kc = other * BK + tl.arange(0, BK)
+                if ADJOINT:
+                    matrix = tl.trans(load_state(moved, now, kc, rows, K, K))
+                else:
+                    matrix = load_state(moved, now, rows, kc, K, K)
+                before = load_state(states, now, kc, vc, K, V)
+                state += tl.dot(matrix, before, input_precision=SOLVE)
+            store_state(states, then, state, rows, vc, K, V)
         now = then
 
 
 @triton.jit
 def delta_forward(
-    q, l, r, ls, rs, y, k, v, g, inverse, beside, states, o, final, scale, T, length, segments,
+    q, l, r, ls, rs, y, k, v, g, inner, states, o, final, scale, T, length, segments,
     H: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
-    BK: tl.constexpr, BV: tl.constexpr, C: tl.constexpr, SCALED: tl.constexpr,
+    BK: tl.constexpr, BV: tl.constexpr, C: tl.constexpr, W: tl.constexpr, SCALED: tl.constexpr,
     OWN: tl.constexpr, PLAIN: tl.constexpr, DECAY: tl.constexpr,
     ENTER: tl.constexpr, FINAL: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -230,7 +249,7 @@ def delta_forward(
     y, k, v = y + b * T * H * V, k + b * T * H * K, v + b * T * H * V
     g += b * T * H * (K if DECAY == "channel" else 1)
     ls, rs = ls + b * T * H, rs + b * T * H
-    inverse, beside = inverse + b * T * H * C, beside + b * T * H * C
+    inner += b * T * H * W
     o += b * T * H * V
     if ENTER:
         state = load_state(states, bh.to(tl.int64) * segments + n, kc, vc, K, V)
@@ -239,21 +258,19 @@ def delta_forward(
     for i in range(tl.cdiv(tl.minimum(length, T - n * length), C)):
         first = n * length + i * C
         a = decays(load_logs(g, first, T, H, head, kc, K, C, DECAY), DECAY)
+        since, until, ahead = spans(a, DECAY)
         qt = load_rows(q, first, T, H, head, kc, K, C)
-        lt = load_rows(l, first, T, H, head, kc, K, C)
-        kt = qt
-        if PLAIN:
-            kt = load_rows(k, first, T, H, head, kc, K, C)
-        ql, qk, since, until, ahead = all_scores(qt, lt, kt, a, PLAIN, DECAY, PRECISION)
         out = read(qt, since, state, DECAY, PRECISION)
         x = erased(
-            r, rs, y, v, inverse, beside, state, ahead, first, T, T, head, kc, vc,
-            H, K, V, C, SCALED, OWN, PLAIN, DECAY, PRECISION,
+            r, rs, y, v, inner, state, ahead, first, T, T, head, kc, vc,
+            H, K, V, C, W, SCALED, OWN, PLAIN, DECAY, PRECISION,
         )  # fmt: skip
         shown = x * load_scales(ls, first, T, H, head, C, SCALED)[:, None]
-        out += tl.dot(ql.to(lt.dtype), shown.to(lt.dtype), input_precision=PRECISION)
+        ql = within(inner, 1, first, T, H, head, C, W)
+        out += tl.dot(ql, shown.to(ql.dtype), input_precision=PRECISION)
         if PLAIN:
             vt = load_rows(v, first, T, H, head, vc, V, C)
+            qk = within(inner, 3, first, T, H, head, C, W)
             out += tl.dot(qk.to(vt.dtype), vt, input_precision=PRECISION)
         store_rows(o, out * scale, first, T, H, head, vc, V, C)
         state = written(

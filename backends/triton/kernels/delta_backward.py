@@ -9,8 +9,8 @@ import triton
 import triton.language as tl
 
 from seqdsl.backends.triton.kernels.decays import decays, spans, whole
-from seqdsl.backends.triton.kernels.delta import erased, load_scales, written
-from seqdsl.backends.triton.kernels.pairs import all_scores, turned
+from seqdsl.backends.triton.kernels.delta import erased, load_scales, within, written
+from seqdsl.backends.triton.kernels.pairs import turned
 from seqdsl.backends.triton.kernels.rows import (
     load_logs,
     load_rows,
@@ -24,9 +24,9 @@ from seqdsl.backends.triton.kernels.rows import (
 
 @triton.jit
 def delta_adjoints(
-    q, l, r, ls, rs, do, g, inverse, added, scale, T, length, segments,
+    q, l, r, ls, rs, do, g, inner, added, scale, T, length, segments,
     H: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
-    BK: tl.constexpr, BV: tl.constexpr, C: tl.constexpr,
+    BK: tl.constexpr, BV: tl.constexpr, C: tl.constexpr, W: tl.constexpr,
     SCALED: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """The adjoint of the state before every segment, were it 0 after it."""
@@ -41,22 +41,22 @@ def delta_adjoints(
         do + b * T * H * V,
     )
     g += b * T * H * (K if DECAY == "channel" else 1)
-    ls, rs, inverse = ls + b * T * H, rs + b * T * H, inverse + b * T * H * C
+    ls, rs, inner = ls + b * T * H, rs + b * T * H, inner + b * T * H * W
     state = tl.zeros([BK, BV], tl.float32)
     steps = tl.cdiv(tl.minimum(length, T - n * length), C)
     for i in range(steps):
         first = n * length + (steps - 1 - i) * C
         state, _, _ = pulled(
-            q, l, r, ls, rs, l, do, g, inverse, inverse, state, scale, first, T, head, kc, vc,
-            H, K, V, C, SCALED, False, DECAY, PRECISION,
+            q, l, r, ls, rs, l, do, g, inner, state, scale, first, T, head, kc, vc,
+            H, K, V, C, W, SCALED, False, DECAY, PRECISION,
         )  # fmt: skip
     store_state(added, bh.to(tl.int64) * segments + n, state, kc, vc, K, V)
 
 
 @triton.jit
 def pulled(
-    q, l, r, ls, rs, k, do, g, inverse, beside, state, scale, first, T, head, kc, vc,
-    H: tl.constexpr, K: tl.constexpr, V: tl.constexpr, C: tl.constexpr,
+    q, l, r, ls, rs, k, do, g, inner, state, scale, first, T, head, kc, vc,
+    H: tl.constexpr, K: tl.constexpr, V: tl.constexpr, C: tl.constexpr, W: tl.constexpr,
     SCALED: tl.constexpr, PLAIN: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """The adjoints of the state before a chunk, of `y` and (with PLAIN) of `v`."""
@@ -64,22 +64,22 @@ def pulled(
     qt = load_rows(q, first, T, H, head, kc, K, C)
     lt = load_rows(l, first, T, H, head, kc, K, C)
     rt = load_rows(r, first, T, H, head, kc, K, C)
-    kt = qt
-    if PLAIN:
-        kt = load_rows(k, first, T, H, head, kc, K, C)
     dot = load_rows(do, first, T, H, head, vc, V, C)
     dot = (dot.to(tl.float32) * scale).to(dot.dtype)
-    ql, qk, since, until, ahead = all_scores(qt, lt, kt, a, PLAIN, DECAY, PRECISION)
+    since, until, ahead = spans(a, DECAY)
+    ql = within(inner, 1, first, T, H, head, C, W)
     dx = read(lt, until, state, DECAY, PRECISION)
     dx += tl.dot(tl.trans(ql.to(dot.dtype)), dot, input_precision=PRECISION)
     dx *= load_scales(ls, first, T, H, head, C, SCALED)[:, None]
-    found = load_rows(inverse, first, T, H, head, tl.arange(0, C), C, C)
+    found = within(inner, 0, first, T, H, head, C, W)
     dy = tl.dot(tl.trans(found), dx.to(found.dtype), input_precision=PRECISION)
     pull = (dy * load_scales(rs, first, T, H, head, C, SCALED)[:, None]).to(rt.dtype)
     dv = dy
     if PLAIN:
+        kt = load_rows(k, first, T, H, head, kc, K, C)
         dv = read(kt, until, state, DECAY, PRECISION)
-        more = load_rows(beside, first, T, H, head, tl.arange(0, C), C, C)
+        more = within(inner, 2, first, T, H, head, C, W)
+        qk = within(inner, 3, first, T, H, head, C, W)
         dv += turned(qk, dot, more, dx.to(dot.dtype), PRECISION)
     state = write(state, whole(since), qt, dot, since, DECAY, PRECISION)
     ones = tl.full([1], 1.0, tl.float32)
@@ -88,10 +88,10 @@ def pulled(
 
 @triton.jit
 def delta_values(
-    q, l, r, ls, rs, y, k, v, do, g, inverse, beside, states, adjoints, x, dy, dv, dinitial,
+    q, l, r, ls, rs, y, k, v, do, g, inner, states, adjoints, x, dy, dv, dinitial,
     scale, T, length, segments,
     H: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
-    BK: tl.constexpr, BV: tl.constexpr, C: tl.constexpr, SCALED: tl.constexpr,
+    BK: tl.constexpr, BV: tl.constexpr, C: tl.constexpr, W: tl.constexpr, SCALED: tl.constexpr,
     OWN: tl.constexpr, PLAIN: tl.constexpr, DECAY: tl.constexpr,
     ENTER: tl.constexpr, LEAVE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -105,7 +105,7 @@ def delta_values(
     do, x, dy = do + b * T * H * V, x + b * T * H * V, dy + b * T * H * V
     g += b * T * H * (K if DECAY == "channel" else 1)
     ls, rs = ls + b * T * H, rs + b * T * H
-    inverse, beside = inverse + b * T * H * C, beside + b * T * H * C
+    inner += b * T * H * W
     dv += b * T * H * V
     if ENTER:
         state = load_state(states, bh.to(tl.int64) * segments + n, kc, vc, K, V)
@@ -117,8 +117,8 @@ def delta_values(
         a = decays(load_logs(g, first, T, H, head, kc, K, C, DECAY), DECAY)
         since, until, ahead = spans(a, DECAY)
         xt = erased(
-            r, rs, y, v, inverse, beside, state, ahead, first, T, T, head, kc, vc,
-            H, K, V, C, SCALED, OWN, PLAIN, DECAY, PRECISION,
+            r, rs, y, v, inner, state, ahead, first, T, T, head, kc, vc,
+            H, K, V, C, W, SCALED, OWN, PLAIN, DECAY, PRECISION,
         )  # fmt: skip
         store_rows(x, xt, first, T, H, head, vc, V, C)
         state = written(
@@ -132,8 +132,8 @@ def delta_values(
     for i in range(steps):
         first = n * length + (steps - 1 - i) * C
         adj, dyt, dvt = pulled(
-            q, l, r, ls, rs, k, do, g, inverse, beside, adj, scale, first, T, head, kc, vc,
-            H, K, V, C, SCALED, PLAIN, DECAY, PRECISION,
+            q, l, r, ls, rs, k, do, g, inner, adj, scale, first, T, head, kc, vc,
+            H, K, V, C, W, SCALED, PLAIN, DECAY, PRECISION,
         )  # fmt: skip
         store_rows(dy, dyt, first, T, H, head, vc, V, C)
         if PLAIN:

@@ -26,31 +26,34 @@ def multiplied(x, y, PRECISION: tl.constexpr):
 
 @triton.jit
 def all_scores(
-    q, l, k, a, PLAIN: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr
+    q, r, l, k, a, PLAIN: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr
 ):
-    """`scores` of q with l and of q with k; and the spans."""
+    """Products (`scores`) of q and, before a step's own decay, of r: with l, then with k."""
     C: tl.constexpr = q.shape[0]
-    ql = multiplied(q, l, PRECISION)
-    qk = ql
+    ql, rl = multiplied(q, l, PRECISION), multiplied(r, l, PRECISION)
+    qk, rk = ql, rl
     if PLAIN:
-        qk = multiplied(q, k, PRECISION)
+        qk, rk = multiplied(q, k, PRECISION), multiplied(r, k, PRECISION)
     if DECAY == "channel":
-        ql = tl.where(diagonal(C), ql, 0.0)
-        qk = tl.where(diagonal(C), qk, 0.0)
+        ql, qk = tl.where(diagonal(C), ql, 0.0), tl.where(diagonal(C), qk, 0.0)
+        rl, rk = tl.zeros([C, C], tl.float32), tl.zeros([C, C], tl.float32)
         since, until, ahead = single(a)
         for n in tl.static_range(doublings(C)):
             pairs = joined(C, 1 << n)
-            factor = tl.where(upper(C, 1 << n), since, until)
-            qf, lf = (q * factor).to(q.dtype), (l * factor).to(l.dtype)
+            qf, rf = (q * since).to(q.dtype), (r * ahead).to(r.dtype)
+            lf = (l * until).to(l.dtype)
             ql = tl.where(pairs, multiplied(qf, lf, PRECISION), ql)
+            rl = tl.where(pairs, multiplied(rf, lf, PRECISION), rl)
             if PLAIN:
-                kf = (k * factor).to(k.dtype)
+                kf = (k * until).to(k.dtype)
                 qk = tl.where(pairs, multiplied(qf, kf, PRECISION), qk)
+                rk = tl.where(pairs, multiplied(rf, kf, PRECISION), rk)
             since, until, ahead = doubled(since, until, ahead, 1 << n)
     else:
-        products, since, until, ahead = between(a, False)
-        ql, qk = ql * products, qk * products
-    return ql, qk, since, until, ahead
+        products, _, _, _ = between(a, False)
+        before, _, _, _ = between(a, True)
+        ql, qk, rl, rk = ql * products, qk * products, rl * before, rk * before
+    return ql, rl, qk, rk
 
 
 @triton.jit

@@ -64,8 +64,7 @@ def delta_gradients(
     ls: Tensor | None,
     rs: Tensor | None,
     initial: Tensor | None,
-    inverse: Tensor,
-    beside: Tensor,
+    inner: Tensor,
     moved: Tensor,
     states: Tensor,
     do: Tensor,
@@ -74,18 +73,16 @@ def delta_gradients(
 ) -> list[Tensor]:
     """Gradients of all that is given; those of g, ls and rs in parts."""
     given = Given(q, l, r, y, k, v, g, ls, rs, initial)
-    made = _delta_gradients_made(
-        *given, inverse, beside, moved, states, do, dfinal, scale
-    )
+    made = _delta_gradients_made(*given, inner, moved, states, do, dfinal, scale)
     size = given.size
     if not size.time:
         made[-1].copy_(torch.zeros_like(made[-1]) if dfinal is None else dfinal)
         return made
     adjoints = torch.empty_like(states)
     if size.segments > 1:
-        _adjoints(given, inverse, moved, do, dfinal, adjoints, scale)
+        _adjoints(given, inner, moved, do, dfinal, adjoints, scale)
     ends = known_states(size, initial, states), known_states(size, dfinal, adjoints)
-    _launched(given, (inverse, beside), do, ends, made, scale)
+    _launched(given, inner, do, ends, made, scale)
     return made
 
 
@@ -109,7 +106,7 @@ def _delta_gradients_made(*args: Any) -> list[Tensor]:
 
 def _adjoints(
     given: Given,
-    inverse: Tensor,
+    inner: Tensor,
     moved: Tensor,
     do: Tensor,
     dfinal: Tensor | None,
@@ -123,7 +120,7 @@ def _adjoints(
     del constants["OWN"], constants["PLAIN"]
     added = torch.empty_like(adjoints)
     delta_adjoints[size.states * blocks(size.V, tiles.columns), size.segments](
-        given.q, *given.sides, do, given.decay, inverse, added, scale,
+        given.q, *given.sides, do, given.decay, inner, added, scale,
         size.time, size.length, size.segments, **constants,
     )  # fmt: skip
     states_between(size, dfinal, added, moved, adjoints, adjoint=True)
@@ -131,7 +128,7 @@ def _adjoints(
 
 def _launched(
     given: Given,
-    inverses: tuple[Tensor, Tensor],
+    inner: Tensor,
     do: Tensor,
     ends: tuple[Tensor | None, Tensor | None],
     made: list[Tensor],
@@ -147,11 +144,11 @@ def _launched(
     }
     x, cut = torch.empty_like(dy), (size.time, size.length, size.segments)
     delta_values[size.states * blocks(size.V, tiles.columns), size.segments](
-        q, *given.sides, *given.written, do, given.decay, *inverses, *ends,
+        q, *given.sides, *given.written, do, given.decay, inner, *ends,
         x, dy, dv, dinitial, scale, *cut, **constants,
     )  # fmt: skip
     rows = constants | {"BK": tiles.rows, "WV": fitting(size.V)}
-    del rows["BV"], rows["OWN"]
+    del rows["BV"], rows["OWN"], rows["W"]
     delta_keys[size.states * blocks(size.K, tiles.rows), size.segments](
         q, *given.sides, *given.written[1:], do, given.decay, *ends, x, dy,
         dq, dl, dr, dk, dls, drs, dg, scale, *cut, **rows,
@@ -168,13 +165,11 @@ def _delta_remember(
 def _delta_pulled(
     ctx: Any, do: Tensor | None, dfinal: Tensor | None, *_: Any
 ) -> tuple[Tensor | None, ...]:
-    *tensors, inverse, beside, moved, states = ctx.saved_tensors
+    *tensors, inner, moved, states = ctx.saved_tensors
     given = Given(*tensors)
     do = torch.zeros_like(given.values) if do is None else do.contiguous()
     dfinal = dfinal.contiguous() if dfinal is not None and ctx.keep else None
-    made = delta_gradients(
-        *given, inverse, beside, moved, states, do, dfinal, ctx.scale
-    )
+    made = delta_gradients(*given, inner, moved, states, do, dfinal, ctx.scale)
     pairs = zip(given, made, strict=True)
     return *(None if x is None else _summed(dx, x) for x, dx in pairs), None, None
 

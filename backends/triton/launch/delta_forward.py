@@ -74,6 +74,7 @@ class Given(NamedTuple):
         size = self.size
         return size.constants(tiles) | {
             "BK": fitting(size.K),
+            "W": tiles.chunk * (2 if self.k is None else 4),
             "SCALED": self.ls is not None,
             "OWN": self.y is not None,
             "PLAIN": self.k is not None,
@@ -81,7 +82,7 @@ class Given(NamedTuple):
         }
 
 
-_Six = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+_Five = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 @torch.library.custom_op(f"{NAMESPACE}::delta", mutates_args=())
@@ -98,18 +99,18 @@ def delta(
     initial: Tensor | None,
     scale: float,
     keep: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Outputs, the last state; two matrices by chunk, matrices and first states by segment."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Outputs, last state; products within chunks; matrices, first states by segment."""
     given = Given(q, l, r, y, k, v, g, ls, rs, initial)
     made = _delta_made(*given, scale, keep)
-    o, final, inverse, beside, moved, states = made
+    o, final, inner, moved, states = made
     size = given.size
     if not size.time:
         if keep:
             final.copy_(torch.zeros_like(final) if initial is None else initial)
         return made
     tiles = tiles_of("delta", size.kind, "forward", size.K, size.V)
-    _inverses(given, tiles, inverse, beside)
+    _inverses(given, tiles, inner)
     cut = size.time, size.length, size.segments
     constants = given.constants(tiles)
     parts = blocks(size.V, tiles.columns)
@@ -117,12 +118,12 @@ def delta(
         more = blocks(size.K, tiles.columns)
         added = torch.empty(states.shape, dtype=torch.float32, device=l.device)
         delta_segments[size.states * (parts + more), size.segments](
-            *given.sides, *given.written, given.decay, inverse, beside, added, moved, *cut,
+            *given.sides, *given.written, given.decay, inner, added, moved, *cut,
             **constants,
         )  # fmt: skip
         states_between(size, initial, added, moved, states, adjoint=False)
     delta_forward[size.states * parts, size.segments](
-        q, *given.sides, *given.written, given.decay, inverse, beside,
+        q, *given.sides, *given.written, given.decay, inner,
         known_states(size, initial, states), o, final, scale, *cut,
         ENTER=size.segments > 1 or initial is not None, FINAL=keep, **constants,
     )  # fmt: skip
@@ -130,31 +131,32 @@ def delta(
 
 
 @delta.register_fake
-def _delta_made(*args: Any) -> _Six:
+def _delta_made(*args: Any) -> _Five:
     *tensors, _, keep = args
     given = Given(*tensors)
     size, l = given.size, given.l
     cut = size.segments if size.segments > 1 else 0
-    chunk = tiles_of("delta", size.kind, "forward", size.K, size.V).chunk
+    tiles = tiles_of("delta", size.kind, "forward", size.K, size.V)
+    width = given.constants(tiles)["W"]
     last = (size.K, size.V) if keep else (0, 0)
     return (
         torch.empty_like(given.values),
         blank(l, size.batch, size.heads, *last, dtype=torch.float32),
-        blank(l, size.batch, size.time, size.heads, chunk),
-        blank(l, size.batch, size.time, size.heads, 0 if given.k is None else chunk),
+        blank(l, size.batch, size.time, size.heads, width),
         blank(l, size.states, cut, size.K, size.K, dtype=torch.float32),
         blank(l, size.states, cut, size.K, size.V, dtype=torch.float32),
     )
 
 
-def _inverses(given: Given, tiles: Tiles, inverse: Tensor, beside: Tensor) -> None:
+def _inverses(given: Given, tiles: Tiles, inner: Tensor) -> None:
     """Launches `delta_inverse`."""
     size = given.size
-    names = ("H", "K", "BK", "C", "SCALED", "PLAIN", "DECAY", "PRECISION")
+    names = ("H", "K", "C", "W", "SCALED", "PLAIN", "DECAY", "PRECISION")
     constants = given.constants(tiles)
     delta_inverse[size.states, blocks(size.time, tiles.chunk)](
-        *given.sides, given.written[1], given.decay, inverse, beside, size.time, SOLVE=solving(given.l),
-        **{n: constants[n] for n in names}, num_warps=tiles.warps, num_stages=1,
+        given.q, *given.sides, given.written[1], given.decay, inner, size.time,
+        BK=min(64, fitting(size.K)), SOLVE=solving(given.l),
+        **{n: constants[n] for n in names}, num_warps=4, num_stages=1,
     )  # fmt: skip
 
 
@@ -175,7 +177,7 @@ def states_between(
     columns = 16
     delta_states[size.states * blocks(size.V, columns),](
         initial, added, moved, states, size.segments,
-        K=size.K, V=size.V, BK=fitting(size.K), BR=min(32, fitting(size.K)), BV=columns,
+        K=size.K, V=size.V, BK=min(64, fitting(size.K)), BV=columns,
         ADJOINT=adjoint, INITIAL=initial is not None, SOLVE=solving(added),
         num_warps=4, num_stages=1,
     )  # fmt: skip
