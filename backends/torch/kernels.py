@@ -229,7 +229,7 @@ def _leads(value: Value) -> bool:
 
 def _sizes(m: Method, region: Region) -> Expr:
     """Extents and options that the kernel bakes in."""
-    names = dict.fromkeys(_named(region))
+    names = dict.fromkeys(named(region))
     items = ", ".join(f'"{n}": {one_line(_size(m, n))}' for n in names)
     return Atom(f"{{{items}}}")
 
@@ -238,7 +238,8 @@ def _size(m: Method, name: str) -> Expr:
     return m.layer.extent(name) if name in m.model.dims else m.layer.option(name)
 
 
-def _named(region: Region) -> Iterator[str]:
+def named(region: Region) -> Iterator[str]:
+    """Dims and options that a kernel of `region` must know, some more than once."""
     model = region.model
     for value in (*model.inputs, *model.states):
         yield from value.type.dims

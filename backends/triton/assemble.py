@@ -33,6 +33,7 @@ _FILES = (
     "launch/delta_forward",
     "launch/delta",
     "launch/dispatch",
+    "launch/loop_gradients",
     "launch/loops",
 )
 _IMPORTS = (

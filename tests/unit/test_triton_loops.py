@@ -89,8 +89,44 @@ def test_loops(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
                 found = mine(x, segments=segments, **more)
                 close(found, loop(x.double(), segments=segments, **more))
     assert len(calls) == 4
-    x = torch.randn(2, 3, LAYERS[name][1]["D"])
-    assert mine(x).requires_grad and len(calls) == 4  # gradients are torch's
+
+
+# lanes beyond the extent of a dim divide 0 by 0; nothing reads them
+@pytest.mark.filterwarnings("ignore:(divide by zero|invalid value)")
+@pytest.mark.parametrize("name", [n for n, (m, _) in LAYERS.items() if m == "forward"])
+def test_gradients_of_loops(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, loop = pair(name)
+    calls = fused(mine, "forward", monkeypatch)
+    ids = torch.tensor([[0] * 3 + [1] * 2, [2] + [3] * 4])
+    x = 2 * torch.randn(2, 5, LAYERS[name][1]["D"])
+    streams = not name.startswith("birnn")
+    for segments in (None, ids):
+        found: list[list[Tensor]] = []
+        for module in (mine, loop):
+            dtype = next(module.parameters()).dtype
+            given = x.to(dtype, copy=True).requires_grad_()
+            leaves, more = [given, *module.parameters()], dict[str, Any]()
+            if streams:
+                state = module.initial_state(2)
+                firsts = {k: v for k, v in state.items() if v.is_floating_point()}
+                torch.manual_seed(1)
+                firsts = {
+                    k: (0.5 + torch.rand(v.shape)).to(dtype).requires_grad_()
+                    for k, v in firsts.items()
+                }
+                leaves += firsts.values()
+                more = {"state": {**state, **firsts}, "return_state": True}
+            outs = module(given, segments=segments, **more)
+            last: Mapping[str, Tensor] = {}
+            if streams:
+                outs, last = outs
+            ends = [v.sin().sum() for v in last.values() if v.is_floating_point()]
+            loss = outs.square().sum() + sum(ends)
+            found.append([outs, *torch.autograd.grad(loss, leaves)])
+        for a, b in zip(*found, strict=True):
+            largest = b.abs().max().clamp(min=1)
+            close(a / largest, (b / largest).float())
+    assert len(calls) == 2
 
 
 @pytest.mark.parametrize("name", [n for n in LAYERS if not n.startswith("birnn")])

@@ -155,7 +155,7 @@ def _inverses(given: Given, tiles: Tiles, inner: Tensor) -> None:
     constants = given.constants(tiles)
     delta_inverse[size.states, blocks(size.time, tiles.chunk)](
         given.q, *given.sides, given.written[1], given.decay, inner, size.time,
-        BK=min(64, fitting(size.K)), SOLVE=solving(given.l),
+        BK=min(32, fitting(size.K)), SOLVE=solving(given.l),
         **{n: constants[n] for n in names}, num_warps=4, num_stages=1,
     )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Whole loops along time as one launch, for those that no gradient is wanted of."""
+"""Whole loops along time as one launch."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from seqdsl.backends.triton.launch.dispatch import on_gpu
+from seqdsl.backends.triton.launch.loop_gradients import Gradient
 from seqdsl.backends.triton.launch.tiles import blocks
 
 _DESIRED = 4096
@@ -38,6 +39,12 @@ class Loop:
     outputs: tuple[Dims, ...]
     values: tuple[Dims, ...]
     numbers: Mapping[str, Callable[[Mapping[str, Any]], float]]
+    gradient: Gradient | None = None
+
+    def learns(self, sizes: Mapping[str, int]) -> bool:
+        """Whether its gradient runs as kernels as well."""
+        found = self.gradient
+        return found is not None and all(x.fits(sizes) for x in found.loops())
 
     def fits(self, sizes: Mapping[str, int]) -> bool:
         """Whether registers hold what there is."""
@@ -75,21 +82,51 @@ class Loop:
         `first` are the states before the first step; where `starts` says, they begin again
         from `again`.
         """
-        like = first[0]
-
-        def laid(x: Tensor | float, rows: bool, steps: bool, dims: Dims) -> Tensor:
-            lead = [batch] * rows + [time] * steps
-            x = torch.as_tensor(x, device=like.device)
-            return x.expand(*lead, *(sizes[d] for d in dims)).contiguous()
-
-        given = [laid(x, *how) for x, how in zip(reads, self.reads, strict=True)]
-        states = [
-            laid(x, True, False, d) for x, d in zip(first, self.states, strict=True)
+        given = [
+            self._laid(x, first[0], [batch] * rows + [time] * steps, sizes, dims)
+            for x, (rows, steps, dims) in zip(reads, self.reads, strict=True)
         ]
-        fresh = states
-        if starts is not None:
-            pairs = zip(again, states, self.states, strict=True)
-            fresh = [laid(x, True, True, d).to(s.dtype) for x, s, d in pairs]
+        pairs = list(zip(first, self.states, strict=True))
+        states = [self._laid(x, x, [batch], sizes, d).contiguous() for x, d in pairs]
+        fresh = [
+            self._laid(x, s, [batch, time], sizes, d)
+            for x, s, d in zip(again, states, self.states, strict=True)
+        ]
+        if self.gradient is not None and time and torch.is_grad_enabled():
+            where = (
+                states[0].new_zeros((), dtype=torch.bool) if starts is None else starts
+            )
+            tensors = (*given, where.expand(batch, time), *fresh, *states)
+            if any(x.requires_grad for x in tensors):
+                return self.gradient.applied(sizes, tensors)
+        return self._launched(sizes, given, states, starts, fresh, batch, time)
+
+    def _laid(
+        self,
+        x: Tensor | float,
+        like: Tensor,
+        lead: list[int],
+        sizes: Mapping[str, int],
+        dims: Dims,
+    ) -> Tensor:
+        """A value with all its dims, these without gaps."""
+        made = x if isinstance(x, Tensor) else like.new_full((), x)
+        made = made.expand(*lead, *(sizes[d] for d in dims))
+        inner = made.new_empty([sizes[d] for d in dims], device="meta").stride()
+        return made if made.stride()[len(lead) :] == inner else made.contiguous()
+
+    def _launched(
+        self,
+        sizes: Mapping[str, int],
+        given: Sequence[Tensor],
+        states: Sequence[Tensor],
+        starts: Tensor | None,
+        fresh: Sequence[Tensor],
+        batch: int,
+        time: int,
+    ) -> tuple[Tensor, ...]:
+        """The outputs, and the states after the last step."""
+        like = states[0]
         outs = [
             like.new_empty(batch, time, *(sizes[d] for d in x)) for x in self.outputs
         ]
@@ -100,9 +137,12 @@ class Loop:
         constants |= {f"B_d_{d}": n for d, n in cuts.items()}
         constants |= {n: made(sizes) for n, made in self.numbers.items()}
         warps = 1 << max(0, min(4, (self._held(cuts) // 1024).bit_length()))
+        leads = [rows + steps for rows, steps, _ in self.reads]
+        strides = [n for x, k in zip(given, leads, strict=True) for n in x.stride()[:k]]
+        strides += [n for x in fresh for n in x.stride()[:2]]
         if batch:
             self.kernel[batch, programs](
-                *given, *states, starts, *fresh, *outs, *lasts, time,
+                *given, *states, starts, *fresh, *outs, *lasts, time, *strides,
                 **constants, SEGMENTED=starts is not None, num_warps=warps,
             )  # fmt: skip
         return (*outs, *lasts)
@@ -114,11 +154,13 @@ def loops_fit(
     state: Mapping[str, Any] | None,
     loops: Sequence[tuple[Loop, Mapping[str, int]]],
 ) -> bool:
-    """Whether a call runs as kernels: on a GPU, small enough, and without gradients."""
+    """Whether a call runs as kernels: on a GPU, small enough, outside of torch.compile."""
     if torch.compiler.is_compiling():
         return False
     values = (*given, *(state or {}).values(), *module.parameters())
     tensors = [x for x in values if isinstance(x, Tensor) and x.is_floating_point()]
-    if torch.is_grad_enabled() and any(x.requires_grad for x in tensors):
-        return False
-    return on_gpu(*tensors) and all(loop.fits(sizes) for loop, sizes in loops)
+    learning = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+    return on_gpu(*tensors) and all(
+        loop.fits(sizes) and (not learning or loop.learns(sizes))
+        for loop, sizes in loops
+    )

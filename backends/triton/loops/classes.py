@@ -1,4 +1,4 @@
-"""Classes whose loops and steps run as kernels where no gradient is wanted.
+"""Classes whose loops and steps run as kernels.
 
 A layer is lowered once more with its loops as kernels. What that makes of `forward` and
 `step` stands in the class under other names, and is called where it fits.
@@ -14,16 +14,13 @@ from dataclasses import replace
 from seqdsl.backends.torch.kernels import Kernels
 from seqdsl.backends.torch.lower import lower
 from seqdsl.backends.torch.module import TorchClass, TorchModule
-from seqdsl.backends.torch.names import Names, identifier
+from seqdsl.backends.torch.names import Names
 from seqdsl.backends.torch.python import Atom, one_line
 from seqdsl.backends.torch.sizes import size_code
-from seqdsl.backends.triton.loops.kernel import (
-    dims_of,
-    kernel_text,
-    parallel_of,
-    widest_of,
-)
-from seqdsl.backends.triton.loops.supported import allowed
+from seqdsl.backends.triton.loops.extents import dims_of, parallel_of, widest_of
+from seqdsl.backends.triton.loops.gradients import gradient_of, shown
+from seqdsl.backends.triton.loops.kernel import kernel_text
+from seqdsl.backends.triton.loops.supported import allowed, supported
 from seqdsl.diagnostics import SpecError, UnsupportedError
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Size
@@ -38,42 +35,97 @@ _CALL = re.compile(r'_KERNELS\["(\w+)"\]\(\s*(\{[^{}]*\})')
 def with_loops(
     module: TorchModule, model: ir.Model, taken: frozenset[str]
 ) -> tuple[TorchModule, Sequence[str]]:
-    """`module` with kernels for its loops, and the texts of these."""
+    """`module` with kernels for its loops and their gradients, and the texts of these."""
     kernels = Kernels(Fusion(allowed))
     try:
         other = lower(model, kernels=kernels, taken=taken)
     except (SpecError, UnsupportedError):
         return module, ()
-    known = {n: r for n, r in kernels.regions.items() if _supported(r)}
+    known = {n: r for n, r in kernels.regions.items() if supported(r)}
     names = Names(taken | {c.name for c in module.classes})
+    names.taken |= {r.name for r in module.results}
     titles = {n: names.new(f"{r.name}_loop") for n, r in known.items()}
     twins = {c.name: c for c in other.classes}
     classes = tuple(
         _joined(c, twins[c.name], titles) if c.name in twins else c
         for c in module.classes
     )
-    body = "\n".join(line for c in classes for m in c.methods for line in m)
+    body = _text(classes)
     used = [n for n, title in titles.items() if re.search(rf"\b{title}\(", body)]
-    texts = tuple(t for n in used for t in _texts(known[n], titles[n], names))
-    more = [h for h in other.helpers if h not in module.helpers]
-    needed = [h for h in more if "_KERNELS" not in h] if used else []
-    helpers = (*module.helpers, *needed)
-    return replace(module, classes=classes, helpers=helpers), texts
+    if not used:
+        return replace(module, classes=classes), ()
+    fixed = _fixed(_text(other.classes), known)
+    forward = "\n".join(line for c in classes for line in _method(c, "forward"))
+    written = [
+        _Written(known[n], titles[n], fixed[n] if titles[n] in forward else None, names)
+        for n in used
+    ]
+    module = replace(
+        module,
+        classes=(*(c for w in written for c in w.classes), *classes),
+        results=(*(r for w in written for r in w.results), *module.results),
+    )
+    texts = tuple(t for w in written for t in w.texts)
+    helpers = dict.fromkeys(module.helpers)
+    for source in (other, *(m for w in written for m in w.modules)):
+        helpers |= dict.fromkeys(h for h in source.helpers if "_KERNELS" not in h)
+    return replace(module, helpers=tuple(helpers)), texts
 
 
-def _supported(region: Region) -> bool:
-    """Whether there is a kernel for `region`."""
-    model = region.model
-    floats = (*(s.type.dtype for s in model.states), *_kinds(model))
-    plain = all(identifier(d) == d for d in dims_of(region))
-    return not region.replay and plain and set(floats) <= {"float"}
+def _text(classes: Sequence[TorchClass]) -> str:
+    return "\n".join(line for c in classes for m in c.methods for line in m)
 
 
-def _kinds(model: ir.Model) -> tuple[str, ...]:
-    return tuple(o.expr.type.dtype for o in model.outputs)
+def _fixed(text: str, regions: Mapping[str, Region]) -> dict[str, frozenset[str]]:
+    """States that begin again from numbers wherever a loop is called in `text`."""
+    found = {n: frozenset(r.states) for n, r in regions.items()}
+    tree = ast.parse("class _:\n" + text)
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(
+                func=ast.Subscript(slice=ast.Constant(value=str(name))),
+                args=[_, _, _, _, ast.Tuple(elts=again), *_],
+            ) if name in found:
+                pairs = zip(regions[name].states, again, strict=True)
+                found[name] &= {s for s, x in pairs if _is_number(x)}
+            case _:
+                pass
+    return found
 
 
-def _texts(region: Region, title: str, names: Names) -> tuple[str, str]:
+def _is_number(node: ast.expr) -> bool:
+    kinds = (ast.Attribute, ast.Subscript)
+    names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+    return names <= {"float"} and not any(isinstance(n, kinds) for n in ast.walk(node))
+
+
+class _Written:
+    """The texts of a loop, and with a gradient its classes.
+
+    There is none where `fixed`, the states that begin again from numbers, is None.
+    """
+
+    def __init__(
+        self, region: Region, title: str, fixed: frozenset[str] | None, names: Names
+    ) -> None:
+        found = None if fixed is None else gradient_of(region, fixed, names)
+        self.modules = () if found is None else (found.forward, found.backward)
+        self.classes = tuple[TorchClass, ...]()
+        self.results = tuple(r for m in self.modules for r in m.results)
+        if found is None:
+            self.texts = _texts(region, title, names)
+            return
+        inner = {n: names.new(f"{r.name}_loop") for n, r in found.loops.items()}
+        loops = (_texts(r, inner[n], names) for n, r in found.loops.items())
+        own = _texts(region, title, names, found.field(inner))
+        self.texts = (*own, *(t for pair in loops for t in pair))
+        self.classes = tuple(
+            replace(c, methods=tuple(_calling(m, inner) for m in c.methods))
+            for c in shown(found, title)
+        )
+
+
+def _texts(region: Region, title: str, names: Names, *more: str) -> tuple[str, ...]:
     """The kernel, and what says how to call it."""
     name = names.new(region.name.lower())
     model = region.model
@@ -94,7 +146,7 @@ def _texts(region: Region, title: str, names: Names) -> tuple[str, str]:
     text, numbers = kernel_text(name, region)
     lines = [f"    {key}={value!r},".replace("'", '"') for key, value in fields.items()]
     made = [f'"{n}": lambda sizes: {_evaluated(size)}' for size, n in numbers.items()]
-    lines.append(f"    numbers={{{', '.join(made)}}},")
+    lines += [f"    numbers={{{', '.join(made)}}},", *more]
     return text, "\n".join([f"{title} = Loop(", f"    kernel={name},", *lines, ")"])
 
 
@@ -142,6 +194,12 @@ def _renamed(method: Sequence[str], titles: Mapping[str, str]) -> tuple[str, ...
     text = "\n".join(method)
     text = re.sub(r"\bdef (forward|step)\(", r"def _fused_\1(", text, count=1)
     text = text.replace("self.forward(", "self._fused_forward(")
+    return _calling(tuple(text.split("\n")), titles)
+
+
+def _calling(method: Sequence[str], titles: Mapping[str, str]) -> tuple[str, ...]:
+    """A method that calls loops by their own names."""
+    text = "\n".join(method)
     for name, title in titles.items():
         text = text.replace(f'_KERNELS["{name}"](', f"{title}(")
     return tuple(text.split("\n"))

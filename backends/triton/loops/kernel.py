@@ -6,15 +6,14 @@ those that it lacks, so that names broadcast by place.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from seqdsl.backends.torch.names import Names, identifier
-from seqdsl.backends.triton.loops.pointwise import REDUCTIONS, TEXTS
+from seqdsl.backends.triton.loops.extents import dims_of, parallel_of
+from seqdsl.backends.triton.loops.pointwise import FLAGS, REDUCTIONS, TEXTS
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit, Size
 from seqdsl.ir.types import BATCH, TIME, Type
-from seqdsl.ir.walk import subtree
 from seqdsl.schedule.region import Region
 
 _OWN = (
@@ -29,6 +28,7 @@ _OWN = (
     "SEGMENTED",
     "part",
     "origin",
+    "wide",
 )
 
 
@@ -44,6 +44,7 @@ class Writer:
     values: dict[str, str] = field(default_factory=dict[str, str])
     carried: dict[str, str] = field(default_factory=dict[str, str])
     numbers: dict[Size, str] = field(default_factory=dict[Size, str])
+    strides: list[str] = field(default_factory=list[str])
 
     def name(self, wanted: str) -> str:
         """A name of its own for a value."""
@@ -64,6 +65,18 @@ class Writer:
         if self.dims and not dims:
             parts.append("origin")  # a number has as many dimensions as all else
         return " + ".join(parts)
+
+    def strided(self, pointer: str, axes: frozenset[str]) -> str:
+        """Where a value is for a sequence and a step: the strides are arguments."""
+        for index, axis in (("b", BATCH), ("t", TIME)):
+            if axis in axes:
+                self.strides.append(self.name(f"{pointer.split(' ')[0]}_{index}"))
+                pointer += f" + {index} * {self.strides[-1]}"
+        return pointer
+
+    def count(self, dims: tuple[str, ...]) -> str:
+        """How many entries there are."""
+        return " * ".join(f"N_{_id(d)}" for d in dims) or "1"
 
     def mask(self, dims: tuple[str, ...]) -> str:
         """Which entries are there."""
@@ -111,17 +124,29 @@ class Writer:
             case ir.Shift(arg=ir.Ref(name=name)):
                 return self.carried[name]
             case ir.Map(op=op, args=args):
-                return TEXTS[op].format(*map(self.text, args))
+                flags = FLAGS.get(op, 0)
+                if op == "where" and node.type.dtype == "bool":
+                    flags = len(args)
+                texts = [
+                    self.text(a) if i < flags else self.number(a)
+                    for i, a in enumerate(args)
+                ]
+                return TEXTS[op].format(*texts)
             case ir.Contract(args=args, over=over):
-                return self.reduced("sum", " * ".join(map(self.text, args)), over)
+                return self.reduced("sum", " * ".join(map(self.number, args)), over)
             case ir.Reduce(op=op, arg=arg, over=over):
-                made = self.reduced(op, self.text(arg), over)
+                made = self.reduced(op, self.number(arg), over)
                 count = " * ".join(f"N_{_id(d)}" for d in over)
                 return f"({made} / ({count}))" if op == "mean" else made
             case ir.Rename(arg=arg, pairs=pairs):
                 return self.renamed(self.text(arg), dict(pairs))
             case _:
                 raise AssertionError(f"{type(node).__name__} is not supported")
+
+    def number(self, node: ir.Node) -> str:
+        """`node` as an expression; what is true counts as 1."""
+        text = self.text(node)
+        return f"({text}).to(tl.float32)" if node.type.dtype == "bool" else text
 
     def reduced(self, op: str, text: str, over: tuple[str, ...]) -> str:
         """`text` without the dims `over`."""
@@ -154,25 +179,32 @@ def kernel_text(name: str, region: Region) -> tuple[str, dict[Size, str]]:
     w = Writer(region, dims_of(region), parallel_of(region))
     model = region.model
     inputs = {i.name: w.name(i.name) for i in model.inputs}
+    carried = {f"{s}_0" for s in region.states}
     states = [model.state[s] for s in region.states]
     again = [w.name(f"{s.name}_again") for s in states]
+    pointers = tuple(inputs.values())
     outputs = [w.name(f"{o.name}_out") for o in model.outputs]
     last = [w.name(f"{s.name}_last") for s in states]
     _begin(w)
     for read in model.inputs:
+        pointer = inputs[read.name]
+        if read.name in carried:
+            inputs[read.name] = f"{pointer} + b * {w.count(read.type.dims)}"
+        else:
+            inputs[read.name] = w.strided(pointer, read.type.axes)
         if TIME not in read.type.axes:
-            lead = "b" if BATCH in read.type.axes else ""
             local = w.values[read.name] = w.name(f"{read.name}_all")
-            w.put(f"{local} = {w.load(inputs[read.name], lead, read.type)}")
+            w.put(f"{local} = {w.load(inputs[read.name], '', read.type)}")
     for state in states:
         w.carried[state.name] = w.name(f"{state.name}_before")
         first = w.values[f"{state.name}_0"]
         w.put(f"{w.carried[state.name]} = {first}")
-    _loop(w, inputs, again, outputs)
+    fresh = [w.strided(pointer, frozenset((BATCH, TIME))) for pointer in again]
+    _loop(w, inputs, fresh, outputs)
     for state, pointer in zip(states, last, strict=True):
         value = w.carried[state.name]
         w.put(w.store(pointer, "b", state.type.dims, value))
-    arguments = [*inputs.values(), "starts", *again, *outputs, *last, "T"]
+    arguments = [*pointers, "starts", *again, *outputs, *last, "T", *w.strides]
     constants = [f"{p}_{_id(d)}" for d in w.dims for p in ("N", "B")]
     constants += [*w.numbers.values(), "SEGMENTED"]
     given = ", ".join([*arguments, *(f"{c}: tl.constexpr" for c in constants)])
@@ -205,20 +237,20 @@ def _loop(
 ) -> None:
     """The steps: what they read, the equations, what they store."""
     model, region = w.region.model, w.region
+    w.put("wide = tl.full([], 0, tl.int64)")
     w.put("for step in range(T):")
-    w.put("t = step" if region.direction == "forward" else "t = T - 1 - step", 2)
+    w.put(
+        f"t = wide + {'step' if region.direction == 'forward' else 'T - 1 - step'}", 2
+    )
     w.put("if SEGMENTED:", 2)
     w.put("fresh = tl.load(starts + b * T + t)", 3)
     for name, pointer in zip(region.states, again, strict=True):
         old, type_ = w.carried[name], model.state[name].type
-        w.put(
-            f"{old} = tl.where(fresh, {w.load(pointer, 'b * T + t', type_)}, {old})", 3
-        )
+        w.put(f"{old} = tl.where(fresh, {w.load(pointer, '', type_)}, {old})", 3)
     for read in model.inputs:
         if TIME in read.type.axes:
-            lead = "b * T + t" if BATCH in read.type.axes else "t"
             local = w.values[read.name] = w.name(f"{read.name}_t")
-            w.put(f"{local} = {w.load(inputs[read.name], lead, read.type)}", 2)
+            w.put(f"{local} = {w.load(inputs[read.name], '', read.type)}", 2)
     for equation in (model.equation[n] for n in region.steps):
         local = w.values[equation.name] = w.name(equation.name)
         w.put(f"{local} = {w.text(equation.expr)}", 2)
@@ -228,49 +260,6 @@ def _loop(
     for name in region.states:
         dims = model.state[name].type.dims
         w.put(f"{w.carried[name]} = {w.whole(w.values[name], dims)}", 2)
-
-
-def dims_of(region: Region) -> tuple[str, ...]:
-    """All dims that a value of a region has, in order."""
-    found: dict[str, None] = {}
-    for value in (*region.model.inputs, *region.model.states):
-        found.update(dict.fromkeys(value.type.dims))
-    for node in _nodes(region):
-        found.update(dict.fromkeys(node.type.dims))
-    return tuple(found)
-
-
-def parallel_of(region: Region) -> tuple[str, ...]:
-    """Dims along which nothing is summed or moved: programs may share them out."""
-    met: set[str] = set()
-    for node in _nodes(region):
-        match node:
-            case ir.Contract(over=over) | ir.Reduce(over=over):
-                met |= set(over)
-            case ir.Rename(pairs=pairs):
-                met |= {d for pair in pairs for d in pair}
-            case _:
-                pass
-    return tuple(d for d in dims_of(region) if d not in met)
-
-
-def widest_of(region: Region) -> tuple[tuple[str, ...], ...]:
-    """Dims of everything that is in registers at some time."""
-    found: dict[tuple[str, ...], None] = {}
-    for value in (*region.model.inputs, *region.model.states):
-        found[value.type.dims] = None
-    for node in _nodes(region):
-        found[node.type.dims] = None
-        if isinstance(node, ir.Contract):
-            found[tuple(dict.fromkeys(d for a in node.args for d in a.type.dims))] = (
-                None
-            )
-    return tuple(d for d in found if d)
-
-
-def _nodes(region: Region) -> Iterator[ir.Node]:
-    for name in region.steps:
-        yield from subtree(region.model.equation[name].expr)
 
 
 def _id(dim: str) -> str:

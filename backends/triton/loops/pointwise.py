@@ -45,6 +45,9 @@ TEXTS: Mapping[str, str] = {
 }
 """By operator; functions are those of `kernels/pointwise.py` and `kernels/semirings.py`."""
 
+FLAGS: Mapping[str, int] = {"and": 2, "or": 2, "not": 1, "where": 1, "eq": 2, "ne": 2}
+"""How many of the first operands may be conditions; others are numbers."""
+
 REDUCTIONS: Mapping[str, tuple[str, str]] = {
     "sum": ("tl.sum", "0.0"),
     "mean": ("tl.sum", "0.0"),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from seqdsl.backends.torch.names import identifier
+from seqdsl.backends.triton.loops.extents import dims_of
 from seqdsl.backends.triton.loops.pointwise import REDUCTIONS, TEXTS
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit
 from seqdsl.ir.types import BATCH, TIME
+from seqdsl.schedule.region import Region
 
 
 def allowed(node: ir.Node) -> bool:
@@ -29,3 +32,12 @@ def allowed(node: ir.Node) -> bool:
             return isinstance(arg, ir.Ref) and axis == TIME and abs(offset) == 1
         case _:
             return False
+
+
+def supported(region: Region) -> bool:
+    """Whether there is a kernel for `region`."""
+    model = region.model
+    kinds = [s.type.dtype for s in model.states]
+    kinds += [o.expr.type.dtype for o in model.outputs]
+    plain = all(identifier(d) == d for d in dims_of(region))
+    return not region.replay and plain and set(kinds) <= {"float"}
