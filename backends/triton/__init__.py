@@ -20,7 +20,7 @@ def compile_model(model: ir.Model, *, strategy: str = "auto") -> Artifact:
     """A file that computes `model` with torch and Triton alone.
 
     On a GPU recurrences that scan or go by chunks run as kernels, where their shapes and
-    dtypes allow it; so do, where no gradient is wanted, loops and single steps. All else,
+    dtypes allow it; so do loops, and single steps where no gradient is wanted. All else,
     and all on a CPU, is what the torch backend makes of it.
     Raises what that raises.
     """

@@ -144,12 +144,13 @@ def passed(
     """The state after a chunk; values are 0 from step `known` on."""
     a = decays(load_logs(g, first, T, H, head, kc, K, C, DECAY), DECAY)
     since, until, ahead = spans(a, DECAY)
+    kept = whole(since)
     x = erased(
         r, rs, y, v, inner, state, ahead, first, T, known, head, kc, vc,
         H, K, V, C, W, SCALED, OWN, PLAIN, DECAY, PRECISION,
     )  # fmt: skip
     return written(
-        l, ls, k, v, x, state, since, until, first, T, known, head, kc, vc,
+        l, ls, k, v, x, state, kept, until, first, T, known, head, kc, vc,
         H, K, V, C, SCALED, PLAIN, DECAY, PRECISION,
     )  # fmt: skip
 
@@ -177,14 +178,14 @@ def erased(
 
 @triton.jit
 def written(
-    l, ls, k, v, x, state, since, until, first, T, known, head, kc, vc,
+    l, ls, k, v, x, state, kept, until, first, T, known, head, kc, vc,
     H: tl.constexpr, K: tl.constexpr, V: tl.constexpr, C: tl.constexpr, SCALED: tl.constexpr,
     PLAIN: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """The state after a chunk whose x is known."""
+    """The state after a chunk whose x is known; `kept` is the product of its decays."""
     x *= load_scales(ls, first, T, H, head, C, SCALED)[:, None]
     lt = load_rows(l, first, T, H, head, kc, K, C)
-    state = write(state, whole(since), lt, x.to(lt.dtype), until, DECAY, PRECISION)
+    state = write(state, kept, lt, x.to(lt.dtype), until, DECAY, PRECISION)
     if PLAIN:
         kt = load_rows(k, first, T, H, head, kc, K, C)
         vt = load_rows(v, first, known, H, head, vc, V, C)
@@ -259,6 +260,7 @@ def delta_forward(
         first = n * length + i * C
         a = decays(load_logs(g, first, T, H, head, kc, K, C, DECAY), DECAY)
         since, until, ahead = spans(a, DECAY)
+        kept = whole(since)
         qt = load_rows(q, first, T, H, head, kc, K, C)
         out = read(qt, since, state, DECAY, PRECISION)
         x = erased(
@@ -274,7 +276,7 @@ def delta_forward(
             out += tl.dot(qk.to(vt.dtype), vt, input_precision=PRECISION)
         store_rows(o, out * scale, first, T, H, head, vc, V, C)
         state = written(
-            l, ls, k, v, x, state, since, until, first, T, T, head, kc, vc,
+            l, ls, k, v, x, state, kept, until, first, T, T, head, kc, vc,
             H, K, V, C, SCALED, PLAIN, DECAY, PRECISION,
         )  # fmt: skip
     if FINAL and n == segments - 1:

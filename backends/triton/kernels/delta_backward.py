@@ -116,13 +116,14 @@ def delta_values(
         first = n * length + i * C
         a = decays(load_logs(g, first, T, H, head, kc, K, C, DECAY), DECAY)
         since, until, ahead = spans(a, DECAY)
+        kept = whole(since)
         xt = erased(
             r, rs, y, v, inner, state, ahead, first, T, T, head, kc, vc,
             H, K, V, C, W, SCALED, OWN, PLAIN, DECAY, PRECISION,
         )  # fmt: skip
         store_rows(x, xt, first, T, H, head, vc, V, C)
         state = written(
-            l, ls, k, v, xt, state, since, until, first, T, T, head, kc, vc,
+            l, ls, k, v, xt, state, kept, until, first, T, T, head, kc, vc,
             H, K, V, C, SCALED, PLAIN, DECAY, PRECISION,
         )  # fmt: skip
     if LEAVE:
