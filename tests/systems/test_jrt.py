@@ -59,6 +59,7 @@ def test_the_taylor_map_and_its_folded_form() -> None:
     ]
     assert (opposite[0] * opposite[1]).sum(1).min() >= 0.5
     assert JRT.PrefixLinearAttention(D=32, heads=2, K=16).P == 153
+    assert std("based").Based(D=32, heads=2, K=16).P == 273
 
 
 # ---- Prefix linear attention
@@ -211,7 +212,7 @@ layer Disjoint(vocab = 64, D = 48, M = 0):
 def test_tiny_training_reading_the_prefix_whole_beats_reading_it_causally() -> None:
     """Equal steps, both orders in turn; at (16, 4) at least 10 points.
 
-    Measured: .73 and .54.
+    Measured: .73 and .54, in 2 minutes of a processor.
     """
     spec = seqdsl.loads(text_of("jrt") + RECALL)
 
