@@ -143,10 +143,11 @@ def outer_forward(
         kt = load_rows(k, first, T, H, head, kc, K, C)
         vt = load_rows(v, first, T, H, head, vc, V, C)
         p, since, until, _ = scores(qt, kt, a, False, DECAY, PRECISION)
+        decay = whole(since)
         y = read(qt, since, state, DECAY, PRECISION)
         y += tl.dot(p.to(vt.dtype), vt, input_precision=PRECISION)
         store_rows(o, y * scale, first, TQ, H, head, vc, V, C)
-        state = write(state, whole(since), kt, vt, until, DECAY, PRECISION)
+        state = write(state, decay, kt, vt, until, DECAY, PRECISION)
     if FINAL and n == segments - 1:
         store_state(final, bh.to(tl.int64), state, kc, vc, K, V)
 

@@ -75,7 +75,7 @@ def tiles_of(family: str, kind: str, direction: str, K: int, V: int) -> Tiles:
         chunk = max(16, chunk // 2)
         if direction == "backward":
             rows, columns = max(16, rows // 2), max(16, columns // 2)
-        if key[:2] == ("delta", "channel"):
+        elif key[1] == "channel":
             columns = 16
     warps = 2 * tiles.warps if largest > 64 and not wide else tiles.warps
     rows, columns = min(rows, key[3]), min(columns, key[4])
