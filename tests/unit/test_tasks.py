@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 import torch
 
 from examples.tasks.data import COPIED, HELD, IGNORED, KEYS, LETTERS, TASKS, VALUES
-from examples.tasks.train import LAYERS, STEPS, Result, table, train
+from examples.tasks.train import DOCS, LAYERS, STEPS, Result, table, train, written
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -73,11 +75,42 @@ def test_the_table_names_layers_and_tasks() -> None:
         Result("b", "y", 0.98, 9, 1.0),
     ]
     assert table(results).splitlines() == [
-        "| layer | a | b |",
-        "| --- | ---: | ---: |",
-        "| x | 50 (7) |  |",
-        "| y |  | 97–100 (9) |",
+        "| layer | a | b | s |",
+        "| --- | ---: | ---: | ---: |",
+        "| x | 50 (7) |  | 1 |",
+        "| y |  | 97–100 (9) | 3 |",
     ]
+
+
+def documented() -> Mapping[tuple[str, str], tuple[int, int]]:
+    """What the table of the docs says: the worst and best percentages of layers on tasks."""
+    text = DOCS.read_text("utf-8").partition("<!-- tasks -->")[2]
+    rows = [line.strip("| ").split(" | ") for line in text.split("\n") if "|" in line]
+    found: dict[tuple[str, str], tuple[int, int]] = {}
+    for layer, *cells in rows[2:]:
+        for task, cell in zip(TASKS, cells, strict=False):
+            shares = [int(x) for x in cell.split(" (")[0].split("–")]
+            found[layer, task] = shares[0], shares[-1]
+    return found
+
+
+def test_the_table_of_the_docs_bears_out_what_stands_below_it() -> None:
+    found = documented()
+    layers = {layer for layer, _ in found}
+    assert len(layers) >= 8 and layers <= LAYERS.keys()
+    assert found.keys() == {(layer, task) for layer in layers for task in TASKS}
+    assert found["deltanet", "recall"][0] >= 95
+    assert found["linear attention", "recall"][1] < 80
+    assert found["deltanet, negative", "parity"][0] >= 95
+    assert found["gla", "parity"][1] < 60
+
+
+def test_the_docs_take_a_new_table() -> None:
+    page = DOCS.read_text("utf-8")
+    once = written(page, "fresh\n")
+    assert "<!-- tasks -->\n\nfresh\n\n<!-- end of tasks -->\n" in once
+    assert written(once, "other\n") == written(page, "other\n") != once
+    assert page.startswith(once.partition("<!-- tasks -->")[0])
 
 
 @pytest.mark.slow
