@@ -14,6 +14,7 @@ from seqdsl.backends.torch.python import (
     call,
     number,
     one_line,
+    quoted,
 )
 from seqdsl.backends.torch.sizes import size_code
 from seqdsl.ir import nodes as ir
@@ -66,7 +67,7 @@ def _option(option: ir.Option) -> str:
         case Lit(value=value):
             if isinstance(value, bool | str):
                 kind = type(value).__name__
-            shown = f'"{value}"' if isinstance(value, str) else one_line(number(value))
+            shown = quoted(value) if isinstance(value, str) else one_line(number(value))
             return f"{option.name}: {kind} = {shown}"
         case _:
             return f"{option.name}: {kind} | None = None"
@@ -135,9 +136,8 @@ def _whole(m: Method, name: str, size: Size, code: Expr) -> Expr:
     """The size, refused with its numbers where it is no whole number."""
     if not _divides(size):
         return code
-    shown = f"{name} = {size}"
     numbers = _numbers(m, size)
-    text = f'f"{shown} = {numbers}"' if numbers else f'"{shown}"'
+    text = _filled(f"{name} = {size}", f" = {numbers}" if numbers else "")
     return call(m.helper("_whole"), text, code)
 
 
@@ -152,7 +152,7 @@ def _divides(size: Size) -> bool:
 def _numbers(m: Method, size: Size) -> str:
     match size:
         case Lit():
-            return f"{size}"
+            return _literal(f"{size}")
         case Opt(name=name):
             known = any(o.name == name for o in m.model.options)
             return "{" + (name if known else f"self.{m.layer.attributes[name]}") + "}"
@@ -160,6 +160,16 @@ def _numbers(m: Method, size: Size) -> str:
             return f"{_numbers(m, a)} {op} {_numbers(m, b)}"
         case Apply():
             return ""
+
+
+def _filled(text: str, numbers: str) -> str:
+    """A string literal that says `text` and then `numbers`, names in braces."""
+    return f"f{quoted(_literal(text) + numbers)}" if numbers else quoted(text)
+
+
+def _literal(text: str) -> str:
+    """`text` where an f-string would see names in braces."""
+    return text.replace("{", "{{").replace("}", "}}")
 
 
 def _constraints(m: Method) -> None:
@@ -173,11 +183,8 @@ def _constraints(m: Method) -> None:
             [*options_of(constraint.left), *options_of(constraint.right)]
         )
         values = ", ".join(f"{n} = {{{one_line(m.size(Opt(n)))}}}" for n in names)
-        message = (
-            constraint.message.replace("{", "{{").replace("}", "}}").replace('"', "'")
-        )
         with m.block(f"if {test}:"):
-            text = f'f"{message} ({values})"' if names else f'"{message}"'
+            text = _filled(constraint.message, f" ({values})" if names else "")
             m.write("raise ", call("CallError", text))
         m.helper("CallError")
 

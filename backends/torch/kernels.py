@@ -29,7 +29,7 @@ from seqdsl.ir.sizes import Lit, options_of
 from seqdsl.ir.types import BATCH, TIME
 from seqdsl.ir.walk import children, subtree
 from seqdsl.schedule.cut import Fusion
-from seqdsl.schedule.fuse import kernel_loop
+from seqdsl.schedule.obstacles import obstacles
 from seqdsl.schedule.plan import TimeLoop, defined
 from seqdsl.schedule.region import Region, identity, outline
 
@@ -38,7 +38,7 @@ from seqdsl.schedule.region import Region, identity, outline
 class Kernels:
     """The loops of a file that kernels run; `fusion` says what they can do.
 
-    `refused` names the loops that stay in torch. `classes` are the layers of the file by
+    `refused` names the loops that stay in torch and says why. `classes` are the layers of the file by
     the names of their classes, each with the name of its named tuple of outputs.
     """
 
@@ -62,14 +62,20 @@ def takes(m: Method, loop: TimeLoop) -> bool:
     kernels = m.layer.kernels
     if kernels is None or m.in_time:
         return False
-    halts = any(m.model.repeat[axis].condition is not None for axis in m.steps)
-    deep = any(
-        set(m.model.equation[n].scope) - set(m.steps) for n in defined(loop.body)
-    )
-    if halts or deep or not kernel_loop(m.model, loop, kernels.fusion):
-        kernels.refused.append(f"{m.model.name}: {', '.join(loop.carried)}")
-        return False
-    return True
+    reason = next(_obstacles(m, loop, kernels.fusion), None)
+    if reason is not None:
+        states = ", ".join(loop.carried)
+        kernels.refused.append(f"{m.model.name}: {states} ({reason})")
+    return reason is None
+
+
+def _obstacles(m: Method, loop: TimeLoop, fusion: Fusion) -> Iterator[str]:
+    if any(m.model.repeat[axis].condition is not None for axis in m.steps):
+        yield "a repeat that may end early"
+    scopes = (m.model.equation[n].scope for n in defined(loop.body))
+    if any(set(scope) - set(m.steps) for scope in scopes):
+        yield "a repeat inside"
+    yield from obstacles(m.model, loop, fusion)
 
 
 def call_kernel(body: Body, loop: TimeLoop) -> None:

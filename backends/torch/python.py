@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -161,6 +162,11 @@ def joined(arguments: Sequence[tuple[str, Expr]]) -> str:
 def name(text: str) -> Atom:
     """A name or dotted path."""
     return Atom(text)
+
+
+def quoted(text: str) -> str:
+    """A string literal that holds `text`, whatever is in it."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def number(value: float | bool) -> Expr:

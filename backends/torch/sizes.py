@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from seqdsl.backends.torch.python import Atom, Binary, Expr, Unary, call, number
+from seqdsl.backends.torch.python import Atom, Binary, Expr, Unary, call, number, quoted
 from seqdsl.ir.sizes import Apply, Lit, Opt, Size
 
 _INFIX = frozenset(
@@ -27,7 +27,7 @@ def size_code(size: Size, option: Callable[[str], Expr]) -> Expr:
     """`size` in Python, with `option` saying how an option is read."""
     match size:
         case Lit(value=value):
-            return Atom(f'"{value}"') if isinstance(value, str) else number(value)
+            return Atom(quoted(value)) if isinstance(value, str) else number(value)
         case Opt(name=name):
             return option(name)
         case Apply(op=op, args=args):

@@ -193,7 +193,8 @@ def _elaborate(ctx: Context, callee: Callee, span: Span) -> ir.Model:
         if value is not None:
             known[name] = value
     ctx.enter(span)
-    if callee.decl.name in ctx.chain:
+    link = _link(callee)
+    if link in ctx.chain:
         raise ctx.fail(
             "E0115",
             f"the layer `{callee.decl.name}` contains itself",
@@ -207,7 +208,7 @@ def _elaborate(ctx: Context, callee: Callee, span: Span) -> ir.Model:
         callee.shapes,
         callee.layers,
         tuple(callee.extra),
-        (*ctx.chain, callee.decl.name),
+        (*ctx.chain, link),
     )
     entry = layer.layer_model(request, ctx.models)
     ctx.grow(entry.written, span)
@@ -215,6 +216,12 @@ def _elaborate(ctx: Context, callee: Callee, span: Span) -> ir.Model:
         return entry.result
     ctx.diagnostics.extend(d for d in entry.result if d not in ctx.diagnostics)
     raise Poisoned
+
+
+def _link(callee: Callee) -> str:
+    """The layer with the layers that it is given: with others of these it may contain itself."""
+    given = (f"{c.binding.file.key}:{c.text}" for _, c in sorted(callee.layers.items()))
+    return " ".join((callee.decl.name, *given))
 
 
 def _register(

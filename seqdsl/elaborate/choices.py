@@ -7,6 +7,7 @@ the model's form, as a text that is compared while compiling is.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from seqdsl.diagnostics import SpecError
@@ -42,28 +43,37 @@ def choice(ctx: Context, scope: Scope, expr: ast.Expr) -> Choice:
         )
     made = layers.made_with(ctx, scope, _call(expr), found, found.decl)
     handed_on = scope.find(func.id) if isinstance(func, ast.Name) else None
+    name = format_expr(func)
     if isinstance(handed_on, LayerOption):
-        return Choice(found, made.options, _text(handed_on.choice.text, made.options))
-    return Choice(found, made.options, format_expr(expr))
+        name = handed_on.choice.text.partition("(")[0]
+    return _choice(found, made.options, made.layers, name)
 
 
 def without_options(scope: Scope, default: ast.Expr) -> Choice:
     """The layer that a default names, for where its options are wrong."""
-    found = layers.callee_of(scope, _call(default).func)
+    func = _call(default).func
+    found = layers.callee_of(scope, func)
     assert found is not None
-    return Choice(found, {}, format_expr(default))
+    return _choice(found, {}, {}, format_expr(func))
 
 
 def settled(ctx: Context, chosen: Choice, span: Span) -> Choice:
     """`chosen` with numbers for its options, which hold in any layer."""
     values = {n: Lit(ctx.settle(size, span)) for n, size in chosen.options.items()}
-    return Choice(chosen.binding, values, _text(chosen.text, values))
+    name = chosen.text.partition("(")[0]
+    return _choice(chosen.binding, values, chosen.layers, name)
 
 
-def _text(text: str, options: Mapping[str, Size]) -> str:
-    name = text.partition("(")[0]
-    given = ", ".join(f"{name} = {size}" for name, size in options.items())
-    return f"{name}({given})" if given else name
+def _choice(
+    binding: Binding,
+    options: Mapping[str, Size],
+    inner: Mapping[str, Choice],
+    name: str,
+) -> Choice:
+    shown = {n: inner[n].text if n in inner else size for n, size in options.items()}
+    given = ", ".join(f"{n} = {value}" for n, value in shown.items())
+    text = f"{name}({given})" if given else name
+    return Choice(binding, options, inner, text)
 
 
 def spelled(
@@ -74,14 +84,13 @@ def spelled(
     Reports E0505 for a text that names none.
     """
     text = str(value)
-    home, _, rest = text.rpartition(":")
+    home, _, _layer = text.partition("(")[0].rpartition(":")
     file = _file(home) if home else scope.file
-    expr = _parsed(rest)
+    inside = Scope(file) if file else scope
+    expr = _parsed(text[len(home) + bool(home) :], inside, option.span)
     func = expr.func if isinstance(expr, ast.Call) else expr
-    found = file.lookup(func.id) if file and isinstance(func, ast.Name) else None
-    if expr is None or not isinstance(found, Binding):
-        found = None
-    if found is None or not isinstance(found.decl, ast.LayerDecl):
+    found = layers.callee_of(inside, func) if isinstance(func, ast.Name) else None
+    if not file or found is None or not isinstance(found.decl, ast.LayerDecl):
         raise ctx.fail(
             "E0505",
             f"option `{option.name}` is a layer, and `{text}` names none",
@@ -89,8 +98,8 @@ def spelled(
             "a layer that the spec knows, or one of the library: `std.gla:GLA`",
         )
     assert expr is not None
-    made = layers.made_with(ctx, Scope(found.file), _call(expr), found, found.decl)
-    return Choice(found, made.options, text)
+    made = layers.made_with(ctx, inside, _call(expr), found, found.decl)
+    return Choice(found, made.options, made.layers, text)
 
 
 def _call(expr: ast.Expr) -> ast.Call:
@@ -100,9 +109,22 @@ def _call(expr: ast.Expr) -> ast.Call:
     return ast.Call(func=expr, brackets=None, args=(), keywords=(), span=expr.span)
 
 
-def _parsed(text: str) -> ast.Expr | None:
+_OF_LIBRARY = re.compile(r"(std\.\w+):(\w+)")
+
+
+def _parsed(text: str, inside: Scope, span: Span) -> ast.Expr | None:
+    """What a text spells; layers of the library in it become names that `inside` knows."""
+
+    def known(match: re.Match[str]) -> str:
+        file, name = _file(match[1]), f"std_{len(inside.names)}"
+        found = file.lookup(match[2]) if file else None
+        if not isinstance(found, Binding):
+            return match[0]
+        inside.names[name] = LayerOption(Choice(found, {}, {}, match[0]), span)
+        return name
+
     try:
-        return parse_expression(text)
+        return parse_expression(_OF_LIBRARY.sub(known, text))
     except SpecError:
         return None
 

@@ -109,10 +109,14 @@ class CallValue:
 
 @dataclass(frozen=True)
 class Choice:
-    """A layer, with some of its options, as the value of an option; `text` spells it."""
+    """A layer, with some of its options, as the value of an option; `text` spells it.
+
+    `layers` are those of the options that are layers themselves.
+    """
 
     binding: Binding
     options: Mapping[str, Size]
+    layers: Mapping[str, Choice]
     text: str
 
 

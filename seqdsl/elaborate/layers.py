@@ -15,7 +15,7 @@ from seqdsl.elaborate.context import (
 )
 from seqdsl.elaborate.program import Binding, suggest
 from seqdsl.ir import nodes as ir
-from seqdsl.ir.sizes import Lit, Size
+from seqdsl.ir.sizes import Lit
 from seqdsl.source import Span
 from seqdsl.syntax import ast
 
@@ -113,7 +113,7 @@ def made_with(
     ctx: Context, scope: Scope, expr: ast.Call, found: Binding, decl: ast.LayerDecl
 ) -> application.Callee:
     """The options that `Block(D, heads = 4)` gives to the layer `decl`."""
-    callee = application.Callee(decl, found, _preset(scope, expr.func), {})
+    callee = _preset(scope, expr.func, found, decl)
     declared = [o.name for o in decl.options]
     if len(expr.args) > len(declared):
         raise ctx.fail(
@@ -136,13 +136,18 @@ def made_with(
     return callee
 
 
-def _preset(scope: Scope, func: ast.Expr) -> dict[str, Size]:
-    """Options that were given where the layer was chosen; they hold wherever it is called."""
+def _preset(
+    scope: Scope, func: ast.Expr, found: Binding, decl: ast.LayerDecl
+) -> application.Callee:
+    """With the options given where the layer was chosen; they hold wherever it is called."""
     entity = scope.find(func.id) if isinstance(func, ast.Name) else None
     if not isinstance(entity, LayerOption):
-        return {}
+        return application.Callee(decl, found, {}, {})
     entity.used = True
-    return dict(entity.choice.options)
+    choice = entity.choice
+    return application.Callee(
+        decl, found, dict(choice.options), {}, dict(choice.layers)
+    )
 
 
 def _kind(scope: Scope, expr: ast.Call) -> str:
@@ -208,7 +213,7 @@ def call(
             expr.span,
             f"give it a name and apply that: `block = {decl.name}(…)`, then `block(x)`",
         )
-    callee = application.Callee(decl, found, _preset(scope, expr.func), {})
+    callee = _preset(scope, expr.func, found, decl)
     _bracket_dims(ctx, scope, expr, callee)
     options = [o.name for o in decl.options]
     args = _inputs_given(ctx, scope, expr, callee, inputs, options)

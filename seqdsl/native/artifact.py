@@ -19,7 +19,7 @@ from seqdsl.schedule.region import Region
 class NativeArtifact:
     """A generated file and the regions that it calls by name.
 
-    `refused` names the loops that stay in torch; `classes` are the layers of the file,
+    `refused` names the loops that stay in torch, and why; `classes` are the layers of the file,
     each with the name of the named tuple of its outputs.
     """
 

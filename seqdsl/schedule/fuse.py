@@ -18,6 +18,7 @@ from seqdsl.schedule.cut import Fusion, cut, fits
 from seqdsl.schedule.dependence import dependences, names_in
 from seqdsl.schedule.hoist import hoist
 from seqdsl.schedule.loops import order
+from seqdsl.schedule.obstacles import kernel_loop, shift_fits
 from seqdsl.schedule.plan import (
     Assign,
     DepthLoop,
@@ -57,40 +58,6 @@ def _rest_hoisted(
 
 def _hoisted(step: Step) -> tuple[ir.Equation, ...]:
     return step.hoisted if isinstance(step, TimeLoop) else ()
-
-
-def kernel_loop(
-    model: ir.Model, loop: TimeLoop, fusion: Fusion, more: tuple[str, ...] = ()
-) -> bool:
-    """Whether a kernel computes everything in `loop`, beside which `more` is carried."""
-    known = {*loop.carried, *loop.replayed, *more}
-    copies = set(model.copies)
-    inside = frozenset(defined((*loop.body, *loop.replay)))
-    return all(
-        isinstance(step, Assign)
-        # a kernel's values have a batch and a time, but no copies of it
-        and not step.equation.expr.type.axes & copies
-        and all(
-            (fusion.allowed(n) or isinstance(n, ir.Ref | ir.Result | ir.Const))
-            and _shift_fits(n, known, inside, fusion)
-            for n in subtree(step.equation.expr)
-        )
-        for step in (*loop.body, *loop.replay)
-    )
-
-
-def _shift_fits(
-    node: ir.Node, known: set[str], inside: frozenset[str], fusion: Fusion
-) -> bool:
-    """Whether a loop that carries `known` and computes `inside` can read `node`."""
-    match node:
-        case ir.Shift(arg=ir.Ref(name=name), axis=axis, offset=offset) if axis == TIME:
-            outside = fusion.whole and name not in inside and offset == -1
-            return name in known or outside
-        case ir.Shift():
-            return False
-        case _:
-            return True
 
 
 @dataclass(frozen=True)
@@ -229,7 +196,7 @@ class _Fuser:
             ):
                 if name in loop.replayed or name not in mine:
                     replayed = name in loop.replayed and offset == -1
-                    return replayed or _shift_fits(node, set(), mine, self.fusion)
+                    return replayed or shift_fits(node, set(), mine, self.fusion)
                 state = self.model.state.get(name)
                 one = -1 if loop.direction == "forward" else 1
                 return state is not None and TIME in state.carried and offset == one

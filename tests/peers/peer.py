@@ -43,7 +43,7 @@ class Parity:
 
     def note(self, output: float, gradient: float) -> None:
         """Errors of outputs and gradients, as lengths relative to theirs."""
-        version = importlib.metadata.version(self.oracle)
+        version = importlib.metadata.version(self.oracle).partition("+")[0]
         self.found.append(
             {
                 "layer": self.layer,

@@ -116,13 +116,13 @@ def test_rwkv6(monkeypatch: pytest.MonkeyPatch) -> None:
     order = [3, 0, 1, 2, 4]  # theirs is w k v r g, ours r w k v g
     params = {
         "mu_x": w["maa_x"],
-        "mu": torch.stack([w[f"maa_{n}"] for n in "rwkvg"]),
+        **{f"mu_{n}": w[f"maa_{n}"] for n in "rwkvg"},
         "W2": w["tm_w2"][order],
         "low.weight": rows(w["tm_w1"]).reshape(5, rank, D)[order],
         "decay": w["decay"],
         "bonus": w["first"],
-        "rate_y.weight": rows(w["td_w1"]),
-        "rate_linear.weight": rows(w["td_w2"]),
+        "hidden.weight": rows(w["td_w1"]),
+        "rate.weight": rows(w["td_w2"]),
         **{f"{n}.weight": rows(w[n]) for n in "kvrg"},
         "out_groupnorm.weight": w["lx_w"],
         "out_groupnorm.bias": w["lx_b"],

@@ -4,7 +4,7 @@ pandas smooths, SciPy discretizes and simulates a continuous system, the evaluat
 has peepholes: all in double precision, their gradients by central differences. Longhorn,
 which no package on the registry has, is compared with what it is made of: the paper's
 update is a delta rule for every channel (flash-linear-attention), the released one a
-scan (mambapy). For the Jordan network nothing installable was found.
+scan (mambapy).
 """
 
 from __future__ import annotations

@@ -142,9 +142,10 @@ def rwkv5(p: Params, x: Tensor) -> Tensor:
 def rwkv6(p: Params, x: Tensor) -> Tensor:
     shift = before(x) - x
     low = torch.tanh(project(x + shift * p["mu_x"], p["low.weight"]))
-    mu = p["mu"] + torch.einsum("btmr,mrd->btmd", low, p["W2"])
+    mu = torch.stack([p[f"mu_{n}"] for n in "rwkvg"])
+    mu = mu + torch.einsum("btmr,mrd->btmd", low, p["W2"])
     r, w, k, v, g = (x[:, :, None] + shift[:, :, None] * mu).unbind(2)
-    rate = torch.tanh(w @ p["rate_y.weight"].T) @ p["rate_linear.weight"].T
+    rate = torch.tanh(w @ p["hidden.weight"].T) @ p["rate.weight"].T
     r, k, v, g = (
         project(y, p[f"{n}.weight"]) for n, y in zip("rkvg", (r, k, v, g), strict=True)
     )

@@ -44,7 +44,7 @@ def test_a_page_is_what_the_compiler_says(tmp_path: Path) -> None:
     assert (tmp_path / "path-PaTH.svg").read_text("utf-8").startswith("<svg")
     index = (tmp_path / "README.md").read_text("utf-8")
     assert "[PaTH](path.md)" in index and "Yang et al. 2025 | 2e-07 (1) |" in index
-    assert "\n1. no kernel for a loop of PaTH" in index
+    assert "\n1. no kernel for a loop of PaTH: u (values along a copy of time)" in index
 
 
 def test_measured_parity_is_of_layers_that_exist() -> None:

@@ -96,3 +96,61 @@ def test_a_module_is_made_for_one_choice() -> None:
     assert type(shell)(D=4).mixer == "Double"
     with pytest.raises(seqdsl.CallError, match="one value of `mixer`"):
         type(shell)(D=4, mixer="GLA")
+
+
+def test_a_choice_may_have_choices() -> None:
+    """Also of the library, and of layers that are made of the shell itself."""
+    text = (
+        SHELL
+        + """
+layer Twice(D, part = GLA, again = Double):
+    input x: [D]
+    output Shell(again(part(x)), mixer = part)
+"""
+    )
+    spec, x = seqdsl.loads(text), torch.randn(2, 3, 4)
+    shell = spec.Shell(D=4, mixer="Twice(part = Double(by = 3))")
+    torch.testing.assert_close(shell(x), (1 + 3 * 2 * 4) * x)
+    nested = "Twice(part = std.ema:EMA, again = Twice(part = std.ema:EMA))"
+    assert len(dict(spec.Shell(D=4, mixer=nested).named_parameters())) == 4
+    assert spec.Shell(D=4, mixer=nested).mixer == nested
+
+
+def test_a_layer_does_not_contain_itself() -> None:
+    text = """
+layer Wrap(D, m = Same):
+    input x: [D]
+    output m(x)
+
+layer Same(D):
+    input x: [D]
+    output x
+
+layer Grow(D, m = Same):
+    input x: [D]
+    output Grow(x, m = GIVEN)
+"""
+    for given in ("m", "Wrap(m = m)"):
+        with pytest.raises(seqdsl.SpecError) as error:
+            seqdsl.loads(text.replace("GIVEN", given)).Grow(D=4)
+        assert [d.code for d in error.value.diagnostics] == ["E0115"]
+
+
+@pytest.mark.parametrize(
+    "odd", ["\\", "{D}", "', x=1):#", '"""', "\n", "\0", "é\u2028"]
+)
+def test_a_text_is_data(odd: str) -> None:
+    """Whatever a text option says, from the spec or outside, it is not code."""
+    text = """
+layer Named(D, kind = "plain", other = ", x = print()):#", half = D / 2):
+    input x: [D]
+    dim H = D / 3 if kind == other else half
+    output x * H
+"""
+    spec, x = seqdsl.loads(text), torch.randn(1, 2, 6)
+    torch.testing.assert_close(spec.Named(D=6, kind=odd)(x), 3 * x)
+    assert spec.Named(D=6, kind=odd).kind == odd
+    torch.testing.assert_close(spec.Named(D=6, kind=odd, other=odd)(x), 2 * x)
+    if not {'"', "\n"} & set(odd) and odd.isprintable():
+        spec = seqdsl.loads(text.replace("plain", odd))
+        assert spec.Named(D=6).kind == odd

@@ -15,6 +15,7 @@ from torch import Tensor
 
 import seqdsl
 from seqdsl.backends.reference import initial_params, interpret
+from seqdsl.ir.bind import bind_sizes
 from seqdsl.ir.sizes import Scalar
 
 # ---- Blocks: residuals and norms around layers that are tested above
@@ -224,6 +225,49 @@ def test_the_forecaster_follows_the_units_of_its_window() -> None:
     assert forecast.shape == (BATCH, 3, 2)
     moved_ = run("forecaster", "Forecaster", options, params, 2 * x + 7)
     torch.testing.assert_close(moved_, 2 * forecast + 7, atol=1e-5, rtol=1e-5)
+
+
+MIXERS = """
+ema:EMA mingru:MinGRU minlstm:MinLSTM lru:LRU lru:LRUBlock s4d:S4D s5:S5 s5:S5Block rglru:RGLRU
+rglru:Recurrent rglru:Hawk rglru:Griffin hgrn:HGRNMixer hgrn:HGRNStack hgrn2:HGRN2Mixer
+retnet:Retention lightning:LightningAttention linear_attention:LinearAttention based:Based
+performer:Performer gla:GLA mamba:Mamba mamba2:Mamba2 rwkv4:RWKV4 rwkv4:RWKV4Block rwkv5:RWKV5
+rwkv6:RWKV6 rwkv7:RWKV7Mixer mlstm:MLSTM mlstm:MLSTMBlock slstm:SLSTM slstm:SLSTMBlock
+deltanet:DeltaNet gated_deltanet:GatedDeltaNet gated_deltaproduct:GatedDeltaProduct kda:KDA
+longhorn:Longhorn longhorn:ExactLonghorn ttt:TTTLinear path:PaTH attention:MHA attention:GQA
+attention:SlidingWindow attention:TransformerBlock cells:ElmanMixer cells:LSTMMixer
+cells:GRUMixer cells:BidirectionalGRUMixer s5:BidirectionalS5
+"""
+
+PROJECTED = """
+elman:Elman jordan:Jordan lstm:LSTM lstm:PeepholeLSTM gru:GRU gru:ResetBeforeGRU
+bidirectional:BidirectionalElman bidirectional:BidirectionalGRU
+bidirectional:BidirectionalMinGRU bidirectional:Bidirectional(mixer=std.ema:EMA)
+"""
+
+
+def test_every_published_layer_is_a_mixer() -> None:
+    names = [f"std.{name}" for name in MIXERS.split()]
+    names += [f"std.cells:Projected(inner = std.{name})" for name in PROJECTED.split()]
+    for name in names:
+        options: dict[str, Scalar] = {"D": 64, "vocab": 5, "L": 1, "mixer": name}
+        assert bind_sizes(model_of("language_model", "LanguageModel", options), options)
+    for name in names[::20]:
+        options = {"D": 64, "L": 1, "mixer": name}
+        assert bind_sizes(model_of("classifier", "Classifier", options), options)
+        assert bind_sizes(model_of("forecaster", "Forecaster", options), options)
+
+
+def test_a_mixer_may_be_made_of_blocks() -> None:
+    """Hawk is a `PreNorm` itself, and what it holds is looked up where it stands."""
+    mixer = (
+        "std.rglru:Hawk(mixer = Recurrent(heads = 2), feed = std.moe:MoEFeed(E = 3))"
+    )
+    shell = seqdsl.std.language_model.LanguageModel
+    block = "std.blocks:PreNorm(feed = std.moe:MoEFeed(E = 3))"
+    module: Any = shell(vocab=5, D=4, L=1, mixer=mixer, block=block)
+    logits = module(torch.tensor([[0, 1, 2]]))
+    assert logits.shape == (1, 3, 5) and torch.isfinite(logits).all()
 
 
 @pytest.mark.parametrize("mixer", ["std.gla:GLA(heads = 2)", "std.cells:GRUMixer"])
