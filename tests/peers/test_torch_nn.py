@@ -7,7 +7,7 @@ is what SciPy's filter makes of the outputs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import seqdsl
 
-pytestmark = pytest.mark.peers
+pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore")]
 
 BATCH, TIME, D, H = 2, 7, 3, 4
 
@@ -71,13 +71,22 @@ def both(ours: Any, theirs: Any, x: Tensor) -> list[tuple[Tensor, Tensor]]:
     return found
 
 
+def outputs_of(module: nn.Module) -> Callable[[Tensor], Tensor]:
+    """What `module` returns, its state aside."""
+
+    def run(x: Tensor) -> Tensor:
+        return module(x)[0]
+
+    return run
+
+
 def agree(
     name: str, ours: Any, theirs: nn.Module, params: dict[str, Tensor]
 ) -> tuple[Any, Any]:
     """The states after a sequence, once outputs and gradients are found equal."""
     ours.load_state_dict(params)
     x = noise(BATCH, TIME, D)
-    compared(name, both(ours, lambda x: theirs(x)[0], x))
+    compared(name, both(ours, outputs_of(theirs), x))
     return ours(x, return_state=True)[1], theirs(x)[1]
 
 
@@ -115,7 +124,7 @@ def test_both_directions(layer: str, kind: Any, forward: str, backward: str) -> 
     params = gates(theirs, forward, "f") | gates(theirs, backward, "b", "_reverse")
     ours.load_state_dict(params)
     x = noise(BATCH, TIME, D)
-    compared(f"std.bidirectional:{layer}", both(ours, lambda x: theirs(x)[0], x))
+    compared(f"std.bidirectional:{layer}", both(ours, outputs_of(theirs), x))
 
 
 def test_attention() -> None:
