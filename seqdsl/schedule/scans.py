@@ -182,16 +182,16 @@ class _Matrices:
             table = {
                 n: self._column(term.state, d)
                 for d, n in pairs
-                if d in own[term.state] and n != d
+                if d in own[term.state] and n in term.over
             }
             weight = _coefficient(term, table, semiring)
             if moved := moved_dims(term.read):
                 names = {d: self._column(term.state, d) for d in moved}
                 weight = times_move(weight, term, names, semiring)
             for dim, name in pairs:
-                if dim in own[term.state] and name == dim:
+                if dim in own[term.state] and name not in term.over:
                     column = self._column(term.state, dim)
-                    weight = _on_diagonal(weight, dim, column, semiring)
+                    weight = _on_diagonal(weight, name, column, semiring)
             columns = tuple(self._column(term.state, d) for d in own[term.state])
             rows = own[update.state]
             rest = [d for d in weight.type.dims if d not in (*rows, *columns)]

@@ -24,6 +24,8 @@ layer L(D = 3, H = 2, K = 3, V = 2):
     input v: [V]
     input y: [M]
     dim M = H * K
+    dim J = D
+    dim A = D
 """
 
 MOVED = {
@@ -44,6 +46,14 @@ MOVED = {
     "split": (
         "state h: [M] = 0.3",
         "h = (sigmoid(v[V = 0]) * roll[H](h[t-1].(M -> [H, K]), 1)).([H, K] -> M) + y",
+    ),
+    "transposed": (
+        "state h: [D, J] = 0.1",
+        "h = sigmoid(x) * h[t-1].(D -> A).(J -> D).(A -> J) + x * f.(D -> J)",
+    ),
+    "transposed max-plus": (
+        "state h: [D, J] = 0.1",
+        "h = max(h[t-1].(D -> A).(J -> D).(A -> J) + f, x * f.(D -> J))",
     ),
     "with columns": (
         "state h: [K, V] = 0.1",
