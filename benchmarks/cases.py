@@ -76,143 +76,163 @@ def _matrix(inputs: str, update: str) -> str:
 
 
 _QKV = "q: [heads, K]; k: [heads, K]; v: [heads, V]"
+_QKV_INPUTS = (("unit", _KV), ("unit", _KV), ("any", _KV))
+_PER_HEAD, _PER_KEY, _UNIT = ("gate", (4,)), ("gate", _KV), ("unit", _KV)
+
+_MATRICES: tuple[
+    tuple[str, str, str, tuple[tuple[str, Shape], ...], int, Scan], ...
+] = (
+    ("linear attention", "", "S = S[t-1] + k * v", (), 4, scans.linear),
+    (
+        "delta rule",
+        "; b: [heads]",
+        "S = S[t-1] + b * k * (v - dot[K](k, S[t-1]))",
+        (_PER_HEAD,),
+        6,
+        scans.plain_delta,
+    ),
+    (
+        "gated linear attention",
+        "; a: [heads, K]",
+        "S = a * S[t-1] + k * v",
+        (_PER_KEY,),
+        5,
+        scans.gla,
+    ),
+    (
+        "gated delta rule",
+        "; a: [heads]; b: [heads]",
+        "S = a * S[t-1] + b * k * (v - dot[K](k, a * S[t-1]))",
+        (_PER_HEAD, _PER_HEAD),
+        7,
+        scans.delta,
+    ),
+    (
+        "RWKV-7",
+        "; w: [heads, K]; a: [heads, K]; b: [heads, K]",
+        "S = w * S[t-1] + b * dot[K](a, S[t-1]) + k * v",
+        (_PER_KEY, _UNIT, _UNIT),
+        9,
+        scans.rwkv7,
+    ),
+)
+"""Name, inputs beside q, k and v, update, their kinds, flops per entry, step in JAX."""
+
+_MLSTM = """import std.mlstm: MLSTMCell
+layer Row(heads, K, V):
+    input q: [heads, K]
+    input k: [heads, K]
+    input v: [heads, V]
+    input i: [heads]
+    input f: [heads]
+    output MLSTMCell(q, k, v, i, f)
+"""
+
+_MINGRU = """layer Row(H):
+    input x: [H]
+    input y: [H]
+    state h: [H] = 0
+    z = sigmoid(x)
+    c = where(y >= 0, y + 0.5, sigmoid(y))
+    h = (1 - z) * h[t-1] + z * c
+    output h
+"""
+
+_AAREN = """layer Row(heads, K):
+    input s: [heads]
+    input v: [heads, K]
+    state c: [heads] = -100
+    state o: [heads, K] = 0
+    c = logaddexp(c[t-1], s)
+    o = exp(c[t-1] - c) * o[t-1] + exp(s - c) * v
+    output o
+"""
+
+_HMM = """layer Row(N):
+    input e: [N]
+    dim M = N
+    param A: [M, N] = 0
+    state a: [N] = 1
+    p = dot[M](a[t-1].(N -> M), A) * e
+    a = p / sum[N](p)
+    output log(a)
+"""
+
+_VITERBI = """layer Row(N):
+    input e: [N]
+    dim M = N
+    param A: [M, N] = 0
+    state a: [N] = 0
+    a = max[M](a[t-1].(N -> M) + A) + e
+    output a
+"""
 
 
 def cases(scale: int) -> list[Case]:
     """All rows; `scale` divides the lengths."""
-    size, time = 64 * 64 * 4, 2048 // scale
-    qkv = (("unit", _KV), ("unit", _KV), ("any", _KV))
-    state = ((4, 64, 64),)
+    time = 2048 // scale
+    pair = (("any", (512,)), ("any", (512,)))
+    mingru = Case(
+        "minGRU",
+        _MINGRU,
+        {"H": 512},
+        pair,
+        8,
+        4096 // scale,
+        4 * 512,
+        ((512,),),
+        scans.mingru,
+    )
+    return [mingru, *_matrices(time), *_vectors(time)]
+
+
+def _matrices(time: int) -> list[Case]:
+    """States of 4 heads of 64 by 64."""
+    size, state = 64 * 64 * 4, ((4, 64, 64),)
+    rows = [
+        Case(
+            name,
+            _matrix(f"{_QKV}{more}", update),
+            _HEADS,
+            (*_QKV_INPUTS, *kinds),
+            2,
+            time,
+            flops * size,
+            state,
+            scan,
+        )
+        for name, more, update, kinds, flops, scan in _MATRICES
+    ]
+    gates = (("any", (4,)), ("any", (4,)))
+    carry = ((4, 64, 64), (4, 64), (4,))
+    inputs = (*_QKV_INPUTS, *gates)
+    mlstm = Case("mLSTM", _MLSTM, _HEADS, inputs, 2, time, 5 * size, carry, scans.mlstm)
+    return [*rows, mlstm]
+
+
+def _vectors(time: int) -> list[Case]:
+    """Other semirings, and products with a matrix of 64 states."""
+    aaren = Case(
+        "log-sum-exp (Aaren)",
+        _AAREN,
+        {"heads": 4, "K": 64},
+        (("any", (4,)), ("any", _KV)),
+        8,
+        time,
+        4 * 4 * 64,
+        ((4,), (4, 64)),
+        scans.aaren,
+    )
+    chains = (
+        ("HMM forward (64 states)", _HMM, scans.hmm),
+        ("Viterbi (64 states)", _VITERBI, scans.viterbi),
+    )
+    inputs, flops, carry = (("gate", (64,)),), 2 * 64 * 64, ((64,),)
     return [
-        Case(
-            "minGRU",
-            "layer Row(H):\n    input x: [H]\n    input y: [H]\n    state h: [H] = 0\n"
-            "    z = sigmoid(x)\n    c = where(y >= 0, y + 0.5, sigmoid(y))\n"
-            "    h = (1 - z) * h[t-1] + z * c\n    output h\n",
-            {"H": 512},
-            (("any", (512,)), ("any", (512,))),
-            8,
-            4096 // scale,
-            4 * 512,
-            ((512,),),
-            scans.mingru,
-        ),
-        Case(
-            "linear attention",
-            _matrix(_QKV, "S = S[t-1] + k * v"),
-            _HEADS,
-            qkv,
-            2,
-            time,
-            4 * size,
-            state,
-            scans.linear,
-        ),
-        Case(
-            "delta rule",
-            _matrix(
-                f"{_QKV}; b: [heads]", "S = S[t-1] + b * k * (v - dot[K](k, S[t-1]))"
-            ),
-            _HEADS,
-            (*qkv, ("gate", (4,))),
-            2,
-            time,
-            6 * size,
-            state,
-            scans.plain_delta,
-        ),
-        Case(
-            "gated linear attention",
-            _matrix(f"{_QKV}; a: [heads, K]", "S = a * S[t-1] + k * v"),
-            _HEADS,
-            (*qkv, ("gate", _KV)),
-            2,
-            time,
-            5 * size,
-            state,
-            scans.gla,
-        ),
-        Case(
-            "gated delta rule",
-            _matrix(
-                f"{_QKV}; a: [heads]; b: [heads]",
-                "S = a * S[t-1] + b * k * (v - dot[K](k, a * S[t-1]))",
-            ),
-            _HEADS,
-            (*qkv, ("gate", (4,)), ("gate", (4,))),
-            2,
-            time,
-            7 * size,
-            state,
-            scans.delta,
-        ),
-        Case(
-            "RWKV-7",
-            _matrix(
-                f"{_QKV}; w: [heads, K]; a: [heads, K]; b: [heads, K]",
-                "S = w * S[t-1] + b * dot[K](a, S[t-1]) + k * v",
-            ),
-            _HEADS,
-            (*qkv, ("gate", _KV), ("unit", _KV), ("unit", _KV)),
-            2,
-            time,
-            9 * size,
-            state,
-            scans.rwkv7,
-        ),
-        Case(
-            "mLSTM",
-            "import std.mlstm: MLSTMCell\nlayer Row(heads, K, V):\n    input q: [heads, K]\n"
-            "    input k: [heads, K]\n    input v: [heads, V]\n    input i: [heads]\n"
-            "    input f: [heads]\n    output MLSTMCell(q, k, v, i, f)\n",
-            _HEADS,
-            (*qkv, ("any", (4,)), ("any", (4,))),
-            2,
-            time,
-            5 * size,
-            ((4, 64, 64), (4, 64), (4,)),
-            scans.mlstm,
-        ),
-        Case(
-            "log-sum-exp (Aaren)",
-            "layer Row(heads, K):\n    input s: [heads]\n    input v: [heads, K]\n"
-            "    state c: [heads] = -100\n    state o: [heads, K] = 0\n"
-            "    c = logaddexp(c[t-1], s)\n"
-            "    o = exp(c[t-1] - c) * o[t-1] + exp(s - c) * v\n    output o\n",
-            {"heads": 4, "K": 64},
-            (("any", (4,)), ("any", _KV)),
-            8,
-            time,
-            4 * 4 * 64,
-            ((4,), (4, 64)),
-            scans.aaren,
-        ),
-        Case(
-            "HMM forward (64 states)",
-            "layer Row(N):\n    input e: [N]\n    dim M = N\n"
-            "    param A: [M, N] = 0\n    state a: [N] = 1\n"
-            "    p = dot[M](a[t-1].(N -> M), A) * e\n    a = p / sum[N](p)\n"
-            "    output log(a)\n",
-            {"N": 64},
-            (("gate", (64,)),),
-            8,
-            time,
-            2 * 64 * 64,
-            ((64,),),
-            scans.hmm,
-        ),
-        Case(
-            "Viterbi (64 states)",
-            "layer Row(N):\n    input e: [N]\n    dim M = N\n"
-            "    param A: [M, N] = 0\n    state a: [N] = 0\n"
-            "    a = max[M](a[t-1].(N -> M) + A) + e\n    output a\n",
-            {"N": 64},
-            (("gate", (64,)),),
-            8,
-            time,
-            2 * 64 * 64,
-            ((64,),),
-            scans.viterbi,
+        aaren,
+        *(
+            Case(name, text, {"N": 64}, inputs, 8, time, flops, carry, scan)
+            for name, text, scan in chains
         ),
     ]
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seqdsl import driver
 from seqdsl.diagnostics import CallError
-from seqdsl.elaborate import Elaborated, Program, elaborate, load_std, load_text
+from seqdsl.elaborate import Elaborated, elaborate
 from seqdsl.elaborate.program import std_names
-from seqdsl.ir import nodes as ir
-from seqdsl.ir.bind import bind_sizes, with_defaults
 from seqdsl.ir.sizes import Scalar
+from seqdsl.prepared import Opened, opened_file, opened_std, opened_text, prepared
 
 if TYPE_CHECKING:
     import torch
@@ -25,8 +22,8 @@ Externs = Mapping[str, Callable[..., Any]]
 class Layer:
     """A layer of a spec; called with its options it makes a module."""
 
-    def __init__(self, program: Program, name: str, externs: Externs) -> None:
-        self._program = program
+    def __init__(self, spec: Opened, name: str, externs: Externs) -> None:
+        self._spec = spec
         self._externs = externs
         self.name = name
 
@@ -47,32 +44,28 @@ class Layer:
         `UnsupportedError` where the target cannot host the layer.
         """
         given = {name: _scalar(value) for name, value in options.items()}
-        elaborated = self.elaborate(**given)
-        bind_sizes(elaborated.model, given)
-        # `auto` goes by the sizes that it knows
-        sized = replace(elaborated, model=with_defaults(elaborated.model, given))
-        made = driver.module_class(sized, target, strategy)
-        names = _externs_of(elaborated.model)
-        externs = {k: f for k, f in self._externs.items() if k in names}
-        bound = {"externs": externs} if names else {}
-        module: Any = made(**given, **bound)
-        module.verdicts = driver.analyze(elaborated.model).verdicts
+        made = prepared(self._spec, self.name, given, target, strategy)
+        externs = {k: f for k, f in self._externs.items() if k in made.externs}
+        bound = {"externs": externs} if made.externs else {}
+        module: Any = made.module_class()(**given, **bound)
+        module.verdicts = made.verdicts
         return module if dtype is None else module.to(dtype)
 
     def elaborate(self, **options: Scalar | Layer) -> Elaborated:
         """The typed IR; `options` are needed only where the layer's form reads them."""
         given = {name: _scalar(value) for name, value in options.items()}
-        return elaborate(self._program, self.name, given)
+        return elaborate(self._spec.program, self.name, given)
 
     @property
     def key(self) -> str:
         """How other specs name the layer: `std.gla:GLA`; raises `CallError` for a file's."""
-        if not self._program.main.key.startswith("std."):
+        program = self._spec.program
+        if not program.main.key.startswith("std."):
             raise CallError(
                 f"{self!r} is not of the standard library: import it in the spec that is "
                 f'to use it, and give its name, "{self.name}"'
             )
-        return f"{self._program.main.key}:{self.name}"
+        return f"{program.main.key}:{self.name}"
 
     def __repr__(self) -> str:
         options = self.declared_options()
@@ -82,7 +75,7 @@ class Layer:
         """The options as declared: `D`, `H = D`."""
         from seqdsl.syntax.format import format_expr
 
-        decl = next(d for d in self._program.spec.layers if d.name == self.name)
+        decl = next(d for d in self._spec.program.spec.layers if d.name == self.name)
         return [
             o.name if o.default is None else f"{o.name} = {format_expr(o.default)}"
             for o in decl.options
@@ -93,37 +86,32 @@ def _scalar(value: Scalar | Layer) -> Scalar:
     return value.key if isinstance(value, Layer) else value
 
 
-def _externs_of(model: ir.Model) -> set[str]:
-    """The extern ops that a layer or its sub-layers call."""
-    inner = (_externs_of(i.model) for i in model.instances)
-    return {e.name for e in model.externs}.union(*inner)
-
-
 class Spec:
     """A loaded `.seq` file; its layers are attributes: `spec.GLA(D=64, heads=4)`."""
 
-    def __init__(self, program: Program, externs: Externs | None = None) -> None:
-        self._program = program
+    def __init__(self, spec: Opened, externs: Externs | None = None) -> None:
+        self._spec = spec
         self._externs = dict(externs or {})
 
     @property
     def layers(self) -> tuple[str, ...]:
         """Names of the layers in file order."""
-        return self._program.layers
+        return self._spec.layers
 
     def __getattr__(self, name: str) -> Layer:
-        if name.startswith("__") or "_program" not in self.__dict__:
+        if name.startswith("__") or "_spec" not in self.__dict__:
             raise AttributeError(name)
         if name in self.layers:
-            return Layer(self._program, name, self._externs)
-        where = self._program.spec.source.name
-        raise AttributeError(_unknown(f"{where} has no layer", name, self.layers))
+            return Layer(self._spec, name, self._externs)
+        raise AttributeError(
+            _unknown(f"{self._spec.name} has no layer", name, self.layers)
+        )
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self.layers]
 
     def __repr__(self) -> str:
-        return f"<spec {self._program.spec.source.name}: {', '.join(self.layers)}>"
+        return f"<spec {self._spec.name}: {', '.join(self.layers)}>"
 
 
 class _Std:
@@ -135,7 +123,7 @@ class _Std:
         if name not in std_names():
             message = _unknown("the standard library has no", name, std_names())
             raise AttributeError(message)
-        return Spec(load_std(name))
+        return Spec(opened_std(name))
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *std_names()]
@@ -160,7 +148,7 @@ def load(path: str | Path, externs: Externs | None = None) -> Spec:
     syntax errors and imports that do not resolve, `OSError` where the file cannot be
     read; other mistakes are raised by the layer that has them, when it is made.
     """
-    return Spec(driver.load(str(path))[0], externs)
+    return Spec(opened_file(str(path)), externs)
 
 
 def loads(
@@ -175,4 +163,4 @@ def loads(
     Raises as `load` does.
     """
     where = None if folder is None else Path(folder)
-    return Spec(load_text(text, name, where), externs)
+    return Spec(opened_text(text, name, where), externs)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from seqdsl.backends.torch import Artifact
+    from seqdsl.native.choose import Choice
 
 
 load = locate
@@ -86,12 +87,20 @@ def artifact(elaborated: Elaborated, target: str, strategy: str) -> Artifact:
     return compile_model(elaborated.model, strategy=strategy)
 
 
+def choose(elaborated: Elaborated, target: str, strategy: str) -> Choice:
+    """The files of the class of a layer for `target`, which may be kept.
+
+    Raises `UnsupportedError` where the target cannot host the layer.
+    """
+    require_target(target)
+    from seqdsl.native.choose import choose as chosen
+
+    return chosen(elaborated.model, target, strategy)
+
+
 def module_class(elaborated: Elaborated, target: str, strategy: str) -> type[nn.Module]:
     """The class of a layer for `target`; its instances are torch modules.
 
     Raises `UnsupportedError` where the target cannot host the layer.
     """
-    require_target(target)
-    from seqdsl.native.choose import module_class as choose
-
-    return choose(elaborated.model, target, strategy)
+    return choose(elaborated, target, strategy).load()

@@ -20,7 +20,7 @@ def compiled(
 ) -> tuple[Kernel, Code]:
     """The kernel of `region`, without the nests that its code consists of."""
     about = (identity(region), repr(host), f"{rows} {together}")
-    name = cache.key("kernel", *about, compiler_key())
+    name = f"kernel-{cache.key(*about, compiler_key())}"
     kept = cache.load(name)
     if kept is not None:
         try:

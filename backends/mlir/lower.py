@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from seqdsl.backends.mlir.ahead import ask_ahead
 from seqdsl.backends.mlir.expressions import Expressions
 from seqdsl.backends.mlir.kernel import Buffer, Kernel, Nest
 from seqdsl.backends.mlir.loops import Tile, run_nest
@@ -94,6 +95,7 @@ def _task(e: Expressions, task: Index) -> None:
             at = step
             if e.kernel.direction == "backward":
                 at = _from_end(e, "%time", step, 0)
+            ask_ahead(e, tile, {**env, TIME: at})
             _nests(e, e.kernel.step, tile, {**env, TIME: at})
     e.floor = w.depth
     _nests(e, e.kernel.after, tile, {**env, NOW: first, BEFORE: first})

@@ -94,6 +94,10 @@ class Memory:
                 pass
         return [env[axis] for axis in buffer.axes]
 
+    def place(self, buffer: Buffer, env: Env) -> str:
+        """The indices of an element."""
+        return self._address(buffer, env)[0]
+
     def _address(self, buffer: Buffer, env: Env) -> tuple[str, int]:
         """The indices of an element and the block from which on they are known."""
         places = [*self._lead(buffer, env), *(env[d] for d in buffer.dims)]

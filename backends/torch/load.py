@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import linecache
+import marshal
 import sys
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, cast
 
@@ -25,19 +27,40 @@ def load(artifact: Artifact, class_name: str | None = None) -> type[torch.nn.Mod
     return cast("type[torch.nn.Module]", getattr(module, class_name or artifact.entry))
 
 
+_offered: dict[str, bytes] = {}
+"""Code of files that were not loaded yet, by their names as modules."""
+
+
+def code_of(text: str) -> tuple[str, bytes]:
+    """The name of a generated file as a module, and its code for this very Python."""
+    name = _name(text)
+    return name, marshal.dumps(compile(text, f"<{name}>", "exec"))
+
+
+def offer(codes: Mapping[str, bytes]) -> None:
+    """Code that `code_of` gave, so that loading these files compiles nothing."""
+    _offered.update((n, c) for n, c in codes.items() if n not in sys.modules)
+
+
+def _name(text: str) -> str:
+    return f"seqdsl_generated_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
 def _module(text: str) -> ModuleType:
     """The text as a module, made once for each text."""
-    name = f"seqdsl_generated_{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    name = _name(text)
     if name in sys.modules:
         return sys.modules[name]
     file = f"<{name}>"
+    offered = _offered.pop(name, None)
+    code = compile(text, file, "exec") if offered is None else marshal.loads(offered)
     module = ModuleType(name)
     module.__file__ = file
     lines = text.splitlines(keepends=True)
     linecache.cache[file] = (len(text), None, lines, file)
     sys.modules[name] = module
     try:
-        exec(compile(text, file, "exec"), module.__dict__)  # noqa: S102
+        exec(code, module.__dict__)  # noqa: S102
     except BaseException:
         del sys.modules[name]
         raise

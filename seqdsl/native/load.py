@@ -57,11 +57,15 @@ def load_kernels(artifact: NativeArtifact) -> type[nn.Module]:
     return cls
 
 
-def _lenient(artifact: NativeArtifact) -> NativeArtifact:
+_NOTE = "\n# Calls that kernels cannot serve run in torch.\n"
+
+
+def lenient(artifact: NativeArtifact) -> NativeArtifact:
     """The same as a module of its own, beside the one that refuses."""
     host = artifact.host
-    note = "\n# Calls that kernels cannot serve run in torch.\n"
-    files = {**host.files, host.main: host.text + note}
+    if host.text.endswith(_NOTE):
+        return artifact
+    files = {**host.files, host.main: host.text + _NOTE}
     return replace(artifact, host=replace(host, files=files))
 
 
@@ -70,7 +74,7 @@ def load_native(artifact: NativeArtifact, other: Artifact | None) -> type[nn.Mod
 
     Without one they raise `CallError`. Instances are pickled together with both files.
     """
-    cls = load_kernels(artifact if other is None else _lenient(artifact))
+    cls = load_kernels(artifact if other is None else lenient(artifact))
     module: Any = sys.modules[cls.__module__]
     plain: Any = None if other is None else sys.modules[load(other).__module__]
     if not hasattr(module, "_DISPATCHED"):

@@ -8,17 +8,14 @@ which loop it is, among those that this process has loaded.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
 
-from seqdsl.backends.mlir.run import dtype_of
 from seqdsl.diagnostics import CallError
-from seqdsl.ir import nodes as ir
-from seqdsl.ir.sizes import Scalar, evaluate
-from seqdsl.ir.types import BATCH, TIME, DType, Type
+from seqdsl.ir.sizes import Scalar
+from seqdsl.native.shapes import empty, floats_of, kept_of, results_of, shape_of
 
 if TYPE_CHECKING:
     from seqdsl.native.loop import NativeLoop, SizedLoop
@@ -37,20 +34,6 @@ loops: dict[str, NativeLoop] = {}
 _sized: dict[str, SizedLoop] = {}
 
 
-@dataclass(frozen=True)
-class Shape:
-    """Extents of a value: along batch and time where it has them, then of its dims."""
-
-    batched: bool
-    timed: bool
-    dims: tuple[int, ...]
-    kind: DType
-
-    def sizes(self, batch: int, time: int) -> list[int]:
-        lead = [batch] if self.batched else []
-        return [*lead, *([time] if self.timed else []), *self.dims]
-
-
 def known(name: str, segments: bool, sizes: tuple[tuple[str, Scalar], ...]) -> str:
     """Notes a loop of these sizes; the text by which operators find it."""
     key = f"{name} {segments} {sizes}"
@@ -67,7 +50,7 @@ def traced(
     whether kernels compute its gradient."""
     key = known(name, segments, sizes)
     loop = _sized[key]
-    shapes = [_shape(i.type, loop.extents) for i in loop.region.model.inputs]
+    shapes = [shape_of(i.type, loop.extents) for i in loop.region.model.inputs]
     count = len(loop.region.model.outputs) + len(loop.region.states)
     plain = tuple((s.batched, s.timed, s.dims) for s in shapes)
     return key, plain, count, loop.derivative.known
@@ -92,66 +75,10 @@ def call_traced(
     return tuple(torch.ops.seqdsl.loop_kept(key, ready, batch, time)[:count])
 
 
-def _shape(type_: Type, extents: Mapping[str, int]) -> Shape:
-    dims = tuple(extents[d] for d in type_.dims)
-    return Shape(BATCH in type_.axes, TIME in type_.axes, dims, type_.dtype)
-
-
-def _results(loop: SizedLoop) -> list[Shape]:
-    """Values of every step, then states after the last."""
-    model, extents = loop.region.model, loop.extents
-    shapes = [
-        Shape(
-            True, True, tuple(extents[d] for d in o.expr.type.dims), o.expr.type.dtype
-        )
-        for o in model.outputs
-    ]
-    for name in loop.region.states:
-        type_ = model.state[name].type
-        dims = tuple(extents[d] for d in type_.dims)
-        shapes.append(Shape(True, False, dims, type_.dtype))
-    return shapes
-
-
-def _kept(loop: SizedLoop) -> list[Shape]:
-    """What the gradient reads beside the inputs."""
-    found = loop.derivative.adjoint
-    assert found is not None
-    model = found.forward
-    wanted = set(found.saved.values())
-    sizes = {d: evaluate(s, {}) for d, s in model.dims.items()}
-    extents = {d: int(n) for d, n in sizes.items()}
-    return [
-        _shape(o.expr.type, extents | _digits(o))
-        for o in model.outputs
-        if o.name in wanted
-    ]
-
-
-def _digits(output: ir.Output) -> dict[str, int]:
-    return {d: int(d) for d in output.expr.type.dims if d.isdigit()}
-
-
 def _loop(key: str) -> SizedLoop:
     if key not in _sized:
         raise CallError("this loop was not made in this process: make its layer first")
     return _sized[key]
-
-
-def _floats(inputs: Sequence[Tensor]) -> torch.dtype:
-    """The dtype in which a kernel computes."""
-    kinds = (t.dtype for t in reversed(inputs) if t.is_floating_point())
-    return next(kinds, torch.get_default_dtype())
-
-
-def _empty(
-    shapes: Sequence[Shape], inputs: Sequence[Tensor], batch: int, time: int
-) -> list[Tensor]:
-    floats = _floats(inputs)
-    return [
-        inputs[0].new_empty(s.sizes(batch, time), dtype=dtype_of(s.kind, floats))
-        for s in shapes
-    ]
 
 
 # ---- The operators
@@ -166,13 +93,13 @@ def _fake(operator: object) -> Callable[[_F], _F]:
 def loop(key: str, inputs: Sequence[Tensor], batch: int, time: int) -> list[Tensor]:
     """Values of every step, then the states after the last."""
     with torch.no_grad():
-        made = _loop(key)(inputs, batch, time, _floats(inputs))
+        made = _loop(key)(inputs, batch, time, floats_of(inputs))
     return _own(made, inputs)
 
 
 @_fake(loop)
 def _(key: str, inputs: Sequence[Tensor], batch: int, time: int) -> list[Tensor]:
-    return _empty(_results(_loop(key)), inputs, batch, time)
+    return empty(results_of(_loop(key)), inputs, batch, time)
 
 
 @torch.library.custom_op("seqdsl::loop_kept", mutates_args=(), device_types="cpu")
@@ -193,7 +120,7 @@ def loop_kept(
 @_fake(loop_kept)
 def _(key: str, inputs: Sequence[Tensor], batch: int, time: int) -> list[Tensor]:
     sized = _loop(key)
-    return _empty([*_results(sized), *_kept(sized)], inputs, batch, time)
+    return empty([*results_of(sized), *kept_of(sized)], inputs, batch, time)
 
 
 @torch.library.custom_op("seqdsl::loop_backward", mutates_args=(), device_types="cpu")
@@ -250,7 +177,7 @@ def _own(made: Iterable[Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
     key, tensors, batch, time = inputs
-    count = len(_results(_loop(key)))
+    count = len(results_of(_loop(key)))
     ctx.key, ctx.extents = key, (batch, time)
     ctx.counts = len(tensors), count
     ctx.save_for_backward(*tensors, *output)
@@ -270,7 +197,7 @@ def _gradients(
     grads: Sequence[Tensor | None],
 ) -> list[Tensor | None]:
     """Those of the inputs; `made` is what `loop_kept` returned."""
-    count = len(_results(_loop(ctx.key)))
+    count = len(results_of(_loop(ctx.key)))
     wanted = [
         torch.zeros_like(o) if g is None else g
         for g, o in zip(grads[:count], made[:count], strict=True)

@@ -27,6 +27,7 @@ RANKS = (
     ("native",),
     ("codes", "locate"),
     ("driver",),
+    ("prepared",),
     ("api", "checkpoints", "testing", "viz", "viz_layout"),
     ("bench",),
     ("commands",),
