@@ -94,12 +94,13 @@ def call_kernel(body: Body, loop: TimeLoop) -> None:
     made = outline(m.model, loop, wanted, lambda node: _axes(m, node))
     name = kernels.add(made)
     first = [_first(body, entries[n], loop) for n in loop.carried]
+    first += [_first(body, entries[g.state], loop, g.back) for g in made.lags]
     first += [_initial(m, n) for n in loop.replayed]
     reads = [
         _read(m, node, i.type.dims)
         for node, i in zip(made.reads, made.model.inputs, strict=False)
     ]
-    starts, again = _again(m, loop)
+    starts, again = _again(m, loop, (*loop.carried, *(g.state for g in made.lags)))
     locals_ = [
         m.local(n, varies=False) if ("local", n) not in m.env else _held(m, n)
         for n in wanted
@@ -115,8 +116,9 @@ def call_kernel(body: Body, loop: TimeLoop) -> None:
         m.need("batch"),
         m.need("time"),
     )
-    targets = ", ".join([*locals_, *lasts])
-    m.write(f"{targets}{',' if len(locals_) + len(lasts) == 1 else ''} = ", code)
+    unread = [m.names.new(f"{g.name}_t") for g in made.lags]
+    targets = [*locals_, *lasts, *unread]
+    m.write(f"{', '.join(targets)}{',' if len(targets) == 1 else ''} = ", code)
     types = {o.name: o.expr.type for o in made.model.outputs}
     for name, local in zip(wanted, locals_, strict=True):
         type_ = types[name]
@@ -193,13 +195,13 @@ def _read(m: Method, node: ir.Node, dims: tuple[str, ...]) -> Expr:
     return align(value, (*lead, *dims))
 
 
-def _first(body: Body, entry: Entry, loop: TimeLoop) -> Expr:
-    """A state before the first step of the loop."""
+def _first(body: Body, entry: Entry, loop: TimeLoop, back: int = 1) -> Expr:
+    """A state `back` steps before the second step of the loop."""
     if loop.direction == "backward":
         code = whole_initial(body, entry)
     else:
         code = begun(body, entry)
-    side = "-1" if loop.direction == "forward" else "0"
+    side = -back if loop.direction == "forward" else back - 1
     return Item(code, f":, {side}") if entry.kind == "lag" else code
 
 
@@ -210,12 +212,14 @@ def _initial(m: Method, name: str) -> Expr:
     return align(canonical(m, value, state.type.dims), (BATCH, *state.type.dims))
 
 
-def _again(m: Method, loop: TimeLoop) -> tuple[Expr, list[Expr]]:
-    """Where segments begin, and what the states are there."""
+def _again(
+    m: Method, loop: TimeLoop, carried: tuple[str, ...]
+) -> tuple[Expr, list[Expr]]:
+    """Where segments begin, and what the states `carried` are there."""
     starts = "starts" if loop.direction == "forward" else "ends"
     m.needed[starts] = None
     again: list[Expr] = []
-    for name in loop.carried:
+    for name in carried:
         state = m.model.state[name]
         value = cast(m, expression(m, state.initial), state.type.dtype)
         if value.scalar:

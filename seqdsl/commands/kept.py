@@ -1,20 +1,23 @@
-"""`cache`: what was compiled for native kernels and is kept for the next process."""
+"""`cache`: what was made of specs and is kept for the next process."""
 
 from __future__ import annotations
+
+from collections import Counter
 
 from seqdsl.commands.outcome import OK, print_json
 from seqdsl.runtime import cache
 
 
 def cache_(clear: bool, json: bool) -> int:
-    """Say where compiled kernels are kept and how much that is; or remove them."""
+    """Say where kernels, layers and specs are kept and how much that is; or remove them."""
     folder = cache.folder()
     removed = cache.clear() if clear else 0
     found = cache.files()
     size = sum(bytes_ for _, bytes_, _ in found)
+    kinds = Counter(p.name.partition("-")[0] for p, _, _ in found)
     if json:
         where = None if folder is None else str(folder)
-        facts = {"files": len(found), "bytes": size, "removed": removed}
+        facts = {"files": len(found), "bytes": size, "removed": removed, **kinds}
         print_json({"folder": where, **facts})
         return OK
     if folder is None:
@@ -23,5 +26,7 @@ def cache_(clear: bool, json: bool) -> int:
     if clear:
         print(f"{removed} files removed from {folder}")
     else:
-        print(f"{folder}: {len(found)} files, {size / 2**20:.1f} MiB")
+        listed = ", ".join(f"{kinds[k]} {k}s" for k in sorted(kinds))
+        more = f" ({listed})" if listed else ""
+        print(f"{folder}: {len(found)} files, {size / 2**20:.1f} MiB{more}")
     return OK

@@ -15,10 +15,19 @@ from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit, Scalar, evaluate
 from seqdsl.ir.types import BATCH, TIME, Type
-from seqdsl.ir.walk import children, transform, with_children
+from seqdsl.ir.walk import children, subtree, transform, with_children
 from seqdsl.schedule.plan import Assign, Direction, TimeLoop
 
 _KEPT = frozenset((BATCH, TIME))
+
+
+@dataclass(frozen=True)
+class Lag:
+    """The state `name`, which after a step is what `state` was `back` - 1 steps before."""
+
+    name: str
+    state: str
+    back: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +41,9 @@ class Region:
     for each; the input `NAME_0` of every state in `states` comes behind them, and with
     `segmented` the bool input `starts` and `NAME_again`, what a state is where a segment
     begins. `still`: it is one step, and what states were before is among its inputs.
+
+    `lags` are states of the region alone, among `states` behind those of the layer: each
+    holds what a state of the layer was one step and more before.
     """
 
     name: str
@@ -42,6 +54,7 @@ class Region:
     replay: tuple[str, ...] = ()
     replayed: tuple[str, ...] = ()
     still: bool = False
+    lags: tuple[Lag, ...] = ()
     reads: tuple[ir.Node, ...] = field(default=(), compare=False, repr=False)
 
 
@@ -73,8 +86,14 @@ def outline(
     every = {e.name: e for e in (*replay, *steps)}
     outliner = _Outliner(model, set(every), axes)
     equations = tuple(map(outliner.equation, every.values()))
-    inputs = outliner.inputs()
-    made = tuple(_state(model.state[n]) for n in (*loop.carried, *loop.replayed))
+    inputs, lags = outliner.inputs(), tuple(outliner.lags.values())
+    later = tuple(map(outliner.kept, lags))
+    equations = (*equations, *later)
+    made = (
+        *(_state(model.state[n]) for n in loop.carried),
+        *(_state(replace(model.state[g.state], name=g.name)) for g in lags),
+        *(_state(model.state[n]) for n in loop.replayed),
+    )
     first = tuple(
         ir.Input(name=f"{s.name}_0", type=replace(s.type, axes=frozenset([BATCH])))
         for s in made
@@ -95,8 +114,9 @@ def outline(
         name=body.name,
         model=body,
         direction=loop.direction,
-        states=loop.carried,
-        steps=tuple(e.name for e in steps),
+        states=(*loop.carried, *(g.name for g in lags)),
+        steps=(*(e.name for e in steps), *(e.name for e in later)),
+        lags=lags,
         replay=tuple(e.name for e in replay),
         replayed=loop.replayed,
         reads=tuple(outliner.found),
@@ -150,6 +170,7 @@ class _Outliner:
     names: set[str]
     axes: Callable[[ir.Node], frozenset[str]]
     found: dict[ir.Node, ir.Input] = field(default_factory=dict[ir.Node, ir.Input])
+    lags: dict[tuple[str, int], Lag] = field(default_factory=dict[tuple[str, int], Lag])
 
     def inputs(self) -> tuple[ir.Input, ...]:
         return tuple(self.found.values())
@@ -167,11 +188,42 @@ class _Outliner:
                 return self._input(node, "before")
             case ir.Shift(arg=ir.Ref(name=name)) if name not in self.names:
                 return self._earlier(node, name)
+            case ir.Shift(arg=ir.Ref(name=name), offset=offset) if abs(offset) > 1:
+                lag = self._lag(name, abs(offset))
+                return self._one_step(lag.name, node, offset)
             case _:
                 new = tuple(map(self.take, children(node)))
                 node = with_children(node, new) if new else node
                 type_ = replace(node.type, axes=node.type.axes & _KEPT)
                 return replace(node, type=type_)
+
+    def _lag(self, state: str, back: int) -> Lag:
+        """The state from which `state` is read `back` steps before, and those it needs."""
+        if back > 2:
+            self._lag(state, back - 1)
+        if (state, back) not in self.lags:
+            name = self._free(f"{state}_back{back}")
+            self.names.add(name)
+            self.lags[state, back] = Lag(name, state, back)
+        return self.lags[state, back]
+
+    def kept(self, lag: Lag) -> ir.Equation:
+        """What a lag keeps: the step before of the state, or of the lag before it."""
+        state = self.model.state[lag.state]
+        before = lag.state if lag.back == 2 else self.lags[lag.state, lag.back - 1].name
+        offset = next(
+            n.offset
+            for e in self.model.equations
+            for n in subtree(e.expr)
+            if isinstance(n, ir.Shift) and n.arg == build.ref(lag.state, n.arg.type)
+        )
+        expr = self._one_step(before, state, offset)
+        return ir.Equation(name=lag.name, expr=expr)
+
+    @staticmethod
+    def _one_step(name: str, like: ir.Node | ir.State, offset: int) -> ir.Node:
+        type_ = replace(like.type, axes=_KEPT)
+        return build.shift(build.ref(name, type_), TIME, 1 if offset > 0 else -1)
 
     def _earlier(self, node: ir.Shift, name: str) -> ir.Node:
         """A step earlier of what stands outside; before the first, its initial value."""
@@ -185,14 +237,19 @@ class _Outliner:
         shifted = build.shift(stream, TIME, node.offset)
         return build.map_("where", first, outside, shifted)
 
+    def _free(self, base: str) -> str:
+        """A name like `base` that nothing has."""
+        taken = {i.name for i in self.found.values()} | self.names
+        taken |= {*self.model.dims, *(o.name for o in self.model.options), "starts"}
+        name, number = base, 1
+        while name in taken or f"{name}_0" in taken:
+            number += 1
+            name = f"{base}_{number}"
+        return name
+
     def _input(self, node: ir.Node, base: str) -> ir.Node:
         if node not in self.found:
-            taken = {i.name for i in self.found.values()} | self.names
-            taken |= {*self.model.dims, *(o.name for o in self.model.options), "starts"}
-            name, number = base, 1
-            while name in taken or f"{name}_0" in taken:
-                number += 1
-                name = f"{base}_{number}"
+            name = self._free(base)
             type_ = replace(node.type, axes=self.axes(node) & _KEPT)
             self.found[node] = ir.Input(name=name, type=type_)
         known = self.found[node]

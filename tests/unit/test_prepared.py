@@ -115,5 +115,5 @@ def test_mistakes_are_found_every_time(kept: Path) -> None:
     for _ in range(2):
         with pytest.raises(seqdsl.SpecError) as found:
             seqdsl.loads(wrong).Wrong(D=2)
-        assert found.value.diagnostics[0].code == "E0201"
+        assert found.value.diagnostics[0].code == "E0101"
     assert not list(kept.glob("layer-*"))
