@@ -20,7 +20,8 @@ class Case:
     """One row: a spec, the dims of its inputs in order, and a step as JAX writes it.
 
     `flops` counts those of one step per sequence; `scan(carry, inputs)` returns the next
-    carry and the output, `carry` is the shape of the state.
+    carry and the output, `carry` is the shape of the state. `parallel(*inputs)` is all
+    steps at once.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Case:
     flops: float
     carry: tuple[Shape, ...]
     scan: Scan | None = None
+    parallel: Scan | None = None
 
     def tensors(self) -> list[Tensor]:
         """Inputs in ranges that keep states finite."""
@@ -182,6 +184,7 @@ def cases(scale: int) -> list[Case]:
         4 * 512,
         ((512,),),
         scans.mingru,
+        scans.mingru_parallel,
     )
     return [mingru, *_matrices(time), *_vectors(time)]
 

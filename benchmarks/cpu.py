@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import time
 from math import prod
 from pathlib import Path
@@ -22,6 +23,7 @@ from torch import Tensor
 import seqdsl
 from benchmarks.cases import SLSTM, Case, cases
 from benchmarks.cpu_memory import growth, peak
+from benchmarks.cpu_table import plot, table, write_docs
 from benchmarks.peers import jax_runs, onnx_run
 from benchmarks.scans import transition
 from seqdsl.backends.mlir.machine import host_vectors
@@ -48,16 +50,24 @@ def with_backward(module: Any, inputs: list[Tensor]) -> Run:
 
 
 def machine_rates(rounds: int) -> dict[str, float]:
-    """Measured GEMM rate (GF/s) and streaming bandwidth (GB/s), two reads and a write."""
+    """Measured GEMM rate (GF/s) and bandwidths (GB/s).
+
+    Of a stream, two reads and a write, and of reading again as many weights as four
+    gated layers have.
+    """
     a = torch.randn(1024, 1024)
     x, y = torch.randn(8, 1 << 20), torch.randn(8, 1 << 20)
-    out = torch.empty_like(x)
-    times = median_times(
-        {"gemm": lambda: a @ a, "add": lambda: torch.add(x, y, out=out)}, rounds
-    )
+    out, read = torch.empty_like(x), torch.randn(1 << 20)
+    runs: dict[str, Run] = {
+        "gemm": lambda: a @ a,
+        "add": lambda: torch.add(x, y, out=out),
+        "read": lambda: read.sum(),
+    }
+    times = median_times(runs, rounds)
     return {
         "gemm_gflops": 2 * 1024**3 / times["gemm"] / 1e6,
         "stream_gbytes": 12 * x.numel() / times["add"] / 1e6,
+        "read_gbytes": 4 * read.numel() / times["read"] / 1e6,
     }
 
 
@@ -78,9 +88,8 @@ def recurrence_row(case: Case, rounds: int, loop: bool) -> dict[str, Any]:
         plain = layer(target="torch", strategy="loop", **options)
         plain.load_state_dict(kernel.state_dict())
         forward["torch loop"] = without_gradients(plain, inputs)
-    jax_forward, jax_backward = jax_runs(case, inputs)
-    if jax_forward is not None and jax_backward is not None:
-        forward["JAX lax.scan"], backward["JAX lax.scan"] = jax_forward, jax_backward
+    for name, (ahead, back) in jax_runs(case, inputs).items():
+        forward[name], backward[name] = ahead, back
     onnx = onnx_run(case, inputs)
     if onnx is not None:
         forward["onnxruntime"] = onnx
@@ -142,9 +151,11 @@ def step_row(rounds: int) -> dict[str, Any]:
     text += "".join(f"    y{i} = GLA(y{i - 1}, heads = 4)\n" for i in range(1, 5))
     text = text.replace("y0", "x") + "    output y4\n"
     runs: dict[str, Run] = {}
+    weights = 0
     for target in ("mlir", "torch"):
         module = seqdsl.loads(text).Row(D=256, target=target, strategy="loop")
         state, x = module.initial_state(1), torch.randn(1, 256)
+        weights = sum(4 * p.numel() for p in module.parameters())
 
         def run(module: Any = module, state: Any = state, x: Tensor = x) -> object:
             # a stream: each step takes the state of the one before
@@ -157,60 +168,17 @@ def step_row(rounds: int) -> dict[str, Any]:
     return {
         "name": "step of four GLA layers",
         "shape": "B 1, D 256",
+        "weights_mb": weights / 1e6,
         "forward_ms": {n: t / _STREAM for n, t in median_times(runs, rounds).items()},
     }
 
 
-def table(result: dict[str, Any]) -> str:
-    """Markdown: milliseconds, and how many times faster than each peer."""
-    lines = [
-        "| recurrence | shape | pass | kernel, ms | faster than |",
-        "|---|---|---|---|---|",
-    ]
-    for row in result["rows"]:
-        for key, label in (
-            ("forward_ms", "forward"),
-            ("with_backward_ms", "+ backward"),
-        ):
-            times = row.get(key)
-            if times is None:
-                continue
-            if row.get("peak_mb") is not None and key == "with_backward_ms":
-                label += (
-                    f" ({row['peak_mb']:.0f} MB; all states {row['all_states_mb']:.0f})"
-                )
-            own = times["kernel"]
-            peers = [f"{n} {t / own:.1f}" for n, t in times.items() if n != "kernel"]
-            shown = f"| {row['name']} | {row['shape']} | {label} | {own:.2f} | "
-            lines.append(shown + f"{', '.join(peers)} |")
-    for row in result.get("growth", ()):
-        beside = row["mb_beside"]
-        more = "" if beside is None else f", {beside:.1f} MB beside"
-        lines.append(
-            f"| minGRU | B 1, T {row['T']} | forward | {row['ns_per_step']:.0f} ns a step | {more} |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def plot(result: dict[str, Any], path: Path) -> None:
-    """Speed-ups over each peer as bars."""
-    from matplotlib.figure import Figure
-
-    bars = [
-        (f"{row['name']}: {peer}", t / row["forward_ms"]["kernel"])
-        for row in result["rows"]
-        for peer, t in row["forward_ms"].items()
-        if peer != "kernel"
-    ]
-    figure = Figure((9, 0.32 * len(bars) + 1))
-    axes = figure.subplots()
-    axes.barh([b[0] for b in bars], [b[1] for b in bars])
-    axes.axvline(1, color="black", linewidth=0.8)
-    axes.set_xscale("log")
-    axes.set_xlabel("times faster, forward")
-    axes.invert_yaxis()
-    figure.tight_layout()
-    figure.savefig(path)
+def _processor() -> str:
+    """The processor's own name, where Linux tells it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text("utf-8").splitlines() if info.exists() else []
+    named = (x.partition(":")[2].strip() for x in lines if x.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
 
 
 def main() -> None:
@@ -219,6 +187,9 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="an eighth of the lengths")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("-o", "--out", type=Path, default=Path("benchmark-out"))
+    parser.add_argument(
+        "--docs", type=Path, help="a page whose table is to be replaced, docs/native.md"
+    )
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument(
         "--clock",
@@ -237,7 +208,9 @@ def main() -> None:
     result: dict[str, Any] = {
         "threads": torch.get_num_threads(),
         "clock": given.clock,
+        "rounds": rounds,
         "vector_bits": bits,
+        "host": f"{_processor()}, vectors of {bits} bits",
         "machine": machine_rates(rounds),
         "rows": [],
     }
@@ -256,6 +229,8 @@ def main() -> None:
     (given.out / "cpu.json").write_text(json.dumps(result, indent=2) + "\n")
     (given.out / "cpu.md").write_text(table(result))
     plot(result, given.out / "cpu.svg")
+    if given.docs is not None:
+        write_docs(result, given.docs)
     print(table(result))
 
 

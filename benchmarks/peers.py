@@ -14,22 +14,35 @@ from benchmarks.cases import Case
 Run = Callable[[], object]
 
 
-def jax_runs(case: Case, inputs: list[Tensor]) -> tuple[Run | None, Run | None]:
-    """`lax.scan` over time, jitted: forward, and forward with gradients of all inputs."""
+def jax_runs(case: Case, inputs: list[Tensor]) -> dict[str, tuple[Run, Run]]:
+    """Jitted: forward, and forward with gradients of all inputs.
+
+    `lax.scan` over time, and `lax.associative_scan` where a case has that form.
+    """
     if case.scan is None or find_spec("jax") is None:
-        return None, None
+        return {}
     import jax
     import jax.numpy as jnp
 
     scan: Any = case.scan
-    taken = [jnp.asarray(x.numpy()) for x in inputs]
 
-    def forward(*xs: Any) -> Any:
+    def stepwise(*xs: Any) -> Any:
         lead = [jnp.moveaxis(x, 1, 0) for x in xs]
         first = tuple(jnp.full((case.batch, *s), 0.01) for s in case.carry)
         _, ys = jax.lax.scan(scan, first, tuple(lead))
         return jnp.moveaxis(ys, 0, 1)
 
+    found = {"JAX lax.scan": _jitted(stepwise, inputs)}
+    if case.parallel is not None:
+        found["JAX associative_scan"] = _jitted(case.parallel, inputs)
+    return found
+
+
+def _jitted(forward: Any, inputs: list[Tensor]) -> tuple[Run, Run]:
+    import jax
+    import jax.numpy as jnp
+
+    taken = [jnp.asarray(x.numpy()) for x in inputs]
     whole: Any = jax.jit(forward)
     places = tuple(range(len(taken)))
     gradient: Any = jax.jit(jax.grad(lambda *xs: forward(*xs).sum(), argnums=places))

@@ -17,6 +17,20 @@ def mingru(h: Any, x: Any) -> Any:
     return h, h[0]
 
 
+def mingru_parallel(x: Any, y: Any) -> Any:
+    """All steps at once, by `lax.associative_scan` over pairs of factor and summand."""
+    import jax
+
+    def joined(a: Any, b: Any) -> Any:
+        return a[0] * b[0], b[0] * a[1] + b[1]
+
+    z = jax.nn.sigmoid(x)
+    c = jax.numpy.where(y >= 0, y + 0.5, jax.nn.sigmoid(y))
+    factors = 1 - z
+    summands = (z * c).at[:, 0].add(0.01 * factors[:, 0])
+    return jax.lax.associative_scan(joined, (factors, summands), axis=1)[1]
+
+
 def gla(state: Any, x: Any) -> Any:
     import jax.numpy as jnp
 

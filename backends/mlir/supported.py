@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import BATCH, TIME
+from seqdsl.ir.walk import children
+from seqdsl.rewrite.real_parts import parted
 
 MAPS = frozenset(
     [
@@ -70,15 +72,20 @@ ALONGS = frozenset(["softmax", "log_softmax"])
 
 def allowed(node: ir.Node) -> bool:
     """Whether a kernel has a form of `node`, its operands aside."""
-    if node.type.dtype == "complex":
-        return False
+    wide = any(c.type.dtype == "complex" for c in children(node))
+    if wide or node.type.dtype == "complex":
+        return parted(node) and _fits(node)
+    return _fits(node)
+
+
+def _fits(node: ir.Node) -> bool:
     match node:
         case ir.Const() | ir.Ref():
             return True
         case ir.Position(along=along):
             return along in node.type.dims
         case ir.Map(op=op):
-            return op in MAPS
+            return op in MAPS or parted(node)
         case ir.Reduce(op=op, over=over, where=where):
             dims = not {TIME, BATCH} & set(over)
             return op in REDUCTIONS and where is None and dims

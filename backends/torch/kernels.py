@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from seqdsl.backends.torch.equations import assign
@@ -24,11 +24,13 @@ from seqdsl.backends.torch.reindex import canonical
 from seqdsl.backends.torch.streaming import Entry, expressions
 from seqdsl.backends.torch.time_loop import hand_on
 from seqdsl.backends.torch.values import Value, align
+from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit, options_of
-from seqdsl.ir.types import BATCH, TIME
+from seqdsl.ir.types import BATCH, TIME, DType, Type
 from seqdsl.ir.walk import children, subtree
 from seqdsl.schedule.cut import Fusion
+from seqdsl.schedule.halves import in_reals
 from seqdsl.schedule.obstacles import obstacles
 from seqdsl.schedule.plan import TimeLoop, defined
 from seqdsl.schedule.region import Region, identity, outline
@@ -92,23 +94,30 @@ def call_kernel(body: Body, loop: TimeLoop) -> None:
     }
     wanted, ends = _wanted(body, loop, names)
     made = outline(m.model, loop, wanted, lambda node: _axes(m, node))
-    name = kernels.add(made)
-    first = [_first(body, entries[n], loop) for n in loop.carried]
-    first += [_first(body, entries[g.state], loop, g.back) for g in made.lags]
-    first += [_initial(m, n) for n in loop.replayed]
+    halved = in_reals(made)
+    name = kernels.add(halved)
+    carried = [*loop.carried, *(g.state for g in made.lags)]
+    backs = [*(1 for _ in loop.carried), *(g.back for g in made.lags)]
+    first = [
+        half
+        for n, back in zip(carried, backs, strict=True)
+        for half in _halves(m, n, _first(body, entries[n], loop, back))
+    ]
+    first += [h for n in loop.replayed for h in _halves(m, n, _initial(m, n))]
     reads = [
         _read(m, node, i.type.dims)
-        for node, i in zip(made.reads, made.model.inputs, strict=False)
+        for node, i in zip(halved.reads, halved.model.inputs, strict=False)
     ]
-    starts, again = _again(m, loop, (*loop.carried, *(g.state for g in made.lags)))
+    starts, again = _again(m, loop, carried)
     locals_ = [
         m.local(n, varies=False) if ("local", n) not in m.env else _held(m, n)
         for n in wanted
     ]
     lasts = [m.names.new(f"{n}_t") for n in loop.carried]
+    unread = [m.names.new(f"{g.name}_t") for g in made.lags]
     code = call(
         f'_KERNELS["{name}"]',
-        _sizes(m, made),
+        _sizes(m, halved),
         tuple_of(reads),
         tuple_of(first),
         starts,
@@ -116,10 +125,14 @@ def call_kernel(body: Body, loop: TimeLoop) -> None:
         m.need("batch"),
         m.need("time"),
     )
-    unread = [m.names.new(f"{g.name}_t") for g in made.lags]
-    targets = [*locals_, *lasts, *unread]
-    m.write(f"{', '.join(targets)}{',' if len(targets) == 1 else ''} = ", code)
     types = {o.name: o.expr.type for o in made.model.outputs}
+    types |= {s.name: s.type for s in made.model.states}
+    _unpack(
+        m,
+        zip([*locals_, *lasts, *unread], [*wanted, *made.states], strict=True),
+        types,
+        code,
+    )
     for name, local in zip(wanted, locals_, strict=True):
         type_ = types[name]
         m.env["ref", name] = Value(Atom(local), (BATCH, TIME, *type_.dims), type_.dtype)
@@ -139,6 +152,31 @@ def call_kernel(body: Body, loop: TimeLoop) -> None:
         for name, local in zip(loop.carried, lasts, strict=True):
             if entries[name].kind == "carry":
                 m.next[entries[name].key] = Atom(local)
+
+
+def _halves(m: Method, state: str, code: Expr) -> list[Expr]:
+    """A value of a state as the kernel takes it: a complex one by its parts."""
+    if m.model.state[state].type.dtype != "complex":
+        return [code]
+    return [call("torch.real", code), call("torch.imag", code)]
+
+
+def _unpack(
+    m: Method, named: Iterable[tuple[str, str]], types: Mapping[str, Type], code: Expr
+) -> None:
+    """Local names for what a kernel returns; complex values are put together."""
+    targets: list[str] = []
+    joined: list[tuple[str, str, str]] = []
+    for local, name in named:
+        if types[name].dtype != "complex":
+            targets.append(local)
+            continue
+        re, im = m.names.new(f"{local}_re"), m.names.new(f"{local}_im")
+        targets += [re, im]
+        joined.append((local, re, im))
+    m.write(f"{', '.join(targets)}{',' if len(targets) == 1 else ''} = ", code)
+    for local, re, im in joined:
+        m.write(f"{local} = ", call("torch.complex", re, im))
 
 
 def _held(m: Method, name: str) -> str:
@@ -213,7 +251,7 @@ def _initial(m: Method, name: str) -> Expr:
 
 
 def _again(
-    m: Method, loop: TimeLoop, carried: tuple[str, ...]
+    m: Method, loop: TimeLoop, carried: Sequence[str]
 ) -> tuple[Expr, list[Expr]]:
     """Where segments begin, and what the states `carried` are there."""
     starts = "starts" if loop.direction == "forward" else "ends"
@@ -221,16 +259,22 @@ def _again(
     again: list[Expr] = []
     for name in carried:
         state = m.model.state[name]
-        value = cast(m, expression(m, state.initial), state.type.dtype)
-        if value.scalar:
-            again.append(value.code)
-            continue
-        dims = state.type.dims
-        value = canonical(m, value, dims) if value.layout else value
-        again.append(
-            align(value, (BATCH, TIME, *dims)) if _leads(value) else value.code
-        )
+        parts, dtype = [state.initial], state.type.dtype
+        if dtype == "complex":
+            wide = build.map_("complex", build.const(0.0), build.const(0.0))
+            whole = build.map_("add", state.initial, wide)
+            parts, dtype = [build.map_(o, whole) for o in ("real", "imag")], "float"
+        again += [_at_start(m, part, state.type.dims, dtype) for part in parts]
     return Atom(starts), again
+
+
+def _at_start(m: Method, node: ir.Node, dims: tuple[str, ...], dtype: DType) -> Expr:
+    """What a state, or a part of it, begins with."""
+    value = cast(m, expression(m, node), dtype)
+    if value.scalar:
+        return value.code
+    value = canonical(m, value, dims) if value.layout else value
+    return align(value, (BATCH, TIME, *dims)) if _leads(value) else value.code
 
 
 def _leads(value: Value) -> bool:

@@ -47,9 +47,11 @@ def in_block(expr: ir.Node, allowed: Allowed) -> bool:
 
 
 def _fits(node: ir.Node, allowed: Allowed) -> bool:
+    if node.type.dtype == "complex":
+        return False
     match node:
         case ir.Ref() | ir.Result() | ir.Const():
-            return node.type.dtype != "complex"
+            return True
         case ir.Shift(axis=axis, offset=offset):
             return offset < 0 if axis == TIME else offset == -1
         case ir.At(axis=axis, index=index):

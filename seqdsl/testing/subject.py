@@ -90,12 +90,12 @@ class Subject:
         """Why the layer does not stream, in its own words; None where it does."""
         caller = Caller(self, self.module)
         try:
-            caller.piece(self._least(), None, size=(1, 1))
+            caller.piece(self.least(), None, size=(1, 1))
         except UnsupportedError as error:
             return str(error)
         return None
 
-    def _least(self) -> Tensors:
+    def least(self) -> Tensors:
         """One step of zeros (ints: the least allowed), for one row."""
         result: Tensors = {}
         for declared in self.model.inputs:

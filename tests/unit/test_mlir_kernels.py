@@ -133,8 +133,8 @@ def test_calls_that_kernels_cannot_serve_run_in_torch() -> None:
 
 
 def test_a_loop_without_a_kernel_is_refused_when_the_layer_is_made() -> None:
-    with pytest.raises(seqdsl.UnsupportedError, match="LRU"):
-        std.lru.LRU(D=4, target="mlir")
+    with pytest.raises(seqdsl.UnsupportedError, match="Viterbi"):
+        std.hmm.Viterbi(S=3, O=2, target="mlir")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        std.lru.LRU(D=4)
+        std.hmm.Viterbi(S=3, O=2)

@@ -1,4 +1,4 @@
-"""Kernels of what a state is read through: several steps back, from either side."""
+"""Kernels of states that are complex, or read several steps back, from either side."""
 
 from __future__ import annotations
 
@@ -50,4 +50,27 @@ def test_states_are_read_several_steps_back(back: int, form: str, ahead: bool) -
     check(
         f"layer Row(D):\n    input x: [D]\n    state h: [D] = 0.5\n"
         f"    h = {read} + x\n    output h\n"
+    )
+
+
+UPDATES = (
+    "a * h[t-1] + complex(x, y)",
+    "a * h[t-1] / complex(2 + x * x, y) - conj(h[t-1]) * 0.2 + y",
+    "exp(complex(-1 - x * x, y)) * h[t-1] + square(complex(0.3, x))",
+    "where(x > 0, a * h[t-1], -h[t-1] * 0.5) + x",
+    "0.1 * dot[E](m, h[t-1].(D -> E)) + x",
+    "a * h[t-1] / (1 + abs(h[t-1])) + complex(x, abs(y))",
+)
+"""Of a complex state; `a` and `m` are complex parameters."""
+
+
+@settings(max_examples=3, deadline=None)
+@given(st.sampled_from(UPDATES), st.sampled_from(["real(h)", "imag(h) * y", "abs(h)"]))
+def test_complex_states(update: str, output: str) -> None:
+    check(
+        "layer Row(D):\n    input x: [D]\n    input y: [D]\n    dim E = D\n"
+        "    param nu: [D] ~ normal(0, 1)\n    param w: [E, D] ~ normal(0, 0.5)\n"
+        "    a = exp(complex(-exp(nu), nu))\n    m = complex(w, 0.5 * w)\n"
+        f"    state h: complex [D] = 0\n    h = {update}\n"
+        f"    output {output} + 0 * sum[E](real(m))\n"
     )

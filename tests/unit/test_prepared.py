@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 import seqdsl
 from seqdsl import prepared as module
+from seqdsl.native import load
 from seqdsl.runtime import cache
 
 SPEC = """\
@@ -117,3 +119,24 @@ def test_mistakes_are_found_every_time(kept: Path) -> None:
             seqdsl.loads(wrong).Wrong(D=2)
         assert found.value.diagnostics[0].code == "E0101"
     assert not list(kept.glob("layer-*"))
+
+
+def test_without_torch_mlir_layers_run_in_torch_and_say_so_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(load, "available", lambda: False)
+    monkeypatch.setattr(load, "_warned", [])
+    with pytest.warns(RuntimeWarning, match="torch-mlir is not installed"):
+        layer = seqdsl.std.mingru.MinGRU(D=4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        seqdsl.std.gru.GRU(D=4, H=4)
+    plain = seqdsl.std.mingru.MinGRU(D=4, target="torch", strategy="loop")
+    plain.load_state_dict(layer.state_dict())
+    x = torch.randn(2, 5, 4)
+    torch.testing.assert_close(layer(x), plain(x))
+    y, state = layer.step(x[:, 0], layer.initial_state(2))
+    torch.testing.assert_close(y, plain(x)[:, 0])
+    assert state["h"].shape == (2, 4)
+    with pytest.raises(seqdsl.UnsupportedError, match="needs torch-mlir"):
+        seqdsl.std.mingru.MinGRU(D=4, target="mlir")
