@@ -96,7 +96,7 @@ class Spec:
     @property
     def layers(self) -> tuple[str, ...]:
         """Names of the layers in file order."""
-        return self._spec.layers
+        return self._spec.outline.layers
 
     def __getattr__(self, name: str) -> Layer:
         if name.startswith("__") or "_spec" not in self.__dict__:
@@ -104,14 +104,14 @@ class Spec:
         if name in self.layers:
             return Layer(self._spec, name, self._externs)
         raise AttributeError(
-            _unknown(f"{self._spec.name} has no layer", name, self.layers)
+            _unknown(f"{self._spec.outline.name} has no layer", name, self.layers)
         )
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self.layers]
 
     def __repr__(self) -> str:
-        return f"<spec {self._spec.name}: {', '.join(self.layers)}>"
+        return f"<spec {self._spec.outline.name}: {', '.join(self.layers)}>"
 
 
 class _Std:

@@ -51,6 +51,14 @@ class Prepared:
         return self.choice.load()
 
 
+@dataclass(frozen=True)
+class Outline:
+    """How messages call a file, and the names of its own layers in order."""
+
+    name: str
+    layers: tuple[str, ...]
+
+
 class Opened:
     """A spec, parsed when something asks for more than is kept of it.
 
@@ -62,13 +70,13 @@ class Opened:
     ) -> None:
         self._parse, self._parts = parse, parts
         self.identity = cache.key("spec", *parts())
-        self._outline: tuple[str, tuple[str, ...]] | None = None
         kept = _kept("spec", self.identity)
-        if isinstance(kept, tuple):
-            self._outline = kept
+        if isinstance(kept, Outline):
+            self.outline = kept
         else:
-            made = self.program.spec.source.name, self.program.layers
-            _keep("spec", self.identity, made)
+            program = self.program
+            self.outline = Outline(program.spec.source.name, program.layers)
+            _keep("spec", self.identity, self.outline)
 
     @cached_property
     def program(self) -> Program:
@@ -79,16 +87,6 @@ class Opened:
             if self._parts() == parts:  # else a file was changed meanwhile
                 self.identity = cache.key("spec", *parts)
                 return program
-
-    @property
-    def name(self) -> str:
-        """How messages call the file."""
-        return self._outline[0] if self._outline else self.program.spec.source.name
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """Names of its own layers in file order."""
-        return self._outline[1] if self._outline else self.program.layers
 
 
 def opened_std(name: str) -> Opened:

@@ -74,7 +74,7 @@ def allowed(node: ir.Node) -> bool:
     """Whether a kernel has a form of `node`, its operands aside."""
     wide = any(c.type.dtype == "complex" for c in children(node))
     if wide or node.type.dtype == "complex":
-        return parted(node) and _fits(node)
+        return parted(node) and (isinstance(node, ir.Map) or _fits(node))
     return _fits(node)
 
 
@@ -85,7 +85,7 @@ def _fits(node: ir.Node) -> bool:
         case ir.Position(along=along):
             return along in node.type.dims
         case ir.Map(op=op):
-            return op in MAPS or parted(node)
+            return op in MAPS
         case ir.Reduce(op=op, over=over, where=where):
             dims = not {TIME, BATCH} & set(over)
             return op in REDUCTIONS and where is None and dims

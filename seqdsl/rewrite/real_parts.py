@@ -82,11 +82,21 @@ def pair(node: ir.Node, known: Known) -> Pair:
         case ir.Map(op=op, args=args):
             return _applied(op, [pair(a, known) for a in args])
         case ir.Contract(args=args, over=over):
-            return _contracted([pair(a, known) for a in args], over)
+            return _contracted([_spread(pair(a, known), a) for a in args], over)
         case _:
             (arg,) = children(node)
-            re, im = pair(arg, known)
-            return _like(node, re), ZERO if im is ZERO else _like(node, im)
+            re, im = _spread(pair(arg, known), arg)
+            return (
+                ZERO if re is ZERO else _like(node, re),
+                ZERO if im is ZERO else _like(node, im),
+            )
+
+
+def _spread(parts: Pair, node: ir.Node) -> Pair:
+    """The parts of `node` with all its dims, as what sums over these or renames them
+    expects."""
+    re, im = (p if p is ZERO else full(p, node.type.dims) for p in parts)
+    return re, im
 
 
 def _like(node: ir.Node, part: ir.Node) -> ir.Node:

@@ -107,7 +107,7 @@ class _Halver:
             return [replace(old, expr=real(old.expr, self._known))]
         like: ir.Node | ir.State = self.region.model.state.get(old.name, old.expr)
         return [
-            replace(old, name=name, expr=full(part, like.type.dims))
+            replace(old, name=name, expr=full(_real(part), like.type.dims))
             for name, part in zip(
                 self.names[old.name], pair(old.expr, self._known), strict=True
             )
@@ -120,6 +120,10 @@ class _Halver:
         return [
             replace(old, name=n, expr=build.ref(n, type_)) for n in self.names[old.name]
         ]
+
+
+def _real(part: ir.Node) -> ir.Node:
+    return part if part.type.dtype == "float" else build.map_("float", part)
 
 
 def _float(type_: Type) -> Type:
