@@ -13,6 +13,7 @@ import os
 import pickle
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -49,7 +50,8 @@ def _pair(name: str, layer: str) -> dict[str, Any] | None:
         return None
     with TemporaryDirectory() as folder:
         os.environ["SEQDSL_CACHE"] = folder
-        first, kept = (_apart(lambda: _run(name, layer, subject)) for _ in range(2))
+        run = partial(_run, name, layer, subject)
+        first, kept = (_apart(run) for _ in range(2))
     return None if first is None or kept is None else {"first": first, "kept": kept}
 
 
