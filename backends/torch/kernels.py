@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from seqdsl.backends.torch.equations import assign
 from seqdsl.backends.torch.expressions import expression
+from seqdsl.backends.torch.halved import halves, unpack
 from seqdsl.backends.torch.loop_state import begun, carried_entries, whole_initial
 from seqdsl.backends.torch.memory import Body
 from seqdsl.backends.torch.method import Method
@@ -27,7 +28,7 @@ from seqdsl.backends.torch.values import Value, align
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit, options_of
-from seqdsl.ir.types import BATCH, TIME, DType, Type
+from seqdsl.ir.types import BATCH, TIME, DType
 from seqdsl.ir.walk import children, subtree
 from seqdsl.schedule.cut import Fusion
 from seqdsl.schedule.halves import in_reals
@@ -101,9 +102,9 @@ def call_kernel(body: Body, loop: TimeLoop) -> None:
     first = [
         half
         for n, back in zip(carried, backs, strict=True)
-        for half in _halves(m, n, _first(body, entries[n], loop, back))
+        for half in halves(m, n, _first(body, entries[n], loop, back))
     ]
-    first += [h for n in loop.replayed for h in _halves(m, n, _initial(m, n))]
+    first += [h for n in loop.replayed for h in halves(m, n, _initial(m, n))]
     reads = [
         _read(m, node, i.type.dims)
         for node, i in zip(halved.reads, halved.model.inputs, strict=False)
@@ -127,7 +128,7 @@ def call_kernel(body: Body, loop: TimeLoop) -> None:
     )
     types = {o.name: o.expr.type for o in made.model.outputs}
     types |= {s.name: s.type for s in made.model.states}
-    _unpack(
+    unpack(
         m,
         zip([*locals_, *lasts, *unread], [*wanted, *made.states], strict=True),
         types,
@@ -152,31 +153,6 @@ def call_kernel(body: Body, loop: TimeLoop) -> None:
         for name, local in zip(loop.carried, lasts, strict=True):
             if entries[name].kind == "carry":
                 m.next[entries[name].key] = Atom(local)
-
-
-def _halves(m: Method, state: str, code: Expr) -> list[Expr]:
-    """A value of a state as the kernel takes it: a complex one by its parts."""
-    if m.model.state[state].type.dtype != "complex":
-        return [code]
-    return [call("torch.real", code), call("torch.imag", code)]
-
-
-def _unpack(
-    m: Method, named: Iterable[tuple[str, str]], types: Mapping[str, Type], code: Expr
-) -> None:
-    """Local names for what a kernel returns; complex values are put together."""
-    targets: list[str] = []
-    joined: list[tuple[str, str, str]] = []
-    for local, name in named:
-        if types[name].dtype != "complex":
-            targets.append(local)
-            continue
-        re, im = m.names.new(f"{local}_re"), m.names.new(f"{local}_im")
-        targets += [re, im]
-        joined.append((local, re, im))
-    m.write(f"{', '.join(targets)}{',' if len(targets) == 1 else ''} = ", code)
-    for local, re, im in joined:
-        m.write(f"{local} = ", call("torch.complex", re, im))
 
 
 def _held(m: Method, name: str) -> str:
