@@ -101,7 +101,9 @@ def peak_bytes(run: Run) -> int:
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     from torch.profiler import ProfilerActivity, profile
 
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    # some versions of torch warn where events of several cycles are not kept
+    kept: dict[str, Any] = {"profile_memory": True, "acc_events": True}
+    with profile(activities=[ProfilerActivity.CPU], **kept) as profiler:
         run()
     level = _Level()
     inner = cast(Any, profiler).profiler.kineto_results
