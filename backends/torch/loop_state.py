@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from seqdsl.backends.torch.copy_position import copy_position
 from seqdsl.backends.torch.equations import exprs_of
 from seqdsl.backends.torch.expressions import expression
 from seqdsl.backends.torch.memory import Body, recent_rows
@@ -294,5 +295,5 @@ def visible(m: Method, inner: Method, entries: list[Entry]) -> None:
     at, runs = Atom(f"all_t[:, :{seen}]"), Atom(f"all_runs[:, :{seen}]")
     same = Binary("==", Atom(f"runs[:, {index}, None]"), runs)
     for copy in inner.model.copies:
-        inner.env["position", copy] = Value(at, (BATCH, copy), "int")
+        inner.env["position", copy] = copy_position(inner.model, copy, at)
         inner.env["same", copy] = Value(same, (BATCH, copy), "bool")

@@ -9,6 +9,7 @@ from seqdsl.backends.torch.arguments import (
     refusal,
     used_by,
 )
+from seqdsl.backends.torch.copy_position import copy_position
 from seqdsl.backends.torch.loop_state import begun
 from seqdsl.backends.torch.memory import Body
 from seqdsl.backends.torch.method import Method
@@ -132,7 +133,7 @@ def positions(m: Method, memory: Streaming) -> None:
         m.env["seed",] = Value(entry_of(memory, "seed"), (), "int")
     same = Binary("==", Atom("runs[:, :, None]"), Atom("all_runs[:, None]"))
     for copy in m.model.copies:
-        m.env["position", copy] = Value(Atom("all_t"), (BATCH, copy), "int")
+        m.env["position", copy] = copy_position(m.model, copy, Atom("all_t"))
         m.env["same", copy] = Value(same, (BATCH, TIME, copy), "bool")
 
 
@@ -143,7 +144,7 @@ def step_copies(m: Method, memory: Streaming) -> None:
     m.line(f"all_t = torch.cat([{one_line(t)}, {one_line(now)}[:, None]], 1)")
     m.line("same = all_t >= 0")
     for copy in m.model.copies:
-        m.env["position", copy] = Value(Atom("all_t"), (BATCH, copy), "int")
+        m.env["position", copy] = copy_position(m.model, copy, Atom("all_t"))
         m.env["same", copy] = Value(Atom("same"), (BATCH, copy), "bool")
 
 

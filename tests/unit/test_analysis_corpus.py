@@ -8,6 +8,7 @@ import pytest
 from recurrences import Row, label, only
 
 from seqdsl.analysis import Verdict, analyze
+from seqdsl.analysis.verdict import monoid_name
 from seqdsl.elaborate import elaborate_text
 from seqdsl.ir.sizes import Scalar
 from seqdsl.testing.normal_forms import check_normal_forms
@@ -61,7 +62,7 @@ def test_algorithm(title: str, lines: tuple[str, ...]) -> None:
 
 
 def _kind(verdict: Verdict) -> str:
-    return verdict.semiring or str(verdict.monoid or verdict.verdict)
+    return verdict.semiring or monoid_name(verdict.monoid) or verdict.verdict
 
 
 def test_there_are_enough() -> None:

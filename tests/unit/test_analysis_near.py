@@ -25,7 +25,7 @@ NEAR: list[Row] = [
     ),
     ("sequential E0301", (H, "h = f * h[t-1] + g * sigmoid(h[t-1])")),
     ("sequential E0301", (H, "h = round(h[t-1] + x)")),
-    ("sequential E0301", ("state c: int = 0", "c = (c[t-1] + 1) % 7")),
+    ("sequential E0301", ("state c: int = 0", "c = (c[t-1] + 1) % 7 + 1")),
     ("sequential E0301", ("state c: int = 0", "c = c[t-1] // 2 + i")),
     ("sequential E0305", (H, "h = f * h[t-1] + max[D](h[t-1])")),
     ("sequential E0305", (H, "h = h[t-1] + prod[D](h[t-1])")),

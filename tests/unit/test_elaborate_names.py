@@ -15,7 +15,8 @@ def test_unknown_name_is_marked_and_a_near_one_offered() -> None:
 def test_unknown_dim_is_marked_and_a_near_one_offered() -> None:
     found = only_error(layer("input x: [D]\noutput linear(x, Heds)", "D, Heads = 2"))
     assert (found.code, marked(found)) == ("E0207", "Heds")
-    assert found.help == ("did you mean `Heads`?",)
+    assert found.help[0] == "did you mean `Heads`?"
+    assert "`dim Heds = …`" in found.help[1]
 
 
 def test_unknown_operator_offers_operators_defs_and_layers() -> None:
