@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from seqdsl.backends.torch.equations import assign
@@ -28,7 +28,7 @@ from seqdsl.backends.torch.values import Value, align
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit, options_of
-from seqdsl.ir.types import BATCH, TIME, DType
+from seqdsl.ir.types import BATCH, TIME, DType, Type
 from seqdsl.ir.walk import children, subtree
 from seqdsl.schedule.cut import Fusion
 from seqdsl.schedule.halves import in_reals
@@ -134,25 +134,38 @@ def call_kernel(body: Body, loop: TimeLoop) -> None:
         types,
         code,
     )
-    for name, local in zip(wanted, locals_, strict=True):
-        type_ = types[name]
-        m.env["ref", name] = Value(Atom(local), (BATCH, TIME, *type_.dims), type_.dtype)
-    for name, local in zip(loop.carried, lasts, strict=True):
-        if name in ends:
-            type_ = m.model.state[name].type
-            code = Item(Atom(local), ":, None")
-            layout = (BATCH, TIME, *type_.dims)
-            end = "last" if loop.direction == "forward" else "first"
-            m.env["end", "ref", name, end] = Value(code, layout, type_.dtype, even=True)
-    for entry in body.memory.entries:
-        if entry.owner in loop.replayed:
-            m.next[entry.key] = body.access(entry)
+    read = dict(zip(wanted, locals_, strict=True))
+    last = dict(zip(loop.carried, lasts, strict=True))
+    _hand_over(body, loop, read, {n: last[n] for n in loop.carried if n in ends}, types)
     for name in names:
         hand_on(m, name)
     if loop.direction == "forward":
-        for name, local in zip(loop.carried, lasts, strict=True):
+        for name, local in last.items():
             if entries[name].kind == "carry":
                 m.next[entries[name].key] = Atom(local)
+
+
+def _hand_over(
+    body: Body,
+    loop: TimeLoop,
+    read: Mapping[str, str],
+    ends: Mapping[str, str],
+    types: Mapping[str, Type],
+) -> None:
+    """Make known under which names the kernel left values of all steps and last states."""
+    m = body.m
+    for name, local in read.items():
+        type_ = types[name]
+        m.env["ref", name] = Value(Atom(local), (BATCH, TIME, *type_.dims), type_.dtype)
+    for name, local in ends.items():
+        type_ = m.model.state[name].type
+        code = Item(Atom(local), ":, None")
+        layout = (BATCH, TIME, *type_.dims)
+        end = "last" if loop.direction == "forward" else "first"
+        m.env["end", "ref", name, end] = Value(code, layout, type_.dtype, even=True)
+    for entry in body.memory.entries:
+        if entry.owner in loop.replayed:
+            m.next[entry.key] = body.access(entry)
 
 
 def _held(m: Method, name: str) -> str:
