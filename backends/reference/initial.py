@@ -64,7 +64,10 @@ class _Making:
         if init.expr is not None:
             return frame.fit(_drawn(init.expr, param.type.dims), index, param.type)
         gain = 1.0 if init.gain is None else float(frame.bound.size(init.gain))
-        value = _orthogonal(frame.extents(param.type.dims), self.generator) * gain
+        value = (
+            _orthogonal(frame.extents(param.type.dims), init.rows, self.generator)
+            * gain
+        )
         return cast(value, param.type.dtype)
 
     def draw(self, frame: Frame, node: ir.Sample, index: Index) -> Tensor:
@@ -88,10 +91,12 @@ def _drawn(expr: ir.Node, dims: tuple[str, ...]) -> ir.Node:
     return transform(expr, rule)
 
 
-def _orthogonal(extents: Sequence[int], generator: torch.Generator) -> Tensor:
-    """Orthonormal rows or columns of `[first, the rest]` (Saxe et al. 2013)."""
-    rows = extents[0] if len(extents) > 1 else 1
-    value = torch.empty(rows, math.prod(extents) // rows, dtype=torch.float64)
+def _orthogonal(
+    extents: Sequence[int], rows: int, generator: torch.Generator
+) -> Tensor:
+    """Orthonormal rows or columns of `[first dims, the rest]` (Saxe et al. 2013)."""
+    first, rest = math.prod(extents[:rows]), math.prod(extents[rows:])
+    value = torch.empty(first, rest, dtype=torch.float64)
     torch.nn.init.orthogonal_(value, generator=generator)
     return value.reshape(list(extents))
 

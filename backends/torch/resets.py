@@ -117,7 +117,8 @@ def _reset(m: Method, param: ir.Param) -> None:
     init = param.init
     if init.kind == "orthogonal" or init.expr is None:
         gain = Atom("1.0") if init.gain is None else m.size(init.gain)
-        m.write("", call(m.helper("_orthogonal_"), target, gain), "", param.span)
+        rows = [] if init.rows == 1 else [Atom(str(init.rows))]
+        m.write("", call(m.helper("_orthogonal_"), target, gain, *rows), "", param.span)
         return
     m.write("", _initializer(m, param, target, init.expr), "", param.span)
 

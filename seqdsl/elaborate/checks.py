@@ -106,7 +106,7 @@ def _report_cycle(ctx: Context, circle: list[str]) -> None:
 def _live(ctx: Context) -> set[str]:
     """Names that some output depends on."""
     todo = [o.expr for o in ctx.outputs]
-    seen: set[str] = set()
+    seen = set(ctx.made)
     while todo:
         for node in subtree(todo.pop()):
             name = ""

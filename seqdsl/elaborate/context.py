@@ -237,7 +237,8 @@ class Context:
     """The layer under construction.
 
     `scopes` are those of repeats by axis, `bodies` the same by the statement's id: a second
-    repeat of an axis is refused and has none.
+    repeat of an axis is refused and has none. `made` are equations that initial values of
+    parameters have taken in.
     """
 
     name: str
@@ -272,6 +273,7 @@ class Context:
         default_factory=dict[str, dict[str, set[int]]]
     )
     copied: set[str] = field(default_factory=set[str])
+    made: set[str] = field(default_factory=set[str])
     diagnostics: list[Diagnostic] = field(default_factory=list[Diagnostic])
     stack: list[Value] = field(default_factory=list[Value])
     scopes: dict[str, Scope] = field(default_factory=dict[str, Scope])

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, cast
 
-from seqdsl.elaborate import arguments, dims, expressions, keys, parametric, statics
+from seqdsl.elaborate import (
+    arguments,
+    dims,
+    expressions,
+    initial,
+    keys,
+    parametric,
+    statics,
+)
 from seqdsl.elaborate.arguments import Operator, check_count, check_keywords
 from seqdsl.elaborate.context import Context, Scope, Site
 from seqdsl.ir import build
@@ -30,13 +38,13 @@ def _conv(ctx: Context, scope: Scope, site: Site, expr: ast.Call) -> ir.Node:
     weight_dims = tuple(dict.fromkeys((*out, *kept) if summed else (*kept, *out)))
     name = keys.local_name(site, expr, "conv", expr.key)
     taps = _taps(ctx, scope, expr, name, axes)
-    bound = parametric.fan_bound(ctx, (*summed, *taps))
+    bound = initial.fan_bound(ctx, (*summed, *taps))
     type_ = Type("float", (*weight_dims, *summed, *taps))
     given = arguments.keyword(expr, "init")
     init = (
-        parametric.uniform_init(bound)
+        initial.uniform_init(bound)
         if given is None
-        else parametric.initial(ctx, scope, name, type_, given)
+        else initial.written(ctx, scope, name, type_, given, len(weight_dims))
     )
     key = f"{name}.weight"
     weight = parametric.add(ctx, scope, key, key, type_, init, expr.span)
@@ -54,19 +62,8 @@ def _conv(ctx: Context, scope: Scope, site: Site, expr: ast.Call) -> ir.Node:
     result: ir.Node = build.conv(
         x, weight, axes, taps, summed, dilation, kind, expr.span
     )
-    if not arguments.flag(ctx, scope, expr, "bias", True):
-        return result
-    key = f"{name}.bias"
-    bias = parametric.add(
-        ctx,
-        scope,
-        key,
-        key,
-        Type("float", weight_dims),
-        parametric.uniform_init(bound),
-        expr.span,
-    )
-    return build.map_("add", result, bias, span=expr.span)
+    bias_type = Type("float", weight_dims)
+    return parametric.plus_bias(ctx, scope, expr, name, result, bias_type, bound)
 
 
 def _conv_axes(

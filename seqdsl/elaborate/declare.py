@@ -6,7 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from seqdsl.diagnostics import Label
-from seqdsl.elaborate import dims, equations, keys, parametric, repeats, statics
+from seqdsl.elaborate import (
+    dims,
+    equations,
+    initial,
+    keys,
+    parametric,
+    repeats,
+    statics,
+)
 from seqdsl.elaborate.context import (
     Context,
     Poisoned,
@@ -202,7 +210,7 @@ def _declare_param(ctx: Context, scope: Scope, statement: ast.ParamStmt) -> None
     if scope.axes:
         ctx.inner[statement.name] = value
     key = statement.key or statement.name
-    init = parametric.default_init(ctx, type_.dims)
+    init = initial.default_init(ctx, type_.dims)
     ref = parametric.add(
         ctx, scope, statement.name, key, type_, init, statement.span, statement.frozen
     )
@@ -231,7 +239,7 @@ def param_initials(ctx: Context, scope: Scope, body: Sequence[ast.Stmt]) -> None
             continue
         with ctx.recover():
             param = ctx.params[value.name]
-            init = parametric.initial(
+            init = initial.written(
                 ctx, place, value.name, param.type, statement.initial
             )
             ctx.params[value.name] = replace(param, init=init)

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, cast
+from typing import cast
 
-from seqdsl.elaborate import arguments, dims, expressions, keys, statics
+from seqdsl.elaborate import arguments, dims, expressions, initial, keys, statics
 from seqdsl.elaborate.arguments import Operator, check_count, check_keywords
 from seqdsl.elaborate.context import Context, Scope, Site
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
-from seqdsl.ir.sizes import Lit, Size, apply
-from seqdsl.ir.types import DTYPES, DType, Type
-from seqdsl.ir.walk import subtree
+from seqdsl.ir.sizes import Lit, Size
+from seqdsl.ir.types import DType, Type
 from seqdsl.source import Span
 from seqdsl.syntax import ast
 
 NAMES = ("linear", "embed", "conv", "param")
-
-
-# ---- Parameters and their initial values
 
 
 def add(
@@ -58,100 +54,6 @@ def _require_tied(ctx: Context, axis: str, span: Span) -> None:
         )
 
 
-def uniform_init(bound: Size) -> ir.Init:
-    """Uniform in [-bound, bound], as `torch.nn.Linear` starts."""
-    low = build.const(apply("neg", bound))
-    return ir.Init(kind="expr", expr=_scaled("uniform", low, build.const(bound)))
-
-
-def _scaled(kind: Literal["uniform", "normal"], a: ir.Node, b: ir.Node) -> ir.Node:
-    unit = ir.Sample(kind=kind, seed=None, site=0, type=Type("float"))
-    scale = build.map_("sub", b, a) if kind == "uniform" else b
-    return build.map_("add", a, build.map_("mul", scale, unit))
-
-
-def fan_bound(ctx: Context, names: Sequence[str]) -> Size:
-    """1/sqrt of the product of extents."""
-    fan: Size = Lit(1)
-    for name in names:
-        fan = ctx.dims[name] if fan == Lit(1) else apply("*", fan, ctx.dims[name])
-    return apply("/", Lit(1), apply("sqrt", fan))
-
-
-def default_init(ctx: Context, shape: Sequence[str]) -> ir.Init:
-    """Uniform with the last dim as fan-in."""
-    return uniform_init(fan_bound(ctx, shape[-1:]))
-
-
-def initial(
-    ctx: Context, scope: Scope, name: str, type_: Type, expr: ast.Expr | None
-) -> ir.Init:
-    """A parameter's initial values as written after `=` or `~`."""
-    if expr is None:
-        return default_init(ctx, type_.dims)
-    match expr:
-        case ast.Call(func=ast.Name(id="orthogonal"), args=args) if len(args) <= 1:
-            gain = (
-                statics.require_static(ctx, scope, args[0], "gain") if args else Lit(1)
-            )
-            if len(type_.dims) < 2:
-                raise ctx.fail(
-                    "E0209", "`orthogonal` needs at least two dims", expr.span
-                )
-            return ir.Init(kind="orthogonal", expr=None, gain=gain)
-        case ast.Call(func=ast.Name(id="xavier"), args=()) if len(type_.dims) >= 2:
-            fans = [ctx.dims[d] for d in type_.dims]
-            total: Size = fans[-1]
-            rest: Size = fans[0]
-            for size in fans[1:-1]:
-                rest = apply("*", rest, size)
-            total = apply("+", total, rest)
-            return uniform_init(apply("sqrt", apply("/", Lit(6), total)))
-        case ast.Call(func=ast.Name(id="kaiming"), args=()):
-            return default_init(ctx, type_.dims)
-        case _:
-            site = Site(name, 0, expr.span, initial=Type("float", type_.dims))
-            node = expressions.value(ctx, scope, site, expr)
-            _check_initial(ctx, type_, node, expr.span)
-            return ir.Init(kind="expr", expr=node)
-
-
-def _check_initial(ctx: Context, type_: Type, node: ir.Node, span: Span) -> None:
-    extra = [d for d in node.type.dims if d not in type_.dims]
-    if extra:
-        raise ctx.fail(
-            "E0209",
-            f"the initial value has the dim `{extra[0]}`, which the parameter "
-            f"[{', '.join(type_.dims)}] does not have",
-            span,
-        )
-    if node.type.axes - type_.axes or not all(_is_made(ctx, n) for n in subtree(node)):
-        raise ctx.fail(
-            "E0209",
-            "initial values cannot read what changes at run time",
-            span,
-            "use numbers, options, `normal(…)`, `uniform(…)`, `index[K]` and other "
-            "parameters",
-        )
-    if DTYPES.index(node.type.dtype) > DTYPES.index(type_.dtype):
-        raise ctx.fail(
-            "E0209",
-            f"the initial value is {node.type.dtype}, the parameter {type_.dtype}",
-            span,
-        )
-
-
-def _is_made(ctx: Context, node: ir.Node) -> bool:
-    """Whether a leaf of an initial value is known when the layer is made."""
-    match node:
-        case ir.Ref(name=name):
-            return name in ctx.params
-        case ir.Result() | ir.Training() | ir.ExternCall():
-            return False
-        case _:
-            return True
-
-
 def param_expression(
     ctx: Context, scope: Scope, site: Site, expr: ast.ParamExpr
 ) -> ir.Node:
@@ -174,7 +76,7 @@ def param_expression(
         )
     type_ = Type("float", shape)
     name = keys.local_name(site, expr, "param", expr.key)
-    init = initial(ctx, scope, name, type_, args[0] if args else None)
+    init = initial.written(ctx, scope, name, type_, args[0] if args else None)
     unique = f"{name}.param" if name in ctx.names else name
     return add(ctx, scope, unique, name, type_, init, expr.span)
 
@@ -232,21 +134,45 @@ def _linear(ctx: Context, scope: Scope, site: Site, expr: ast.Call) -> ir.Node:
     x, inner = fresh_inputs(ctx, x, _contracted(ctx, scope, expr, x), out)
     name = keys.local_name(site, expr, "linear", expr.key)
     weight_type = Type(_weight_dtype(x), (*out, *inner))
-    bound = fan_bound(ctx, inner)
+    bound = initial.fan_bound(ctx, inner)
     given = arguments.keyword(expr, "init")
     init = (
-        uniform_init(bound)
+        initial.uniform_init(bound)
         if given is None
-        else initial(ctx, scope, name, weight_type, given)
+        else initial.written(ctx, scope, name, weight_type, given, len(out))
     )
     key = f"{name}.weight"
     weight = add(ctx, scope, key, key, weight_type, init, expr.span)
     result: ir.Node = build.contract((x, weight), inner, expr.span)
-    if not arguments.flag(ctx, scope, expr, "bias", True):
+    bias_type = Type(_weight_dtype(x), out)
+    return plus_bias(ctx, scope, expr, name, result, bias_type, bound)
+
+
+def plus_bias(
+    ctx: Context,
+    scope: Scope,
+    expr: ast.Call,
+    name: str,
+    result: ir.Node,
+    type_: Type,
+    bound: Size,
+) -> ir.Node:
+    """`result` and its bias; without one for `bias = false`.
+
+    `bias = 1`, or any other initial value that a parameter may have, says where it starts.
+    """
+    given = arguments.keyword(expr, "bias")
+    size = Lit(True) if given is None else statics.static(ctx, scope, given)
+    value = None if size is None else ctx.value_of(size)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if given is not None and (size is None or number):
+        init = initial.written(ctx, scope, name, type_, given)
+    elif arguments.flag(ctx, scope, expr, "bias", True):
+        init = initial.uniform_init(bound)
+    else:
         return result
     key = f"{name}.bias"
-    bias_type = Type(_weight_dtype(x), out)
-    bias = add(ctx, scope, key, key, bias_type, uniform_init(bound), expr.span)
+    bias = add(ctx, scope, key, key, type_, init, expr.span)
     return build.map_("add", result, bias, span=expr.span)
 
 
@@ -265,8 +191,11 @@ def _embed(ctx: Context, scope: Scope, site: Site, expr: ast.Call) -> ir.Node:
     name = keys.local_name(site, expr, "embed", expr.key)
     type_ = Type("float", (vocab, *out))
     given = arguments.keyword(expr, "init")
-    unit = ir.Init(kind="expr", expr=_scaled("normal", build.const(0), build.const(1)))
-    init = unit if given is None else initial(ctx, scope, name, type_, given)
+    init = (
+        initial.normal_init()
+        if given is None
+        else initial.written(ctx, scope, name, type_, given)
+    )
     key = f"{name}.weight"
     weight = add(ctx, scope, key, key, type_, init, expr.span)
     return build.gather(weight, vocab, tokens, expr.span)

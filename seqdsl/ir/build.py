@@ -157,7 +157,7 @@ def _is_positional(node: ir.Node) -> bool:
     match node:
         case ir.Const() | ir.Position():
             return True
-        case ir.Map(args=args):
+        case ir.Map(args=args) | ir.Concat(args=args):
             return all(map(_is_positional, args))
         case _:
             return False

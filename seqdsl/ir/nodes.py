@@ -361,12 +361,14 @@ class Init:
 
     `expr` is evaluated once when the module is made; it may use `Sample` (drawn from torch's
     generator), `Position` of dims, options and other parameters. `kind` names a distribution
-    that needs the whole shape (`orthogonal`), else `expr`.
+    that needs the whole shape (`orthogonal`, of a matrix whose rows are the first `rows`
+    dims), else `expr`.
     """
 
     kind: Literal["expr", "orthogonal"]
     expr: Node | None
     gain: Size | None = None
+    rows: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 import pytest
@@ -46,6 +47,34 @@ def test_rwkv4_starts_as_released() -> None:
     same(ours["y_rwkv4.decay"], block.attention.time_decay.data)
     turns = math.log(0.3) + torch.tensor([0, 0.5, -0.5, 0, 0.5, -0.5])
     same(ours["y_rwkv4.u"], turns)
+
+
+def test_rwkv7_starts_as_released(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first of three layers, by flash-linear-attention's copy of the release."""
+    D, K = 8, 4
+    monkeypatch.delitem(sys.modules, "fla")  # making its layer needs no GPU
+    module = peer("fla.layers.rwkv7", "flash-linear-attention").RWKV7Attention
+    options = {"hidden_size": D, "head_dim": K, "layer_idx": 0, "num_hidden_layers": 3}
+    theirs = module(
+        **options, decay_low_rank_dim=2, gate_low_rank_dim=2, a_low_rank_dim=2
+    )
+    ours = start("rwkv7", "RWKV7", D=D, K=K, depth=0, is_first=True)
+    names = ("x_r", "x_w", "x_k", "x_v", "x_a", "x_g")
+    mixes = [getattr(theirs, n).data.flatten() for n in names]
+    same(ours["mu"], torch.stack(mixes))
+    for mine, value in (
+        ("rate_linear.bias", theirs.w_lora.lora[2].bias),
+        ("a_linear.bias", theirs.a_lora.lora[2].bias),
+        ("k_k", theirs.k_k),
+        ("k_a", theirs.k_a),
+        ("r_k", theirs.r_k),
+        ("out.weight", theirs.o_proj.weight),
+        ("rate_y.weight", theirs.w_lora.lora[0].weight),
+    ):
+        same(ours[mine].flatten()[: value.numel()], value.data.flatten())
+    for mine, gain in (("r", 1), ("k0", 0.1), ("own", 1)):
+        weight = ours[f"{mine}.weight"].reshape(D, D)
+        same(weight @ weight.T, gain**2 * torch.eye(D))
 
 
 def test_mamba_starts_as_released() -> None:

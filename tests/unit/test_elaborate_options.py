@@ -170,7 +170,7 @@ def test_options_in_the_place_of_a_dim_must_be_whole_numbers() -> None:
         ("output x * 2 ** 5000", "E0217"),
         ("output x * log(0)", "E0217"),
         ('output conv[D](x, width = 3, pad = "mirror")', "E0411"),
-        ("output linear(x, D, bias = 2)", "E0411"),
+        ('output linear(x, D, bias = "no")', "E0411"),
         ("output conv(x, width = x)", "E0406"),
     ],
 )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Any, cast
 
 import pytest
 import torch
 from reference_case import listed, noise, run, run_all
 
+import seqdsl
 from seqdsl.backends.reference import initial_params, interpret
-from seqdsl.diagnostics import CallError
+from seqdsl.diagnostics import CallError, SpecError
 from seqdsl.elaborate import elaborate_text
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
@@ -181,6 +183,56 @@ layer Values(D, H, L = 2):
     interpret(
         model, options={"D": 3, "H": 6}, params=params, inputs={"x": noise(1, 2, 3)}
     )
+
+
+STARTS = """
+layer Starts(D, H, K, forget = 1, shy = true):
+    input x: [D]
+    place = index[H] / (H - 1)
+    grid = (0.5 * index[D]).(D -> [H, K])
+    a = linear(x, H, bias = forget)
+    b = linear(x, H, bias = 0.5 - place)
+    c = linear(x, H, bias = shy)
+    d = linear(x, H, bias = not shy)
+    e = conv(x, width = 2, bias = -2)
+    f = linear(x, [H, K], init = orthogonal(3), bias = grid)
+    param g: [K, H] = (index[H] / (H - 1)) ** stack[K](1, 2)
+    output a + b + c + d + sum[K](f) + sum[K](g)
+    output e
+"""
+
+
+def test_where_biases_and_weights_of_several_dims_start() -> None:
+    options = {"D": 6, "H": 3, "K": 2}
+    model = elaborate_text(STARTS)
+    params = initial_params(model, options, 0)
+    module = cast(Any, seqdsl.loads(STARTS)).Starts(**options)
+    assert listed(params["a.bias"]) == [1, 1, 1]
+    assert listed(params["b.bias"]) == [0.5, 0, -0.5]
+    assert params["c.bias"].abs().max() <= 1 / math.sqrt(6) and "d.bias" not in params
+    assert listed(params["e.bias"]) == [-2] * 6
+    assert params["f.bias"].shape == (3, 2) and listed(params["f.bias"][2]) == [2, 2.5]
+    rows = params["f.weight"].reshape(6, 6)
+    torch.testing.assert_close(rows @ rows.T, 9 * torch.eye(6).double())
+    assert listed(params["g"][1]) == [0, 0.25, 1]
+    kept = {"a.bias", "b.bias", "e.bias", "f.bias", "g"}
+    for name, value in module.named_parameters():
+        if name in kept:
+            torch.testing.assert_close(value.data, params[name].float())
+    rows = module.f.weight.data.reshape(6, 6)
+    torch.testing.assert_close(rows @ rows.T, 9 * torch.eye(6))
+
+
+@pytest.mark.parametrize("slope", ["x", "normal[D](0, 1)", "t * index[D]"])
+def test_what_changes_at_run_time_starts_nothing(slope: str) -> None:
+    text = f"""
+layer Late(D):
+    input x: [D]
+    slope = {slope}
+    output linear(x, D, bias = 2 * slope)
+"""
+    with pytest.raises(SpecError, match="E0209"):
+        elaborate_text(text)
 
 
 def test_a_missing_parameter_is_named() -> None:

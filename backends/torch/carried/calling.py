@@ -40,10 +40,10 @@ def _whole(what: str, value: float, least: int = 1) -> int:
     return int(value)
 
 
-def _orthogonal_(x: Tensor, gain: float) -> None:
-    """Orthonormal rows or columns of `[first, the rest]` (Saxe et al. 2013)."""
-    rows = x.shape[0] if x.dim() > 1 else 1
-    value = torch.empty(rows, x.numel() // rows, dtype=torch.float32)
+def _orthogonal_(x: Tensor, gain: float, rows: int = 1) -> None:
+    """Orthonormal rows or columns of `[first dims, the rest]` (Saxe et al. 2013)."""
+    first = x.shape[:rows].numel()
+    value = torch.empty(first, x.numel() // first, dtype=torch.float32)
     torch.nn.init.orthogonal_(value, gain)
     x.copy_(value.reshape(x.shape))
 
