@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from seqdsl.testing import spec_memories
 from seqdsl.testing.spec_expressions import expression, leaf
 from seqdsl.testing.spec_scope import Dims, Named, Writer, shape
 
@@ -17,8 +18,18 @@ def _direction(w: Writer) -> str:
 
 def state(w: Writer) -> None:
     """One state or two that read each other."""
-    kind = w.pick((_single, _single, _two, _delta, _integer, _boolean, _complex))
+    kind = w.pick(
+        (_single, _single, _two, _delta, _memory, _integer, _boolean, _complex)
+    )
     kind(w)
+
+
+def _memory(w: Writer) -> None:
+    """One of the kinds that have a file of their own."""
+    outside = spec_memories.OUTSIDE if w.axis is None else ()
+    if w.axis == "dynamic":
+        return _single(w)
+    return w.pick((*spec_memories.ANYWHERE, *outside))(w, _direction(w))
 
 
 def _initial(w: Writer, dims: Dims) -> str:

@@ -12,6 +12,7 @@ from typing import cast
 from hypothesis import strategies as st
 
 from seqdsl.testing.spec_expressions import expression, leaf
+from seqdsl.testing.spec_memories import MONOIDS
 from seqdsl.testing.spec_operators import UNARY
 from seqdsl.testing.spec_repeats import repeat
 from seqdsl.testing.spec_scope import SHAPES, Dims, Named, Writer, shape
@@ -22,6 +23,7 @@ __all__ = ["Drawn", "random_specs"]
 HEADER = "layer Random(D = {D}, H = {H}, K = {K}, V = 5, N = {N}):"
 
 HELPERS = {
+    **MONOIDS,
     "squash": """\
 def squash(a, scale = 0.5):
     tanh(scale * a)
