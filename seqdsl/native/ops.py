@@ -24,8 +24,13 @@ _F = TypeVar("_F", bound=Callable[..., object])
 
 
 def _constant(function: _F) -> _F:
-    """A function that a trace calls rather than follows."""
-    return getattr(torch.compiler, "assume_constant_result")(function)  # noqa: B009
+    """A function that a trace calls rather than follows.
+
+    As `torch.compiler.assume_constant_result`, which would import the whole of torch's
+    compiler, two seconds of every process that runs a kernel.
+    """
+    vars(function)["_dynamo_marked_constant"] = True
+    return function
 
 
 loops: dict[str, NativeLoop] = {}

@@ -145,3 +145,14 @@ else:
 
 def test_without_torch_mlir_layers_run_in_torch_and_say_so_once() -> None:
     subprocess.run([sys.executable, "-c", _HIDDEN], check=True)
+
+
+def test_running_kernels_does_not_load_the_compiler_of_torch() -> None:
+    """It takes two seconds, which no process should pay that compiles nothing."""
+    code = (
+        "import sys, torch, seqdsl\n"
+        "layer = seqdsl.std.gla.GLA(D=4, heads=2, target='mlir')\n"
+        "layer(torch.ones(1, 3, 4)).sum().backward()\n"
+        "assert 'torch._dynamo' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
