@@ -7,10 +7,6 @@ from dataclasses import dataclass, field
 
 from seqdsl.backends.mlir.layout import Layout
 from seqdsl.backends.mlir.statements import Statement, reads
-from seqdsl.ir import nodes as ir
-from seqdsl.ir.types import BATCH, TIME
-from seqdsl.ir.walk import subtree
-from seqdsl.schedule.region import Region
 
 
 @dataclass
@@ -72,18 +68,3 @@ def read_later(
         (statement.name, False) in reads(s.expr) and place[s.name] != mine
         for s in found
     )
-
-
-def is_product(statement: Statement, region: Region) -> bool:
-    """Whether a sum reads a weight at every index of its loops: a product with a matrix."""
-    if not statement.op or not statement.dims:
-        return False
-    inputs = {i.name: i for i in region.model.inputs}
-    for node in subtree(statement.expr):
-        if isinstance(node, ir.Ref) and node.name in inputs:
-            type_ = inputs[node.name].type
-            if not type_.axes & {BATCH, TIME} and set(statement.over) <= set(
-                type_.dims
-            ):
-                return len(type_.dims) > len(statement.over)
-    return False

@@ -75,6 +75,9 @@ class Kernel:
     many entries of the lane dim `tiled` a task has at least, or multiples of it. `replay`
     runs again by chunks of `chunk` steps what `step` then reads, `save` and `restore` at
     their borders.
+
+    `members`: so many threads at most may run every task together, each its vectors of
+    every nest; its buffers then are in `work` bytes that they share.
     """
 
     name: str
@@ -96,6 +99,8 @@ class Kernel:
     replay: tuple[Nest, ...] = ()
     save: tuple[Nest, ...] = ()
     restore: tuple[Nest, ...] = ()
+    members: int = 0
+    work: int = 0
 
     def buffer(self, name: str) -> Buffer:
         """The argument or local of that name."""

@@ -9,19 +9,35 @@ from dataclasses import dataclass
 from seqdsl.backends.mlir.expressions import Expressions
 from seqdsl.backends.mlir.kernel import Nest, Write
 from seqdsl.backends.mlir.memory import ROW, Env
+from seqdsl.backends.mlir.statements import Statement, addends
 from seqdsl.backends.mlir.sums import Copy, Sums
 from seqdsl.backends.mlir.writer import Index, Val
-from seqdsl.ir.types import BATCH
+from seqdsl.ir import nodes as ir
+from seqdsl.ir.types import BATCH, DType
 
 
 @dataclass(frozen=True)
 class Tile:
-    """The part of the tiled dim that a task has: from `low` to `high`, and whether it
-    ends where the dim ends."""
+    """The part of `dim` that a task has: from `low` to `high`, and whether it ends where
+    the dim ends."""
 
+    dim: str
     low: Index
     high: Index
     last: str
+
+
+def loop_dims(nest: Nest) -> tuple[str, ...]:
+    """The dims that a nest loops over, outermost first."""
+    lane = () if nest.lane is None else (nest.lane,)
+    return (*nest.order, *lane) if nest.lane_inside else (*lane, *nest.order)
+
+
+def is_open(nest: Nest, write: Write) -> bool:
+    """Whether a sum stays in registers: all loops inside its first are summed over."""
+    dims, over = loop_dims(nest), set(write.statement.over)
+    first = min(i for i, d in enumerate(dims) if d in over)
+    return set(dims[first:]) <= over
 
 
 @dataclass
@@ -48,20 +64,14 @@ class Loops:
     @property
     def dims(self) -> tuple[str, ...]:
         """Dims looped over, outermost first."""
-        lane = () if self.nest.lane is None else (self.nest.lane,)
-        if self.nest.lane_inside:
-            return (*self.nest.order, *lane)
-        return (*lane, *self.nest.order)
+        return loop_dims(self.nest)
 
     def _first(self, write: Write) -> int:
         """The outermost loop that a sum runs over."""
-        over = write.statement.over
-        return min(i for i, d in enumerate(self.dims) if d in over)
+        return min(i for i, d in enumerate(self.dims) if d in write.statement.over)
 
     def _open(self, write: Write) -> bool:
-        """Whether a sum stays in registers: all loops inside its first are summed over."""
-        rest = self.dims[self._first(write) :]
-        return set(rest) <= set(write.statement.over)
+        return is_open(self.nest, write)
 
     def _loop(self, depth: int, copies: list[Copy]) -> None:
         if depth == len(self.dims):
@@ -110,8 +120,7 @@ class Loops:
         whole = extent // width
         stride = nest.unroll * width
         full = whole // nest.unroll * stride
-        tiled = dim == self.e.kernel.tiled and self.tile is not None
-        if tiled and self.tile is not None:
+        if self.tile is not None and dim == self.tile.dim:
             if full:
                 end = w.constant(full)
                 text = f"arith.minsi {self.tile.high.name}, {end} : index"
@@ -174,15 +183,14 @@ class Loops:
         self.e.now = {}
         for number, write in enumerate(self.nest.writes):
             statement = write.statement
-            values = [
-                self.e.p.cast(self.e.value(statement.expr, c.env), statement.dtype)
-                for c in copies
-            ]
-            if statement.op:
-                if self._open(write):
+            if statement.op and self._open(write):
+                for term in _terms(statement):
+                    values = self._values(term, statement.dtype, copies)
                     self.sums.accumulate(number, write, copies, values)
-                else:
-                    self.sums.into_memory(write, copies, values)
+                continue
+            values = self._values(statement.expr, statement.dtype, copies)
+            if statement.op:
+                self.sums.into_memory(write, copies, values)
                 continue
             for copy, value in zip(copies, values, strict=True):
                 key = (statement.name, self.e.place(copy.env, statement.dims))
@@ -192,8 +200,16 @@ class Loops:
             store()
         self.e.now = {}
 
+    def _values(self, node: ir.Node, dtype: DType, copies: list[Copy]) -> list[Val]:
+        return [self.e.p.cast(self.e.value(node, c.env), dtype) for c in copies]
+
     def _later(self, write: Write, value: Val, env: Env) -> Callable[[], None]:
         return lambda: self.sums.store(write, value, env)
+
+
+def _terms(statement: Statement) -> list[ir.Node]:
+    """What is added to a sum in registers, one by one: each product then is one operation."""
+    return addends(statement.expr) if statement.op == "sum" else [statement.expr]
 
 
 def run_nest(

@@ -9,8 +9,9 @@ from seqdsl.backends.mlir.ahead import ask_ahead
 from seqdsl.backends.mlir.expressions import Expressions
 from seqdsl.backends.mlir.kernel import Buffer, Kernel, Nest
 from seqdsl.backends.mlir.loops import Tile, run_nest
-from seqdsl.backends.mlir.memory import BEFORE, CHUNK, NOW, Env, Memory
+from seqdsl.backends.mlir.memory import BEFORE, CHUNK, NOW, Env, Memory, widths_of
 from seqdsl.backends.mlir.pointwise import Pointwise
+from seqdsl.backends.mlir.team import ARGUMENTS, Team, shared_buffers, team_of
 from seqdsl.backends.mlir.vector_library import declarations
 from seqdsl.backends.mlir.writer import Index, Writer
 from seqdsl.ir.types import BATCH, TIME
@@ -36,18 +37,20 @@ def _function(kernel: Kernel, parts: dict[str, str]) -> str:
     """The function `kernel.name`; what it calls goes to `parts`.
 
     Its arguments are the first and one past the last task, the extents of batch and time,
-    entries of the tiled dim in a task, and the buffers.
+    entries of the tiled dim in a task, which member of a team this is, and the buffers.
     """
     w = Writer()
-    widths = {n.lane: n.width for n in kernel.step if n.lane is not None}
-    widths |= {n.lane: n.width for n in (*kernel.before, *kernel.after) if n.lane}
-    memory = Memory(kernel, w, widths)
+    memory = Memory(kernel, w, widths_of(kernel))
     e = Expressions(kernel, w, memory, Pointwise(w, kernel.bits))
-    freed = [_allocate(w, memory, b) for b in kernel.locals]
+    if kernel.members:
+        freed = shared_buffers(w, memory)
+    else:
+        freed = [_allocate(w, memory, b) for b in kernel.locals]
     with w.loop("%first", "%past", w.constant(1)) as task:
         _task(e, task)
     arguments = ["%first", "%past", "%batch", "%time", "%grain"]
     typed = [f"{a}: index" for a in arguments]
+    typed += ARGUMENTS if kernel.members else []
     typed += [f"{memory.pointer(b)}: {memory.type_(b)}" for b in kernel.arguments]
     parts |= w.functions
     lines = [
@@ -85,8 +88,9 @@ def _task(e: Expressions, task: Index) -> None:
     env, tile = _place(e, task)
     w = e.w
     e.floor = w.depth
+    part = team_of(e) if e.kernel.members else tile
     first = Index(w.constant(0), 0, fixed=0)
-    _nests(e, e.kernel.before, tile, {**env, NOW: first, BEFORE: first})
+    _nests(e, e.kernel.before, part, {**env, NOW: first, BEFORE: first})
     if e.kernel.replay:
         _by_chunks(e, tile, env)
     else:
@@ -96,9 +100,9 @@ def _task(e: Expressions, task: Index) -> None:
             if e.kernel.direction == "backward":
                 at = _from_end(e, "%time", step, 0)
             ask_ahead(e, tile, {**env, TIME: at})
-            _nests(e, e.kernel.step, tile, {**env, TIME: at})
+            _nests(e, e.kernel.step, part, {**env, TIME: at})
     e.floor = w.depth
-    _nests(e, e.kernel.after, tile, {**env, NOW: first, BEFORE: first})
+    _nests(e, e.kernel.after, part, {**env, NOW: first, BEFORE: first})
 
 
 def _from_end(e: Expressions, count: str, index: Index, level: int) -> Index:
@@ -168,8 +172,11 @@ def _stepped(e: Expressions, env: Env, low: str, before: Index) -> Env:
 
 
 def _nests(
-    e: Expressions, nests: tuple[Nest, ...], tile: Tile | None, env: Env
+    e: Expressions, nests: tuple[Nest, ...], tile: Tile | Team | None, env: Env
 ) -> None:
+    if isinstance(tile, Team):
+        tile.run(e, nests, env)
+        return
     for nest in nests:
         run_nest(e, nest, tile, env, nest.dense)
 
@@ -189,7 +196,7 @@ def _place(e: Expressions, task: Index) -> tuple[Env, Tile | None]:
         high = w.put(f"arith.addi {low}, %grain : index", level)
         last = w.put(f"arith.cmpi sge, {high}, {size} : index", level)
         high = w.put(f"arith.minsi {high}, {size} : index", level)
-        tile = Tile(Index(low, level), Index(high, level), last)
+        tile = Tile(kernel.tiled, Index(low, level), Index(high, level), last)
     for dim in reversed(kernel.tasks):
         size = w.constant(kernel.extents[dim])
         env[dim] = Index(w.put(f"arith.remsi {rest}, {size} : index", level), level)

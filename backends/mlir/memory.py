@@ -25,6 +25,12 @@ vector further apart.
 """
 
 
+def widths_of(kernel: Kernel) -> dict[str, int]:
+    """Entries of a vector along each dim by whose vectors nests run."""
+    widths = {n.lane: n.width for n in kernel.step if n.lane is not None}
+    return widths | {n.lane: n.width for n in (*kernel.before, *kernel.after) if n.lane}
+
+
 @dataclass
 class Memory:
     """Where the buffers of a kernel are, and how their elements are read and written."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from seqdsl.backends.mlir.grouping import group, is_product
+from dataclasses import replace
+from math import prod
+
+from seqdsl.backends.mlir.grouping import group
 from seqdsl.backends.mlir.kernel import Kernel
 from seqdsl.backends.mlir.layout import choose_layout, extents_of, still_layout
 from seqdsl.backends.mlir.machine import Machine
 from seqdsl.backends.mlir.planner import Planner
-from seqdsl.backends.mlir.statements import statements
+from seqdsl.backends.mlir.products import is_product, joined
+from seqdsl.backends.mlir.statements import addends, statements
+from seqdsl.backends.mlir.team import members_of, workspace
 from seqdsl.schedule.region import Region
 
 
@@ -16,11 +21,15 @@ def make_kernel(
     machine: Machine,
     rows: int,
     together: bool = False,
+    team: bool = False,
 ) -> Kernel:
-    """The kernel of `region`, all of whose extents are known."""
+    """The kernel of `region`, all of whose extents are known.
+
+    `team`: made for several threads that share every step, where that is possible.
+    """
     extents = extents_of(region)
-    again = statements(region, region.replay)
-    found = statements(region, region.steps)
+    again = joined(statements(region, region.replay), region)
+    found = joined(statements(region, region.steps), region)
     if region.still:
         layout = still_layout(found, extents, machine)
     else:
@@ -37,7 +46,7 @@ def make_kernel(
         for n in (*step, *commit)
         if n.lane is not None and n.lane == layout.tiled
     ]
-    return Kernel(
+    kernel = Kernel(
         name=_symbol(region.name),
         extents=extents,
         direction=region.direction,
@@ -58,6 +67,13 @@ def make_kernel(
         save=tuple(planner.nest([s], last=True) for s in planner.save()),
         restore=tuple(planner.nest([s]) for s in planner.restore()),
     )
+    alone = layout.tasks or layout.tiled is not None or region.replay or region.still
+    return _for_team(kernel) if team and not alone else kernel
+
+
+def _for_team(kernel: Kernel) -> Kernel:
+    members, (_, work) = members_of(kernel), workspace(kernel)
+    return replace(kernel, members=members, work=work) if members > 1 else kernel
 
 
 def _symbol(name: str) -> str:
@@ -65,6 +81,13 @@ def _symbol(name: str) -> str:
     return "".join(c if c.isascii() and c.isalnum() else "_" for c in name)
 
 
-def has_products(region: Region) -> bool:
-    """Whether a step multiplies with a matrix that all sequences share."""
-    return any(is_product(s, region) for s in statements(region, region.steps))
+def products_of(region: Region) -> tuple[int, int]:
+    """How many products with matrices a step has, and how many entries these have."""
+    extents = extents_of(region)
+    found = joined(statements(region, region.steps), region)
+    sizes = [
+        len(addends(s.expr)) * prod(extents[d] for d in s.space)
+        for s in found
+        if is_product(s, region)
+    ]
+    return len(sizes), sum(sizes)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from seqdsl.backends.mlir.grouping import group, is_product, read_later
+from seqdsl.backends.mlir.grouping import group, read_later
 from seqdsl.backends.mlir.kernel import Buffer, Nest, Role, Write
 from seqdsl.backends.mlir.layout import Layout
+from seqdsl.backends.mlir.products import is_product
 from seqdsl.backends.mlir.statements import Statement, reads
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir

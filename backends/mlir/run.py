@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from seqdsl.backends.mlir.compiled import compiled
 from seqdsl.backends.mlir.engine import Code
 from seqdsl.backends.mlir.kernel import Buffer, Kernel
 from seqdsl.backends.mlir.machine import machine
-from seqdsl.backends.mlir.nests import has_products
+from seqdsl.backends.mlir.nests import products_of
 from seqdsl.ir.types import DType
 from seqdsl.schedule.region import Region
 
@@ -31,6 +32,9 @@ STORAGE = {
 _ALONE = 1 << 15
 """Entries of state times steps below which one thread does the work."""
 
+_SHARED = 1 << 16
+"""Entries of matrices from which on threads may share the work of one step."""
+
 
 def dtype_of(dtype: DType, floats: torch.dtype) -> torch.dtype:
     """The torch dtype of a value."""
@@ -42,7 +46,7 @@ class Native:
 
     def __init__(self, region: Region) -> None:
         self.region = region
-        self._dense = has_products(region)
+        self._products, self._weights = products_of(region)
         self._made: dict[object, tuple[Kernel, Code]] = {}
         model = region.model
         self._dims = {i.name: i.type.dims for i in model.inputs}
@@ -50,29 +54,31 @@ class Native:
         for output in model.outputs:
             self._dims[f"{output.name}.out"] = output.expr.type.dims
 
-    def kernel(
-        self, floats: torch.dtype, rows: int, together: bool
-    ) -> tuple[Kernel, Code]:
-        """The kernel for floats of that dtype, and its code."""
-        key = (floats, rows, together)
+    def kernel(self, floats: torch.dtype, batch: int) -> tuple[Kernel, Code]:
+        """The kernel for floats of that dtype and as many sequences, and its code."""
+        threads = torch.get_num_threads()
+        together = batch >= threads
+        team = not together and self._weights >= _SHARED
+        rows = self._rows(1 if team else threads, batch)
+        key = (floats, rows, together, team)
         if key not in self._made:
             host = machine(*STORAGE[floats])
-            self._made[key] = compiled(self.region, host, rows, together)
+            self._made[key] = compiled(self.region, host, rows, together, team)
         return self._made[key]
 
-    def _rows(self, batch: int) -> int:
-        """How many sequences share what is read of a matrix."""
-        if not self._dense:
+    def _rows(self, threads: int, batch: int) -> int:
+        """How many sequences share what is read of a matrix: as registers have room."""
+        if not self._products:
             return 1
-        share = batch // torch.get_num_threads()
-        return 4 if share >= 4 else 2 if share >= 2 else 1
+        share = batch // threads
+        most = 8 if self._products <= 3 else 4
+        return next(n for n in (8, 4, 2, 1) if n <= min(most, max(share, 1)))
 
     def __call__(
         self, inputs: Sequence[Tensor], batch: int, time: int, floats: torch.dtype
     ) -> list[Tensor]:
         """Outputs of every step, then the states after the last."""
-        together = batch >= torch.get_num_threads()
-        kernel, code = self.kernel(floats, self._rows(batch), together)
+        kernel, code = self.kernel(floats, batch)
         names = (i.name for i in self.region.model.inputs)
         tensors = dict(zip(names, inputs, strict=True))
         results: list[Tensor] = []
@@ -81,8 +87,7 @@ class Native:
             dims = self._dims[buffer.name]
             dtype = dtype_of(buffer.dtype, floats)
             if buffer.role == "input":
-                given = _ready(tensors[buffer.name], buffer, dims, dtype)
-                arguments.append(_blocked(given, buffer.block))
+                arguments.append(_ready(tensors[buffer.name], buffer, dims, dtype))
                 continue
             lead = (batch, time)[: len(buffer.axes)]
             shape = [*lead, *(kernel.extents[d] for d in buffer.dims)]
@@ -101,6 +106,8 @@ def _ready(
     if buffer.dims != dims:
         inner = [count + dims.index(d) for d in buffer.dims]
         tensor = tensor.permute([*range(count), *inner])
+    if buffer.block:
+        return _blocked(tensor, buffer.block)
     stride = 1
     for size, have in zip(
         reversed(tensor.shape[count:]), reversed(tensor.stride()[count:]), strict=True
@@ -112,14 +119,19 @@ def _ready(
 
 
 def _blocked(matrix: Tensor, block: int) -> Tensor:
-    """The last dim of a matrix cut into vectors, which come first."""
-    if not block:
-        return matrix
-    short = -matrix.shape[-1] % block
-    rows = matrix.shape[:-1]
-    padded = torch.nn.functional.pad(matrix, (0, short))
-    parts = padded.reshape(*rows, -1, block)
-    return parts.movedim(-2, 0).contiguous()
+    """The last dim of a matrix cut into vectors, which come first, in one copy.
+
+    It is made anew for each call: weights may change without a trace (`p.data.copy_`), and
+    to compare them with those of the call before takes as long.
+    """
+    *rows, last = matrix.shape
+    whole, rest = divmod(last, block)
+    packed = matrix.new_empty((whole + (rest > 0), *rows, block))
+    full = matrix[..., : whole * block].reshape(*rows, whole, block)
+    packed[:whole].copy_(full.movedim(-2, 0))
+    if rest:
+        packed[whole].zero_()[..., :rest].copy_(matrix[..., whole * block :])
+    return packed
 
 
 def _dense(tensor: Tensor, count: int) -> Tensor:
@@ -146,6 +158,21 @@ def _pool(count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, "seqdsl")
 
 
+_team = Lock()
+"""One team at a time: two that wait for each other's threads would wait for ever."""
+
+
+def _after_fork() -> None:
+    """A child has neither the threads of its parent nor what they hold."""
+    global _team
+    _team = Lock()
+    _pool.cache_clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 @dataclass(frozen=True)
 class Launch:
     """A kernel with all its arguments; tasks are called by number."""
@@ -154,9 +181,9 @@ class Launch:
     numbers: tuple[int, int, int]
     descriptors: tuple[int, ...]
 
-    def run(self, first: int, past: int) -> None:
-        """The tasks from `first` up to `past`."""
-        words = (first, past, *self.numbers, *self.descriptors)
+    def run(self, first: int, past: int, shared: Sequence[int] = ()) -> None:
+        """The tasks from `first` up to `past`; `shared` says who runs them with whom."""
+        words = (first, past, *self.numbers, *shared, *self.descriptors)
         values = (ctypes.c_int64 * len(words))(*words)
         base = ctypes.addressof(values)
         places = range(base, base + 8 * len(words), 8)
@@ -176,11 +203,18 @@ def launch(
     )
     threads = torch.get_num_threads() if rows * time * size > _ALONE else 1
     tiles, grain = _tiles(kernel, rows, threads)
-    words: list[int] = []
-    for tensor in tensors:
-        at = tensor.data_ptr()
-        words += (at, at, 0, *tensor.shape, *tensor.stride())
-    _spread(Launch(code, (batch, time, grain), tuple(words)), rows * tiles, threads)
+    words = [w for tensor in tensors for w in _descriptor(tensor)]
+    call = Launch(code, (batch, time, grain), tuple(words))
+    if kernel.members:
+        _share(call, kernel, rows, threads)
+    else:
+        _spread(call, rows * tiles, threads)
+
+
+def _descriptor(tensor: Tensor) -> tuple[int, ...]:
+    """A tensor as MLIR passes it."""
+    at = tensor.data_ptr()
+    return (at, at, 0, *tensor.shape, *tensor.stride())
 
 
 def _tiles(kernel: Kernel, rows: int, threads: int) -> tuple[int, int]:
@@ -192,6 +226,31 @@ def _tiles(kernel: Kernel, rows: int, threads: int) -> tuple[int, int]:
     wanted = 1 if rows % threads == 0 else -(-2 * threads // rows)
     grain = -(-most // min(most, wanted)) * kernel.grain
     return -(-extent // grain), grain
+
+
+def _share(call: Launch, kernel: Kernel, count: int, threads: int) -> None:
+    """All tasks by a team: every thread runs its part of each."""
+    members = min(threads, kernel.members, _processors())
+    work = torch.zeros(kernel.work, dtype=torch.uint8)
+    shared = _descriptor(work)
+    if members == 1:
+        call.run(0, count, (0, 1, *shared))
+        return
+    with _team:
+        pool = _pool(threads - 1)
+        parts = [(m, members, *shared) for m in range(members)]
+        waiting = [pool.submit(call.run, 0, count, p) for p in parts[1:]]
+        call.run(0, count, parts[0])
+        for future in waiting:
+            future.result()
+
+
+@cache
+def _processors() -> int:
+    """How many threads of this process run at the same time."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _spread(call: Launch, count: int, threads: int) -> None:

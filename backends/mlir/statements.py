@@ -6,7 +6,7 @@ kernel loops over can be read off it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from seqdsl.ir import build
@@ -176,6 +176,21 @@ def _product(factors: list[ir.Node]) -> ir.Node:
     result = factors[0]
     for factor in factors[1:]:
         result = build.map_("mul", result, factor)
+    return result
+
+
+def addends(node: ir.Node) -> list[ir.Node]:
+    """What a sum of floats adds up."""
+    if isinstance(node, ir.Map) and node.op == "add" and node.type.dtype == "float":
+        return [a for arg in node.args for a in addends(arg)]
+    return [node]
+
+
+def added(terms: Sequence[ir.Node]) -> ir.Node:
+    """The sum of `terms`."""
+    result = terms[0]
+    for term in terms[1:]:
+        result = build.map_("add", result, term)
     return result
 
 

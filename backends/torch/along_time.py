@@ -57,6 +57,17 @@ def earlier_or_later(
     return value.at(code)
 
 
+def shared(m: Method, key: Key, node: ir.Shift, value: Value) -> Value:
+    """What `node` reads, under a name where several equations read it."""
+    inside = m.in_time or m.looping or m.steps
+    if inside or not m.layer.reads_again(node):
+        return value
+    side = "before" if node.offset < 0 else "after"
+    bound = m.bind(m.names.new(f"{key[1]}_{side}"), value)
+    m.env["shift", *key, node.axis, node.offset] = bound
+    return bound
+
+
 def rows_before(m: Method, key: Key, past: Value, outside: Value | None) -> Value:
     """A state along copies of time at the step before, in `step`: with the row of now."""
     assert outside is not None

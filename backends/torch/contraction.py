@@ -137,8 +137,12 @@ def _over_time(m: Method, node: ir.Contract, args: Sequence[Value]) -> Value:
     """
     args = stepwise(m, node.over, args)
     wide = joint_layout(m, node, args)
+    wide = (*wide, *(n for n in node.over if n not in wide))
     target = tuple(n for n in wide if n not in node.over)
     if BATCH in node.over:
+        if target and all(set(target) <= set(a.layout) for a in args):
+            # no matrix product, which is what einsum would make of it row by row
+            return _multiplied(m, node, args, target)
         return Value(_einsum(args, target), target, node.type.dtype)
     each = tuple(n for n in wide if n not in node.over or n == TIME)
     codes = [a.code for a in args]
@@ -185,8 +189,9 @@ def _summed(
 def _multiplied(
     m: Method, node: ir.Contract, args: Sequence[Value], target: Sequence[str]
 ) -> Value:
-    """The product written out: for whole numbers, which have no matrix product."""
-    wide = (*target, *node.over)
+    """The product written out, for what no library multiplies as matrices."""
+    wide = joint_layout(m, node, args)
+    wide = (*wide, *(n for n in node.over if n not in wide))
     code = align(args[0], wide)
     for arg in args[1:]:
         code = Binary("*", code, align(arg, wide))

@@ -10,6 +10,7 @@ from seqdsl.backends.torch.along_time import (
     copied_before,
     earlier_or_later,
     rows_before,
+    shared,
     windows,
 )
 from seqdsl.backends.torch.attention import attend, match
@@ -135,7 +136,9 @@ def _elsewhere(m: Method, node: ir.Shift | ir.At | ir.Stack | ir.Copy) -> Value:
             outside = initial(m, arg)
             if (past := m.find("rows", *key_of(arg))) is not None:
                 return rows_before(m, key_of(arg), past, outside)
-            return earlier_or_later(m, key_of(arg), expression(m, arg), offset, outside)
+            value = expression(m, arg)
+            found = earlier_or_later(m, key_of(arg), value, offset, outside)
+            return shared(m, key_of(arg), node, found)
         case ir.At(arg=arg, axis=axis) if axis == TIME:
             end = m.env.get(("end", *key_of(arg), _end(node)))
             if end is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +18,7 @@ from seqdsl.diagnostics import UnsupportedError
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Apply, Lit, Opt, Size
 from seqdsl.ir.types import TIME
+from seqdsl.ir.walk import subtree
 from seqdsl.source import NOWHERE, Span
 
 if TYPE_CHECKING:
@@ -49,6 +51,16 @@ class Layer:
     def by_segment(self) -> frozenset[str]:
         """Values without a time axis that are one for each segment."""
         return by_segment(self.model)
+
+    @cached_property
+    def _shifts(self) -> Counter[tuple[ir.Node, str, int]]:
+        exprs = [e.expr for e in (*self.model.equations, *self.model.outputs)]
+        nodes = (n for e in exprs for n in subtree(e) if isinstance(n, ir.Shift))
+        return Counter((n.arg, n.axis, n.offset) for n in nodes)
+
+    def reads_again(self, node: ir.Shift) -> bool:
+        """Whether more than one place of the layer reads what `node` does."""
+        return self._shifts[node.arg, node.axis, node.offset] > 1
 
     def option(self, name: str) -> Expr:
         """An option or dim, inside a method."""

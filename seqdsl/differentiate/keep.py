@@ -2,7 +2,7 @@
 
 The rule, for each value that the adjoint reads: inputs and parameters are at hand;
 what is the same for all sequences is computed again, and so is
-arithmetic and pointwise work on values that are at hand; a state that is larger than
+arithmetic and pointwise work on values that are at hand or have fewer dims; a state that is larger than
 all that its update reads is kept at chunk borders and run again between them; what
 stands in a `repeat` is run again; everything else is kept.
 """
@@ -65,7 +65,7 @@ class _Choice:
             return "recomputed"
         if name in self.model.state and TIME in self.model.state[name].carried:
             return "borders" if self._outgrows(name) else "saved"
-        if BATCH not in type_.axes or self._redone(name):
+        if BATCH not in type_.axes or self._redone(name) or spreads(self.model, name):
             return "recomputed"
         return "saved"
 
@@ -108,6 +108,27 @@ class _Choice:
         return frozenset(
             r.name for i in initial for r in references(i) if isinstance(r, ir.Ref)
         )
+
+
+def spreads(model: ir.Model, name: str) -> bool:
+    """Whether `name` is pointwise work on values that all have fewer dims than it.
+
+    It may be so by way of others, which are of its size but computed again as well.
+    """
+    type_, expr = type_of(model, name), model.equation[name].expr
+    if name in model.state or not type_.axes & {BATCH, TIME} or not _pointwise(expr):
+        return False
+    read = [r for r in references(expr) if r.type.axes & {BATCH, TIME}]
+    return bool(read) and all(
+        set(r.type.dims) < set(type_.dims)
+        or (
+            isinstance(r, ir.Ref)
+            and r.name in model.equation
+            and set(r.type.dims) == set(type_.dims)
+            and spreads(model, r.name)
+        )
+        for r in read
+    )
 
 
 def _reads(model: ir.Model, name: str) -> Iterator[str]:

@@ -18,6 +18,7 @@ from seqdsl.differentiate.states import open_states
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.native.artifact import native_artifact
+from seqdsl.rewrite.spread import accumulate, inline_spread
 from seqdsl.schedule.region import Region
 
 
@@ -46,13 +47,14 @@ class Derivative:
     def forward(self) -> Any:
         """The module of the forward pass."""
         assert self.adjoint is not None
-        return _module(self.adjoint.forward, frozenset())
+        return _module(inline_spread(self.adjoint.forward), frozenset())
 
     @cached_property
     def backward(self) -> Any:
         """The module of the backward pass."""
         assert self.adjoint is not None
-        return _module(self.adjoint.backward, frozenset(self.adjoint.kept.borders))
+        backward = accumulate(inline_spread(self.adjoint.backward))
+        return _module(backward, frozenset(self.adjoint.kept.borders))
 
     @cached_property
     def plain(self) -> Any:

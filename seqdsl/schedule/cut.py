@@ -44,7 +44,8 @@ def fits(node: ir.Node, inside: frozenset[str], fusion: Fusion, member: bool) ->
     """Whether a kernel computes this node (its operands aside).
 
     `member` says that it stands in a recurrence. Elsewhere sums over dims are taken in
-    only where they spare storing a state, and products with weights never are.
+    only where they spare storing what is larger than what it is made of, a state for one,
+    and products with weights never are.
     """
     if isinstance(node, ir.Const | ir.Ref | ir.Result):
         return True
@@ -54,9 +55,11 @@ def fits(node: ir.Node, inside: frozenset[str], fusion: Fusion, member: bool) ->
     match node:
         case ir.Contract(args=args):
             return own and (member or not _widens(args))
-        case ir.Reduce():
-            streams = (r for r in references(node) if _name(r) not in inside)
-            return own and (member or any(r.type.dims for r in streams))
+        case ir.Reduce(arg=arg):
+            streams = [r for r in references(node) if _name(r) not in inside]
+            if not own:
+                return TIME not in node.over and _spreads(arg, streams)
+            return member or any(r.type.dims for r in streams)
         case ir.Along():
             return own and member
         case ir.Split():
@@ -65,6 +68,12 @@ def fits(node: ir.Node, inside: frozenset[str], fusion: Fusion, member: bool) ->
             return own or (fusion.whole and offset == -1)
         case _:
             return own or TIME in node.type.axes or not any(references(node))
+
+
+def _spreads(arg: ir.Node, streams: list[ir.Ref | ir.Result]) -> bool:
+    """Whether what is summed up is larger than all it is made of, and better not stored."""
+    found = [set(s.type.dims) for s in streams if TIME in s.type.axes]
+    return bool(found) and all(dims < set(arg.type.dims) for dims in found)
 
 
 def _widens(args: tuple[ir.Node, ...]) -> bool:
