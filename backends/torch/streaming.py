@@ -13,7 +13,7 @@ from seqdsl.ir.types import BATCH, TIME, Type
 from seqdsl.ir.walk import subtree
 from seqdsl.schedule.dependence import names_in
 from seqdsl.schedule.rows import copies_of, still_initial
-from seqdsl.schedule.visibility import reach_of_copies, window_of
+from seqdsl.schedule.visibility import looks_ahead, reach_of_copies, window_of
 from seqdsl.source import Span
 
 Kind = Literal[
@@ -157,7 +157,8 @@ class _Scan:
     def _copy(self, arg: ir.Ref | ir.Result, copy: str, span: Span) -> None:
         self.timed = True
         if copy not in self.reaches:
-            self.refuse(f"`{copy}` runs over later steps too", span)
+            where = looks_ahead(self.model, copy) or span
+            self.refuse(f"`{copy}` is not known to stay at `{copy} <= t`", where)
         else:
             self.copied[key_of(arg)] = arg.type
             self.uses_t = True
@@ -175,7 +176,7 @@ class _Scan:
                 late = still_initial(self.model, state.name, copy)
                 late = late and TIME not in state.initial.type.axes
                 if copy not in self.reaches:
-                    why, late = f"`{copy}` runs over later steps too", False
+                    why, late = f"`{copy}` is not known to stay at `{copy} <= t`", False
                 if not late or self.lags.get(("ref", state.name)) != 1:
                     self.refuse(why, equation.span)
 

@@ -142,18 +142,17 @@ def _fenced(kind: str, text: str) -> str:
 
 
 def _table(title: str, rows: Sequence[Row], layer: str) -> Iterator[str]:
-    """The rows about a layer; what they hold are the columns."""
+    """The rows about a layer; what they hold are the columns, but for those that hold nothing."""
     own = [row for row in rows if row["layer"] == layer]
-    columns = list(
-        dict.fromkeys(name for row in own for name in row if name != "layer")
-    )
+    held = (name for row in own for name, cell in row.items() if cell not in (None, {}))
+    columns = [name for name in dict.fromkeys(held) if name != "layer"]
     if not own:
         return
     yield f"{title}\n"
     yield _line(columns)
     yield _line(["---"] * len(columns))
     for row in own:
-        yield _line([_cell(row.get(name, "")) for name in columns])
+        yield _line([_cell(row.get(name)) for name in columns])
     yield ""
 
 
@@ -162,7 +161,13 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _cell(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value).replace("|", "/")
+    match value:
+        case None:
+            return "-"
+        case float():
+            return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+        case _:
+            return str(value).replace("|", "/")
 
 
 # ---- The index

@@ -8,7 +8,7 @@ and forgets its past when `t - s < W` is. Where a step is seen later only if a c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from seqdsl.ir import build
@@ -16,6 +16,7 @@ from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit, Size, apply
 from seqdsl.ir.types import BATCH, TIME
 from seqdsl.ir.walk import roots, subtree
+from seqdsl.source import Span
 
 
 @dataclass(frozen=True)
@@ -30,35 +31,12 @@ class Reach:
     later: ir.Node | None = None
 
 
-KEEPS_ZERO = frozenset(
-    [
-        "neg",
-        "square",
-        "abs",
-        "sqrt",
-        "sin",
-        "tan",
-        "tanh",
-        "relu",
-        "silu",
-        "gelu",
-        "sign",
-        "real",
-        "imag",
-        "conj",
-        "float",
-        "stopgrad",
-        "expm1",
-        "log1p",
-        "erf",
-        "sinh",
-        "atan",
-        "floor",
-        "ceil",
-        "round",
-        "int",
-    ]
-)
+KEEPS_ZERO = frozenset([
+    "neg", "square", "abs", "sqrt", "sin", "tan", "tanh", "relu", "silu", "gelu", "sign",
+    "real", "imag", "conj", "float", "stopgrad", "expm1", "log1p", "erf", "sinh", "atan",
+    "floor", "ceil", "round", "int",
+])  # fmt: skip
+"""Operators whose value at 0 is 0."""
 
 
 @dataclass(frozen=True)
@@ -106,15 +84,25 @@ def reach_of_copies(model: ir.Model) -> Mapping[str, Reach]:
     """Copies of time that only look at the current and earlier steps, and how far."""
     result: dict[str, Reach] = {}
     for copy in model.copies:
-        found: list[_Bounds] = []
-        for root in roots(model):
-            found.extend(_sums(model, root, copy))
+        found = [bounds for _, bounds in _all_sums(model, copy)]
         bounds = found[0] if found else _Bounds()
         for other in found[1:]:
             bounds = bounds.either(other)
         if bounds.least is not None and bounds.least >= 0:
             result[copy] = Reach(bounds.least, bounds.window, bounds.later)
     return result
+
+
+def looks_ahead(model: ir.Model, copy: str) -> Span | None:
+    """Where `copy` is not known to stay at the current and earlier steps."""
+    for span, bounds in _all_sums(model, copy):
+        if bounds.least is None or bounds.least < 0:
+            return span
+    return None
+
+
+def _all_sums(model: ir.Model, copy: str) -> list[tuple[Span, _Bounds]]:
+    return [found for root in roots(model) for found in _sums(model, root, copy)]
 
 
 def window_of(reaches: Mapping[str, Reach]) -> Size | None:
@@ -130,29 +118,30 @@ def window_of(reaches: Mapping[str, Reach]) -> Size | None:
     return result
 
 
-def _sums(model: ir.Model, expr: ir.Node, copy: str) -> list[_Bounds]:
+def _sums(model: ir.Model, expr: ir.Node, copy: str) -> Iterator[tuple[Span, _Bounds]]:
     """Bounds of every place in `expr` where `copy` is summed away or normalized."""
-    found: list[_Bounds] = []
     for node in subtree(expr):
         match node:
             case ir.Contract(args=args, over=over) if copy in over:
-                found.append(_product(model, args, copy))
+                yield node.span, _product(model, args, copy)
             case ir.Reduce(op=op, arg=arg, over=over, where=where) if copy in over:
                 bounds = _Bounds() if where is None else holds(model, where, copy)
                 if op == "sum":
                     bounds = bounds.both(_support(model, arg, copy))
-                found.append(bounds)
+                yield node.span, bounds
             case ir.Along(op="cumsum", arg=arg, over=over) if copy in over:
-                found.append(_support(model, arg, copy))
+                yield node.span, _support(model, arg, copy)
             case ir.Along(op="top", arg=arg, over=over) if copy in over:
                 # zeros of later steps change nothing where nothing is below them
                 known = _not_negative(model, arg)
-                found.append(_support(model, arg, copy) if known else _Bounds())
+                yield node.span, _support(model, arg, copy) if known else _Bounds()
             case ir.Along(over=over, where=where) if copy in over:
-                found.append(_Bounds() if where is None else holds(model, where, copy))
+                yield (
+                    node.span,
+                    _Bounds() if where is None else holds(model, where, copy),
+                )
             case _:
                 pass
-    return found
 
 
 def _product(model: ir.Model, args: tuple[ir.Node, ...], copy: str) -> _Bounds:
@@ -178,14 +167,29 @@ def _support(model: ir.Model, node: ir.Node, copy: str) -> _Bounds:
         case ir.Map(op="where", args=(condition, value, ir.Const(value=Lit(0 | 0.0)))):
             bounds = holds(model, condition, copy)
             return bounds.both(_support(model, value, copy))
+        case ir.Map(op="add" | "sub" | "min" | "max", args=args) | ir.Concat(args=args):
+            return _any(model, args, copy)
+        case ir.Map(op="where", args=(_, *values)):
+            return _any(model, values, copy)
         case ir.Map(op=op, args=args) if op in KEEPS_ZERO:
             return _support(model, args[0], copy)
         case ir.Along(op="top", arg=arg) | ir.Rename(arg=arg) | ir.Split(arg=arg):
             return _support(model, arg, copy)
-        case ir.Merge(arg=arg) | ir.SliceDim(arg=arg):
+        case ir.Merge(arg=arg) | ir.SliceDim(arg=arg) | ir.Gather(arg=arg):
+            return _support(model, arg, copy)
+        case ir.Reduce(op="sum" | "mean", arg=arg, over=over) if copy not in over:
             return _support(model, arg, copy)
         case _:
             return _Bounds()
+
+
+def _any(model: ir.Model, args: Sequence[ir.Node], copy: str) -> _Bounds:
+    """Where at least one of `args` is not 0."""
+    bounds = [_support(model, arg, copy) for arg in args]
+    found = bounds[0]
+    for other in bounds[1:]:
+        found = found.either(other)
+    return found
 
 
 def _not_negative(model: ir.Model, node: ir.Node) -> bool:

@@ -10,7 +10,7 @@ from seqdsl.ir import nodes as ir
 from seqdsl.ir.text import node_text
 from seqdsl.schedule.make import plan, plan_step
 from seqdsl.schedule.plan import Assign, Call, DepthLoop, Parallel, Step, TimeLoop, walk
-from seqdsl.schedule.visibility import Reach, reach_of_copies
+from seqdsl.schedule.visibility import Reach, looks_ahead, reach_of_copies
 
 GRU = """
 layer GRU(D, H):
@@ -239,3 +239,36 @@ layer L(D):
     output dot[s](p, x[s]) * float(m)
 """
     assert not reach_of_copies(elaborate_text(text))
+
+
+@pytest.mark.parametrize(
+    ("weights", "ahead"),
+    [
+        ("p - 0.5 * r", False),
+        ("where(m, p, r)", False),
+        ("max(p, r)", False),
+        ("stack[Z](r, 2 * r)[Z = 1]", False),
+        ("sum[Z](stack[Z](r, p))", False),
+        ("p + 1", True),
+        ("where(m, p, 1)", True),
+        ("max(p, x[s][D = 0])", True),
+        ("exp(p)", True),
+    ],
+)
+def test_what_weights_of_several_softmaxes_see(weights: str, ahead: bool) -> None:
+    text = f"""
+layer L(D):
+    input x: [D]
+    input m: bool
+    dim Z = 2
+    p = softmax[s <= t](dot[D](x, x[s]))
+    r = softmax[s <= t and t - s < 3](dot[D](x, x[s]))
+    output dot[s]({weights}, x[s]) * float(m)
+"""
+    model = elaborate_text(text)
+    found, span = reach_of_copies(model).get("s"), looks_ahead(model, "s")
+    if ahead:
+        assert found is None and span is not None
+        assert "dot[s]" in text.splitlines()[span.line - 1]
+    else:
+        assert found == Reach(0) and span is None
