@@ -3,7 +3,8 @@
 Over a grid of recurrences and shapes every legal strategy is timed, forward with
 backward, all in turns; the pick of `auto` is compared with the fastest. Prints a row a
 cell, then how many cells have a pick within 1.25 of the best and how far off the others
-are, and writes `auto.json`. Loops that cost too much to wait for are left out of a cell
+are, and writes `auto.json`. The cost model was fitted to the grid; `--held-out` takes
+shapes that it was not fitted to. `--page docs/strategies.md` writes the table there. Loops that cost too much to wait for are left out of a cell
 where a shorter run shows it.
 """
 
@@ -22,6 +23,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from benchmarks.auto_kinds import KINDS, Kind, held_out
+from benchmarks.pages import put
 from seqdsl.analysis import Verdict, analyze
 from seqdsl.analysis.verdict import Strategy
 from seqdsl.backends.torch import compile_model
@@ -36,103 +39,6 @@ CLOSE = 1.25
 
 MOST = 2.0
 """Seconds that one run of a strategy may take; it is no candidate where it takes more."""
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A form: its spec, its inputs by kind and dims, and the sizes to try."""
-
-    name: str
-    text: str
-    sizes: tuple[Mapping[str, int], ...]
-
-
-def _layer(options: str, *lines: str) -> str:
-    return f"layer Row({options}):\n" + "".join(f"    {line}\n" for line in lines)
-
-
-_CHANNELS = ({"D": 8}, {"D": 64}, {"D": 512})
-_HEADS = (
-    {"H": 1, "K": 16, "V": 16},
-    {"H": 4, "K": 32, "V": 32},
-    {"H": 4, "K": 64, "V": 64},
-)
-_QKV = ("input q: [H, K]", "input k: [H, K]", "input v: [H, V]", "input a: [H]")
-_STATE = "state S: [H, K, V] = 0"
-
-KINDS = (
-    Kind(
-        "diagonal",
-        _layer(
-            "D", "input a: [D]", "input x: [D]", "state h: [D] = 0",
-            "h = a * h[t-1] + x", "output h",
-        ),
-        _CHANNELS,
-    ),
-    Kind(
-        "invariant",
-        _layer(
-            "D", "input x: [D]", "param w: [D] = 0.9", "state h: [D] = 0",
-            "h = w * h[t-1] + x", "output h",
-        ),
-        _CHANNELS,
-    ),
-    Kind(
-        "matrix",
-        _layer(
-            "D", "input a: [D, D as J]", "input x: [D]", "state h: [D] = 0",
-            "h = dot[J](a, h[t-1].(D -> J)) + x", "output h",
-        ),
-        ({"D": 2}, {"D": 4}, {"D": 8}, {"D": 16}, {"D": 32}),
-    ),
-    Kind(
-        "rotations",
-        _layer(
-            "D", "input a: [D, 2, 2 as J]", "input x: [D, 2]",
-            "state h: [D, 2] = 0", "h = dot[J](a, h[t-1].(2 -> J)) + x", "output h",
-        ),
-        ({"D": 8}, {"D": 128}),
-    ),
-    Kind(
-        "maximum",
-        _layer(
-            "D", "input a: [D]", "input x: [D]", "state h: [D] = 0",
-            "h = max(h[t-1] - a, x)", "output h",
-        ),
-        _CHANNELS,
-    ),
-    Kind(
-        "log-sum-exp",
-        _layer(
-            "D", "input a: [D]", "input x: [D]", "state h: [D] = 0",
-            "h = logaddexp(h[t-1] - a, x)", "output h",
-        ),
-        _CHANNELS,
-    ),
-    Kind(
-        "clamp",
-        _layer(
-            "D", "input a: [D]", "input x: [D]", "state h: [D] = 0",
-            "h = min(max(h[t-1] + x, -a), a)", "output h",
-        ),
-        _CHANNELS,
-    ),
-    Kind(
-        "linear attention",
-        _layer(
-            "H, K, V", *_QKV, _STATE, "S = a * S[t-1] + k * v", "output dot[K](q, S)"
-        ),
-        _HEADS,
-    ),
-    Kind(
-        "delta rule",
-        _layer(
-            "H, K, V", *_QKV, _STATE,
-            "S = a * S[t-1] + k * (v - dot[K](k, a * S[t-1]))", "output dot[K](q, S)",
-        ),
-        _HEADS,
-    ),
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -249,6 +155,22 @@ def summary(cells: list[Cell]) -> str:
     return "\n".join(lines)
 
 
+def table(cells: list[Cell]) -> str:
+    """Markdown: a row for every kind, then all."""
+    lines = [
+        "| kind | sizes | cells | within 1.25 of the best | at worst |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    groups = {n: [c for c in cells if c.kind == n] for n in {c.kind: 0 for c in cells}}
+    for name, some in {**groups, "all": cells}.items():
+        shapes = ["×".join(map(str, c.sizes.values())) for c in some]
+        sizes = "" if name == "all" else ", ".join(dict.fromkeys(shapes))
+        close = sum(c.factor <= CLOSE for c in some)
+        worst = max(c.factor for c in some)
+        lines.append(f"| {name} | {sizes} | {len(some)} | {close} | {worst:.2f} |")
+    return "\n".join(lines)
+
+
 def row(cell: Cell) -> str:
     """One line of the table."""
     shape = " ".join(f"{n} {v}" for n, v in cell.sizes.items())
@@ -262,23 +184,32 @@ def row(cell: Cell) -> str:
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, nargs="+", default=[32, 256, 2048])
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--held-out", action="store_true", help="the other grid")
+    parser.add_argument("--steps", type=int, nargs="+")
+    parser.add_argument("--batch", type=int, nargs="+")
     parser.add_argument("--kind", nargs="+", default=[k.name for k in KINDS])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, default=Path("benchmark-out"))
+    parser.add_argument("--page", type=Path, help="the page to write the table into")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
+    other = given.held_out
+    batches = given.batch or ([3] if other else [1, 8])
+    lengths = given.steps or ([100, 700] if other else [32, 256, 2048])
     cells: list[Cell] = []
     for kind in (k for k in KINDS if k.name in given.kind):
-        for sizes in kind.sizes:
-            for batch, steps in itertools.product(given.batch, given.steps):
+        for sizes in held_out(kind) if other else kind.sizes:
+            for batch, steps in itertools.product(batches, lengths):
                 cells.append(measured(kind, sizes, batch, steps, given.rounds))
                 print(row(cells[-1]), flush=True)
     given.out.mkdir(parents=True, exist_ok=True)
     facts = {"threads": given.threads, "cells": [asdict(c) for c in cells]}
-    (given.out / "auto.json").write_text(json.dumps(facts, indent=2) + "\n")
+    name = "auto held out" if other else "auto"
+    file = given.out / f"{name.replace(' ', '_')}.json"
+    file.write_text(json.dumps(facts, indent=2) + "\n")
+    if given.page:
+        put(given.page, name, table(cells))
     print(summary(cells))
 
 

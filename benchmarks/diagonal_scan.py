@@ -5,6 +5,7 @@ batch 8, 4096 steps, 512 channels, everything in turns in one run: a table,
 `diagonal_scan.json` and `diagonal_scan.png`. Peers are torch's own
 `torch._higher_order_ops.associative_scan` in eager mode, `mambapy.pscan` and
 `assoc_scan`, each where it is installed or lies in a folder `--peers`.
+`--page docs/strategies.md` writes the table there.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from benchmarks.pages import put
 from seqdsl.backends.torch import compile_model
 from seqdsl.backends.torch.load import load
 from seqdsl.elaborate import elaborate_text
@@ -153,6 +155,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--peers", action="append", default=[], help="a folder of them")
     parser.add_argument("--out", type=Path, default=Path("benchmark-out"))
+    parser.add_argument("--page", type=Path, help="the page to write the table into")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     sys.path.extend(given.peers)
@@ -163,6 +166,8 @@ def main() -> None:
     facts = {"threads": given.threads, "steps": given.steps, "rows": rows}
     (given.out / "diagonal_scan.json").write_text(json.dumps(facts, indent=2) + "\n")
     plot(rows, given.out / "diagonal_scan.png")
+    if given.page:
+        put(given.page, "diagonal scan", table(rows))
     print(table(rows))
 
 

@@ -1,11 +1,12 @@
 """Matrix states: chunks against a loop, and against flash-linear-attention's references.
 
-`python benchmarks/matrix_states.py --out DIR` times forward and backward of three
+`python -m benchmarks.matrix_states --out DIR` times forward and backward of three
 recurrences with their inputs given (batch 2, 4 heads, 64 by 64), everything in one run:
 a table, `matrix_states.json` and `matrix_states.png`. The references are the pure-torch
 chunked ones of `fla-core`, loaded by their path from `--peers FOLDER`, where `fla` lies.
 Peak memory is that of a process of its own at `--long` steps, beyond inputs, outputs and
-gradients, which any form has.
+gradients, which any form has. `least` is what the matrix products alone take that chunks
+cannot do without. `--page docs/strategies.md` writes the table there.
 """
 
 from __future__ import annotations
@@ -25,11 +26,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from benchmarks.matrix_products import ROWS, least
+from benchmarks.pages import put
 from seqdsl.backends.torch import compile_model
 from seqdsl.backends.torch.load import load
 from seqdsl.elaborate import elaborate_text
 
-BATCH, HEADS, ROWS = 2, 4, 64
+BATCH, HEADS = 2, 4
 STATE = "state S: [H, K, V] = 0"
 SPECS = {
     "gated linear attention": (
@@ -119,6 +122,11 @@ def once(run: Run, xs: list[Tensor], clock: Callable[[], float]) -> float:
     return clock() - start
 
 
+def clock_of() -> Callable[[], float]:
+    """One thread's own time does not depend on what else runs on the machine."""
+    return time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
+
+
 def agree(runs: dict[str, Run], xs: list[Tensor]) -> None:
     """Everyone computes the same."""
     xs = [x[:, :128] for x in xs]
@@ -135,9 +143,7 @@ def timed(name: str, steps: int, rounds: int, peers: str | None) -> dict[str, fl
         runs["fla-core"] = theirs(name, peers)
     xs = inputs(name, steps)
     agree(runs, xs)
-    # One thread's own time does not depend on what else runs on the machine.
-    alone = torch.get_num_threads() == 1
-    clock = time.thread_time if alone else time.perf_counter
+    clock = clock_of()
     taken: dict[str, list[float]] = {n: [] for n in runs}
     for _ in range(rounds):
         for key, run in runs.items():
@@ -147,10 +153,12 @@ def timed(name: str, steps: int, rounds: int, peers: str | None) -> dict[str, fl
 
 def peak(name: str, steps: int) -> float:
     """Extra bytes of forward and backward by chunks, as a part of those of all states."""
-    code = f"import matrix_states as m; m.report_peak({name!r}, {steps})"
+    code = (
+        f"from benchmarks import matrix_states as m; m.report_peak({name!r}, {steps})"
+    )
     found = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=Path(__file__).parent,
+        cwd=Path(__file__).parents[1],
         capture_output=True,
         check=True,
         text=True,
@@ -181,19 +189,18 @@ def resident(what: str) -> int:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """What the command prints."""
-    head = (
-        f"{'recurrence':24}{'loop':>9}{'chunk':>9}{'x loop':>8}{'fla':>9}{'x fla':>8}"
-    )
-    lines = [f"{head}{'peak':>9}"]
+    """Markdown: milliseconds, and how many times longer than chunks the others take."""
+    head = "| recurrence | `loop` | `chunk` | fla-core, torch | products alone | peak |"
+    lines = [head, "| --- " * 6 + "|"]
     for row in rows:
         fla, chunk = row.get("fla-core"), row["chunk"]
-        more = f"{fla:9.0f}{fla / chunk:8.1f}" if fla else f"{'-':>9}{'-':>8}"
         lines.append(
-            f"{row['name']:24}{row['loop']:9.0f}{chunk:9.0f}{row['loop'] / chunk:8.1f}"
-            f"{more}{row['peak']:9.3f}"
+            f"| {row['name']} | {row['loop']:.0f} ({row['loop'] / chunk:.1f} x) "
+            f"| {chunk:.0f} (of {row['size']}) "
+            f"| {f'{fla:.0f} ({fla / chunk:.1f} x)' if fla else '-'} "
+            f"| {row['least']:.0f} | {row['peak']:.3f} |"
         )
-    return "\n".join([*lines, "milliseconds; peak as a part of all states"])
+    return "\n".join(lines)
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
@@ -221,19 +228,26 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--peers", help="the folder that `fla` lies in")
     parser.add_argument("--out", type=Path, default=Path("bench-out"))
+    parser.add_argument("--page", type=Path, help="the page to write the table into")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     rows: list[dict[str, Any]] = []
     for name in SPECS:
         times = timed(name, given.steps, given.rounds, given.peers)
-        best = min(times["chunk:32"], times["chunk:64"])
-        rows.append({"name": name, **times, "chunk": best})
+        best = min((32, 64), key=lambda n: times[f"chunk:{n}"])
+        rows.append({"name": name, **times, "size": best})
+        rows[-1]["chunk"] = times[f"chunk:{best}"]
+        rows[-1]["least"] = least(
+            name, BATCH * HEADS, given.steps, 4 * given.rounds, clock_of()
+        )
         rows[-1]["peak"] = peak(name, given.long)
         print(table(rows[-1:]), flush=True)
     given.out.mkdir(parents=True, exist_ok=True)
     facts = {"threads": given.threads, "steps": given.steps, "rows": rows}
     (given.out / "matrix_states.json").write_text(json.dumps(facts, indent=2))
     plot(rows, given.out / "matrix_states.png")
+    if given.page:
+        put(given.page, "matrix states", table(rows))
     print(table(rows))
 
 
