@@ -28,9 +28,11 @@ class _Gates(NamedTuple):
     """
 
     kernel: Tensor  # of steps, [chunks or 1, steps + 1, steps]
-    sight: Tensor | None  # of the states before, [chunks, steps + 1, 1]; None is 1
-    decay: Tensor | None
-    tree: _Seen | None = None  # where it was found without a division
+    sight: Tensor | None = (
+        None  # of the states before, [chunks, steps + 1, 1]; None is 1
+    )
+    decay: Tensor | None = None  # of which both were made, by a tree
+    tree: _Seen | None = None
 
     def of(self, new: bool) -> tuple[Tensor, Tensor | None]:
         """What readers see of steps and of the states before the chunk."""
@@ -50,82 +52,67 @@ class _Met(NamedTuple):
     at: _Steps  # of which it was made
     gates: _Gates | None = None  # where all rows decay alike
     pairs: list[list[Tensor]] | None = None  # readers with writers before these
-    since: Tensor | None = None  # decays since the chunk began, of `divided`
-    divided: "_Met | None" = None  # where writers were divided by them
+    since: Tensor | None = (
+        None  # readers in `at` were multiplied, writers divided by it
+    )
 
 
 def _divided_by(decay: Tensor) -> Tensor | None:
     """Products of decays since the chunk began; None where one may not divide by them."""
+    if not torch.aminmax(decay)[0] >= _LEAST:
+        return None
     since = decay.cumprod(1)
     low, high = torch.aminmax(since)
-    near = low >= _BOUNDS[0] and high <= _BOUNDS[1] and decay.amin() >= _LEAST
+    near = low >= _BOUNDS[0] and high <= _BOUNDS[1]
     return since if near else None
 
 
-def _behind(since: Tensor) -> Tensor:
-    """The products before each step, and after the last."""
-    return torch.cat([torch.ones_like(since[:, :1]), since], 1)
-
-
-def _gates(at: _Steps, plain: bool) -> _Gates:
-    """Where all rows decay alike."""
-    some, decay = at.writers()[0], at.decay
-    many, steps = some.shape[:2]
-    if decay is None and at.start is None:
-        return _Gates(some.new_ones(1, steps + 1, steps).tril(-1), None, None)
-    since = None
-    if decay is None:
-        since = some.new_ones(many, steps, 1)
-    elif not plain:
-        since = _divided_by(decay)
-    if plain or since is None:
-        return _gates_by_tree(
-            some.new_ones(many, steps, 1) if decay is None else decay, at.start
-        )
-    sight = _behind(since)
-    kernel = (sight * since.reciprocal().mT).tril(-1)
-    if at.start is not None:
-        place = at.start.cumsum(1).unsqueeze(2)
-        after = torch.nn.functional.pad(place, (0, 0, 1, 0))
-        kernel, sight = kernel * (after == place.mT), sight * (after == 0)
-    return _Gates(kernel, sight, decay)
+def _gates(at: _Steps) -> _Gates:
+    """Where nothing decays: all that is before, in the same segment."""
+    some = at.writers()[0]
+    seen = some.new_ones(1, some.shape[1] + 1, some.shape[1]).tril(-1)
+    if at.start is None:
+        return _Gates(seen)
+    place = at.start.cumsum(1).unsqueeze(2)
+    after = torch.nn.functional.pad(place, (0, 0, 1, 0))
+    return _Gates(seen * (after == place.mT), (after == 0).to(seen.dtype))
 
 
 def _gates_by_tree(decay: Tensor, start: Tensor | None) -> _Gates:
-    """The same without a division."""
+    """Of one decay for all rows, without a division."""
     if start is not None:
         decay = decay.where(~start.unsqueeze(2), 0)
     one = torch.ones_like(decay.unsqueeze(-1))
     tree = _tree([one], [one], [[one - one]], decay, 1)
+    assert tree.total is not None
     kernel = torch.cat([tree.kernels[0][0], tree.writers[0].mT], 1)
     sight = torch.cat([tree.readers[0], tree.total.unsqueeze(1)], 1)
     return _Gates(kernel, sight, decay, tree)
 
 
-def _gated(x: Tensor, gate: Tensor) -> Tensor:
-    """A kernel times one number for every pair of steps."""
+def _gated(x: Tensor, gate: Tensor, own: bool) -> Tensor:
+    """A kernel times one number for every pair of steps, in place where it is our `own`."""
     many, high, wide = x.shape
     steps = gate.shape[1]
-    if steps == high and steps == wide:
-        return x * gate
     apart = x.reshape(many, steps, high // steps, steps, wide // steps)
-    return (apart * gate[:, :, None, :, None]).reshape(x.shape)
+    gate = gate[:, :, None, :, None]
+    return (apart.mul_(gate) if own else apart * gate).reshape(x.shape)
 
 
-def _evenly(at: _Steps, plain: bool) -> _Met:
+def _evenly(at: _Steps, gates: _Gates, plain: bool) -> _Met:
     """What they see where all rows decay alike."""
     writers, readers = at.writers(), at.readers()
-    gates = _gates(at, plain)
+    own = not plain and gates.decay is None  # gradients of gates want pairs
     pairs = [[_pairs(x, y) for y in writers] for x in readers]
     each = [gates.of(x is at.new) for x in readers]
     kernels = [
-        [_gated(x, gate) for x in line]
+        [_gated(x, gate, own) for x in line]
         for line, (gate, _) in zip(pairs, each, strict=True)
     ]
     reach = gates.reach()
     early = [_lessened(x, sight) for x, (_, sight) in zip(readers, each, strict=True)]
     late = [_lessened(x, reach) for x in writers]
-    total = gates.kernel[:, -1, :1] if gates.sight is None else gates.sight[:, -1]
+    total = None if gates.sight is None else gates.sight[:, -1]
     return _Met(_Seen(kernels, early, late, total, []), at, gates, pairs)
 
 
@@ -147,29 +134,22 @@ def _unevenly(at: _Steps, decay: Tensor, states: int) -> _Met:
 def _divided(at: _Steps, decay: Tensor) -> _Met | None:
     """The same where decays are so near 1 that what is behind may be divided by them.
 
-    Then writers are divided and readers multiplied by the decays since the chunk began.
-    No entry that counts is larger for it. None where decays are not so near.
+    Then writers are divided and readers multiplied by the decays since the chunk began,
+    in place. No entry that counts is larger for it. None where decays are not so near.
     """
     since = _divided_by(decay)
     if since is None:
         return None
-    after, back = since.unsqueeze(2), since.reciprocal().unsqueeze(2)
-    before = after
-    if at.right is not None or at.old is not None:
-        before = _behind(since)[:, :-1].unsqueeze(2)
-    scaled = at._replace(
-        decay=None,
-        right=None if at.right is None else at.right * before,
-        into=None if at.into is None else at.into * back,
-        left=None if at.left is None else at.left * back,
-        old=None if at.old is None else at.old * before,
-        new=None if at.new is None else at.new * after,
-    )
-    met = _evenly(scaled, False)
-    end = since[:, -1:]
-    writers = [x * end for x in met.seen.writers]
-    seen = met.seen._replace(writers=writers, total=met.seen.total * end.squeeze(1))
-    return _Met(seen, at, since=since, divided=met)
+    after = since.unsqueeze(2)
+    for x in at.writers():
+        x.div_(after)
+    for x in at.readers():
+        if x is at.new:
+            x.mul_(after)
+        else:
+            x[:, 1:].mul_(after[:, :-1])
+    met = _evenly(at, _gates(at), False)
+    return met._replace(seen=met.seen._replace(end=since[:, -1]), since=since)
 
 
 def _cut(at: _Steps) -> _Steps:
@@ -184,13 +164,19 @@ def _cut(at: _Steps) -> _Steps:
 
 
 def _met(at: _Steps, states: int, plain: bool) -> _Met:
-    """What all readers see; not `plain` looks at numbers for a shorter way."""
-    at, decay = _cut(at), at.decay
-    if decay is None or (states == 1 and decay.shape[-1] == 1):
-        return _evenly(at, plain)
+    """What all readers see.
+
+    Not `plain` looks at numbers for a shorter way, and readers and writers are its own.
+    """
+    at = _cut(at)
+    decay = at.decay
+    if decay is None:
+        return _evenly(at, _gates(at), plain)
     found = None if plain or states > 1 else _divided(at, decay)
     if found is not None:
         return found
+    if states == 1 and decay.shape[-1] == 1:
+        return _evenly(at, _gates_by_tree(decay, at.start), plain)
     if at.start is not None:
         here = at.start.reshape(*at.start.shape, *[1] * (decay.dim() - 2))
         decay = decay.where(~here, 0)

@@ -18,18 +18,22 @@ from seqdsl.backends.torch.carried.chunks import (
     _odd_even,
     _Seen,
     _spots,
+    _Steps,
 )
 
-__all__ = ["_MetBack", "_met_back", "_summed"]
+__all__ = ["_MetBack", "_Sides", "_met_back", "_summed"]
 
 
 class _MetBack(NamedTuple):
-    """Gradients of what a `_Seen` has."""
+    """Gradients of what a `_Seen` has, in place of which others may be put."""
 
     kernels: list[list[Tensor]]
     readers: list[Tensor]
     writers: list[Tensor]
-    total: Tensor
+    total: Tensor | None  # of all that is left; None where that is all
+
+
+_Sides = tuple[list[Tensor], list[Tensor], Tensor | None]
 
 
 def _summed(x: Tensor, like: Tensor) -> Tensor:
@@ -65,6 +69,7 @@ def _tree_back(seen: _Seen, back: _MetBack, steps: int, states: int) -> _Level:
         [_apart(x, 1, steps, x.shape[1] // steps) for x in xs]
         for xs in (back.readers, back.writers)
     )
+    assert back.total is not None
     found = _Level(readers, writers, back.total)
     for i in reversed(range(len(seen.levels))):
         across = [[_spots(x, steps, 2 << i) for x in line] for line in back.kernels]
@@ -120,8 +125,8 @@ def _twice_back(
     return first, (grad.unsqueeze(-3) * before.unsqueeze(-4)).sum(-2)
 
 
-def _evenly_back(met: _Met, back: _MetBack) -> _Level:
-    """Gradients where all rows decay alike."""
+def _evenly_back(met: _Met, back: _MetBack) -> _Sides:
+    """Gradients of readers, writers and decays where all rows decay alike."""
     at, gates, pairs = met.at, met.gates, met.pairs
     assert gates is not None and pairs is not None
     readers, writers = at.readers(), at.writers()
@@ -130,41 +135,44 @@ def _evenly_back(met: _Met, back: _MetBack) -> _Level:
         [_apart(d, 1, steps, d.shape[1] // steps) for d in ds]
         for ds in (back.readers, back.writers)
     )
-    if found is not None:
-        reach, by_reach = gates.reach(), found.reach()
-        assert reach is not None and by_reach is not None
-        for k, y in enumerate(writers):
-            by_reach += (d_writers[k] * y).sum((2, 3)).unsqueeze(2)
-            d_writers[k] = d_writers[k] * reach.unsqueeze(2)
-        assert found.sight is not None
+    reach = gates.reach()
+    by_reach = None if found is None else found.reach()
+    if found is not None and found.sight is not None and back.total is not None:
         found.sight[:, -1] += back.total
+    for d, y in zip(d_writers, writers, strict=True):
+        if by_reach is not None:
+            by_reach += (d * y).sum((2, 3)).unsqueeze(2)
+        if reach is not None:
+            d.mul_(reach.unsqueeze(2))
     for i, x in enumerate(readers):
         gate, sight = gates.of(x is at.new)
-        if found is not None and sight is not None:
-            by_gate, by_sight = found.of(x is at.new)
-            assert by_sight is not None
-            by_sight += (d_readers[i] * x).sum((2, 3)).unsqueeze(2)
-            d_readers[i] = d_readers[i] * sight.unsqueeze(2)
+        if found is not None:
+            _sight_back(found.of(x is at.new), d_readers[i], x)
             for d, pair in zip(back.kernels[i], pairs[i], strict=True):
-                _gate_back(by_gate, d, pair)
+                _gate_back(found.of(x is at.new)[0], d, pair)
+        if sight is not None:
+            d_readers[i].mul_(sight.unsqueeze(2))
         for j, y in enumerate(writers):
-            block = _gated(back.kernels[i][j], gate)
+            block = _gated(back.kernels[i][j], gate, True)
             d_readers[i].flatten(1, 2).baddbmm_(block, y.flatten(1, 2))
             d_writers[j].flatten(1, 2).baddbmm_(block.mT, x.flatten(1, 2))
-    decay = gates.kernel
-    if found is not None:
-        decay = _decay_of(gates, found)
-    if found is not None and gates.decay is not None and at.start is not None:
-        decay = decay.masked_fill(at.start.unsqueeze(2), 0)
-    return _Level(d_readers, d_writers, decay)
+    return d_readers, d_writers, None if found is None else _decay_of(gates, found, at)
+
+
+def _sight_back(
+    grad: tuple[Tensor, Tensor | None], d_reader: Tensor, x: Tensor
+) -> None:
+    """Add to the gradient of sight what comes from readers."""
+    sight = grad[1]
+    assert sight is not None
+    sight += (d_reader * x).sum((2, 3)).unsqueeze(2)
 
 
 def _gates_like(gates: _Gates) -> _Gates | None:
-    """Gradients of gates that are there, still 0."""
-    if gates.sight is None:
+    """Gradients of gates, still 0, where they were made of decays."""
+    if gates.decay is None or gates.sight is None:
         return None
-    kernel, sight = torch.zeros_like(gates.kernel), torch.zeros_like(gates.sight)
-    return _Gates(kernel, sight, gates.decay)
+    return _Gates(torch.zeros_like(gates.kernel), torch.zeros_like(gates.sight))
 
 
 def _gate_back(grad: Tensor, kernel: Tensor, pairs: Tensor) -> None:
@@ -175,28 +183,16 @@ def _gate_back(grad: Tensor, kernel: Tensor, pairs: Tensor) -> None:
         grad.add_(_by_steps(kernel * pairs, grad.shape[2]))
 
 
-def _decay_of(gates: _Gates, grad: _Gates) -> Tensor:
+def _decay_of(gates: _Gates, grad: _Gates, at: _Steps) -> Tensor:
     """Gradient of the decays, given that of the gates."""
-    decay = gates.decay
-    assert gates.sight is not None and grad.sight is not None
-    if decay is None:
-        return gates.sight
-    if gates.tree is not None:
-        (kernel, sight), reach = grad.of(False), grad.reach()
-        assert sight is not None and reach is not None
-        inner = _MetBack([[kernel]], [sight], [reach], grad.sight[:, -1])
-        found = _tree_back(gates.tree, inner, decay.shape[1], 1)
-        return _apart(found.total, 0, *decay.shape[:2])
-    pairs = grad.kernel * gates.kernel
-    by_log = pairs.sum(2, keepdim=True).addcmul_(grad.sight, gates.sight)[:, 1:]
-    return _since_back(by_log - pairs.sum(1).unsqueeze(2), decay)
-
-
-def _since_back(by_log: Tensor, decay: Tensor) -> Tensor:
-    """Of decays, given the gradients of the logarithms of their products up to each step."""
-    steps = decay.shape[1]
-    later = by_log.new_ones(steps, steps).triu()
-    return (later @ by_log).div_(decay)
+    decay, tree = gates.decay, gates.tree
+    (kernel, sight), reach = grad.of(False), grad.reach()
+    assert decay is not None and tree is not None
+    assert grad.sight is not None and sight is not None and reach is not None
+    inner = _MetBack([[kernel]], [sight], [reach], grad.sight[:, -1])
+    found = _tree_back(tree, inner, decay.shape[1], 1)
+    total = _apart(found.total, 0, *decay.shape[:2])
+    return total if at.start is None else total.masked_fill(at.start.unsqueeze(2), 0)
 
 
 def _by_steps(x: Tensor, steps: int) -> Tensor:
@@ -208,7 +204,7 @@ def _by_steps(x: Tensor, steps: int) -> Tensor:
     return apart.sum((2, 4))
 
 
-def _unevenly_back(met: _Met, back: _MetBack, states: int) -> _Level:
+def _unevenly_back(met: _Met, back: _MetBack, states: int) -> _Sides:
     """Gradients with a decay for each row."""
     at, decay = met.at, met.at.decay
     assert decay is not None
@@ -229,43 +225,57 @@ def _unevenly_back(met: _Met, back: _MetBack, states: int) -> _Level:
     if at.start is not None:
         here = at.start.reshape(*at.start.shape, *[1] * (decay.dim() - 2))
         d_decay.masked_fill_(here, 0)
-    return _Level(readers, writers, d_decay)
+    return readers, writers, d_decay
 
 
-def _divided_back(met: _Met, back: _MetBack) -> _Level:
-    """Gradients where readers were multiplied by products of decays, and writers divided."""
-    inner, since, at = met.divided, met.since, met.at
-    assert inner is not None and since is not None and at.decay is not None
-    by_log, end = torch.zeros_like(since), since[:, -1:]
+def _divided_back(met: _Met, back: _MetBack) -> _Sides:
+    """Gradients where readers were multiplied by products of decays, and writers divided.
+
+    `less` are gradients of the logarithms of these products, with the other sign.
+    """
+    since, at, end = met.since, met.at, None
+    assert since is not None and at.decay is not None and back.total is not None
+    total = met.seen.total
+    end = back.total if total is None else back.total * total
     for d, x in zip(back.writers, met.seen.writers, strict=True):
-        by_log[:, -1] += (d * x).sum(1)
-    by_log[:, -1] += back.total * met.seen.total
-    writers = [d.mul_(end) for d in back.writers]
-    total = (back.total * end.squeeze(1)).sum(1, keepdim=True)
-    found = _evenly_back(inner, back._replace(writers=writers, total=total))
+        end = end + _summed((d * x).sum(1), since)
+    readers, writers, _ = _evenly_back(met, back)
+    less = _logs(writers[0], at.writers()[0], since)
+    less[:, -1] -= end
+    for d, x in zip(writers[1:], at.writers()[1:], strict=True):
+        _log_back(less, d, x, 1)
     after = since.unsqueeze(2)
-    for d, x in zip(found.writers, inner.at.writers(), strict=True):
-        _log_back(by_log, d, x, -1)
+    for d in writers:
         d.div_(after)
-    for d, x in zip(found.readers, inner.at.readers(), strict=True):
-        if x is inner.at.new:
-            _log_back(by_log, d, x, 1)
+    for d, x in zip(readers, at.readers(), strict=True):
+        if x is at.new:
+            _log_back(less, d, x, -1)
             d.mul_(after)
         else:
-            _log_back(by_log[:, :-1], d[:, 1:], x[:, 1:], 1)
+            _log_back(less[:, :-1], d[:, 1:], x[:, 1:], -1)
             d[:, 1:].mul_(after[:, :-1])
-    return _Level(found.readers, found.writers, _since_back(by_log, at.decay))
+    steps = since.shape[1]
+    later = less.new_full((steps, steps), -1).triu()
+    return readers, writers, (later @ less).div_(at.decay)
+
+
+def _logs(grad: Tensor, x: Tensor, like: Tensor) -> Tensor:
+    """What comes of `x: [chunks, steps, count, rows]`, already multiplied, by steps."""
+    return _summed((grad * x).sum(2) if x.shape[2] > 1 else (grad * x).squeeze(2), like)
 
 
 def _log_back(by_log: Tensor, grad: Tensor, x: Tensor, sign: int) -> None:
-    """Add what comes from `x: [chunks, steps, count, rows]`, already multiplied."""
+    """Add that to `by_log`."""
+    if by_log.shape[-1] < x.shape[-1]:
+        by_log.add_(_logs(grad, x, by_log), alpha=sign)
+        return
     for i in range(x.shape[2]):
         by_log.addcmul_(grad[:, :, i], x[:, :, i], value=sign)
 
 
-def _met_back(met: _Met, back: _MetBack, states: int) -> _Level:
+def _met_back(met: _Met, back: _MetBack, states: int) -> _Sides:
     """Gradients of readers, writers and decays of all steps."""
-    if met.divided is not None:
+    if met.since is not None:
         return _divided_back(met, back)
     if met.gates is not None:
         return _evenly_back(met, back)

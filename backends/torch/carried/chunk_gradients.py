@@ -9,10 +9,17 @@ from seqdsl.backends.torch.carried.chunk_gates import _cut
 from seqdsl.backends.torch.carried.chunk_gates_back import (
     _met_back,
     _MetBack,
+    _Sides,
     _summed,
 )
-from seqdsl.backends.torch.carried.chunks import _apart, _Level, _Steps
-from seqdsl.backends.torch.carried.stretches import _decayed, _Made, _made
+from seqdsl.backends.torch.carried.chunks import _apart, _Seen, _Steps
+from seqdsl.backends.torch.carried.stretches import (
+    _by_chunk,
+    _decayed,
+    _Made,
+    _made,
+    _plus_product,
+)
 
 __all__ = ["_stretch_back"]
 
@@ -49,8 +56,9 @@ def _stretch_back(
     if known is not None:
         kernels.insert(0, [known @ v.mT for v in values])
         readers.insert(0, known @ flat.mT)
-    total = _total_back(after, flat, met.total, states)
-    found = _met_back(made.met, _MetBack(kernels, readers, writers, total), states)
+    total = _total_back(after, flat, met, states)
+    back = _MetBack(kernels, readers, writers, total)
+    found = _met_back(made.met, back, states)
     return _cut(_named(at, found, known, d_values)), d_state
 
 
@@ -58,8 +66,7 @@ def _values(made: _Made, before: Tensor) -> list[Tensor]:
     """What erases write, and what else is written."""
     values: list[Tensor] = []
     if made.pulled is not None:
-        seen = made.pulled @ before
-        values.append(seen if made.known is None else seen.add_(made.known))
+        values.append(_plus_product(made.known, made.pulled, before, False))
     if made.value is not None:
         values.append(made.value)
     return values
@@ -86,50 +93,59 @@ def _by_reads(seers: Sequence[Tensor], grads: Sequence[Tensor], like: Tensor) ->
 def _states_back(
     made: _Made, before: Tensor, values: list[Tensor], d_state: Tensor, states: int
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of the states after each chunk and before the first.
+    """Gradients of the states after each chunk, before its `end`, and before the first.
 
     Adds to `values` what comes to erases from later chunks, and to `before`.
     """
-    many = len(d_state)
-    count = len(before) // many
-    total = made.met.seen.total.expand(len(before), *made.met.seen.total.shape[1:])
-    if states > 1:
+    seen, count = made.met.seen, len(before) // len(d_state)
+    total = seen.total
+    if total is not None and states > 1:
         total = total.transpose(1, 2)
-    total, before = _apart(total, 0, count, many), _apart(before, 0, count, many)
+    end = None if seen.end is None else seen.end.unsqueeze(-1)
+    erased = into = pulled = None
+    if made.pulled is not None:
+        erased, into, pulled = values[0], seen.writers[0], made.pulled.mT
     after = torch.empty_like(before)
-    erased, into, pulled = (
-        None if x is None else _apart(x, 0, count, many)
-        for x in (values[0], made.met.seen.writers[0], made.pulled)
-    )
-    for i in reversed(range(count)):
-        after[i] = d_state
-        d_state = _decayed(d_state, total[i], states, before[i])
-        if pulled is not None and erased is not None and into is not None:
-            erased[i].baddbmm_(into[i], after[i])
-            d_state.baddbmm_(pulled[i].mT, erased[i])
-    return after.flatten(0, 1), d_state
+    parts = (after, before, total, end, erased, into, pulled)
+    steps = list(zip(*[_by_chunk(x, count) for x in parts], strict=True))
+    for now, more, kept, left, wrote, to, back in reversed(steps):
+        assert now is not None
+        if left is None:
+            now.copy_(d_state)
+        else:
+            torch.mul(d_state, left, out=now)
+        d_state = _decayed(now, kept, states, more)
+        if wrote is not None and to is not None and back is not None:
+            wrote.baddbmm_(to, now)
+            d_state.baddbmm_(back, wrote)
+    return after, d_state
 
 
-def _total_back(after: Tensor, before: Tensor, total: Tensor, states: int) -> Tensor:
-    """Of the decay of each chunk."""
+def _total_back(
+    after: Tensor, before: Tensor, seen: _Seen, states: int
+) -> Tensor | None:
+    """Of what is left after each chunk of the states before it; None where that is all."""
+    like = seen.total if seen.end is None else seen.end
+    if like is None:
+        return None
     if states > 1:
         size = before.shape[1] // states
         before = _apart(before, 1, states, size).unsqueeze(1)
         after = _apart(after, 1, states, size).unsqueeze(2)
-    return _summed((after * before).sum(-1), total)
+    return _summed((after * before).sum(-1), like)
 
 
 def _named(
-    at: _Steps, found: _Level, known: Tensor | None, values: Sequence[Tensor]
+    at: _Steps, found: _Sides, known: Tensor | None, values: Sequence[Tensor]
 ) -> _Steps:
     """Gradients under the names of what they are of."""
-    readers, writers = list(found.readers), list(found.writers)
+    readers, writers, decay = list(found[0]), list(found[1]), found[2]
 
     def shaped(x: Tensor | None, like: Tensor | None) -> Tensor | None:
         return None if x is None or like is None else x.reshape(like.shape)
 
     return _Steps(
-        None if at.decay is None else found.total,
+        decay,
         None if at.right is None else readers.pop(0),
         None if at.into is None else writers.pop(0),
         shaped(known, at.known),

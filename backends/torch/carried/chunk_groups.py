@@ -35,14 +35,19 @@ def _single(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-def _in_chunks(x: Tensor, size: int, fill: Tensor | None = None) -> Tensor:
-    """`[batch, time, copies, …]` as `[count * batch * copies, size, …]`, steps added."""
+def _in_chunks(x: Tensor, size: int, own: bool, fill: Tensor | None = None) -> Tensor:
+    """`[batch, time, copies, …]` as `[count * batch * copies, size, …]`, steps added.
+
+    What is `own` shares no memory with `x`.
+    """
     pad = -x.shape[1] % size
     if pad:
         fill = x.new_zeros(()) if fill is None else fill.to(x.dtype)
         more = fill.expand(len(x), pad, *x.shape[2:])
         x = torch.cat([x, more], 1)
     x = _apart(x, 1, x.shape[1] // size, size).transpose(0, 1).transpose(2, 3)
+    if own and not pad:
+        x = torch.empty_like(x, memory_format=torch.contiguous_format).copy_(x)
     return _single(x.flatten(0, 2))
 
 
@@ -55,22 +60,21 @@ def _by_step(x: Tensor, batch: int, copies: int) -> Tensor:
 def _group(at: _Steps, starts: Tensor | None, how: _How) -> _Steps:
     """Steps `[batch, time, copies, …]` as those of chunks, `[chunks, steps, …]`.
 
-    Chunks come first of all, then rows of the batch, then copies.
+    Chunks come first of all, then rows of the batch, then copies. If not `plain`, they
+    share no memory with those.
     """
-    decay = at.decay
+    decay, own = at.decay, not how.plain
     some = next(x for x in at if x is not None)
-    if decay is None and starts is not None:
-        decay = some.new_ones(*some.shape[:3], 1)
-    made = at._replace(decay=None).each(lambda x: _in_chunks(x, how.size))
+    made = at._replace(decay=None).each(lambda x: _in_chunks(x, how.size, own))
     if decay is not None:
         unit = decay.new_ones(1)
         if how.states > 1:
             unit = torch.eye(how.states).to(unit).unsqueeze(-1)
-        made = made._replace(decay=_in_chunks(decay, how.size, unit))
+        made = made._replace(decay=_in_chunks(decay, how.size, False, unit))
     if starts is None:
         return made
     wide = starts.unsqueeze(2).expand(-1, -1, some.shape[2])
-    return made._replace(start=_in_chunks(wide, how.size))
+    return made._replace(start=_in_chunks(wide, how.size, False))
 
 
 def _some(tensors: Sequence[Any], begin: int, how: _How) -> list[Any]:
@@ -139,7 +143,7 @@ def _groups_back(
         at = _Steps(*_some(tensors, begin * how.size, how))
         start, *given = _some([starts, *d_reads], begin * how.size, how)
         before = borders[begin : begin + count]
-        given = [_in_chunks(x, how.size) for x in given]
+        given = [_in_chunks(x, how.size, False) for x in given]
         back = _group_back if initial is None else _fresh_back
         found, d_state, more = back(at, start, before, initial, given, d_state, how)
         if more is not None:
@@ -164,16 +168,13 @@ def _group_back(
     batch, copies = d_state.shape[:2]
     assert initial is None
     found, d_state = _stretch_back(
-        _group(at, starts, how),
+        _group(at, starts, how._replace(plain=False)),
         before.flatten(1, 2),
         [x.flatten(1, 2) for x in d_reads],
         _single(d_state.flatten(0, 1)),
         how.states,
     )
-    found = found._replace(start=None)
-    if at.decay is None:
-        found = found._replace(decay=None)
-    found = found.each(lambda x: _by_step(x, batch, copies))
+    found = found._replace(start=None).each(lambda x: _by_step(x, batch, copies))
     return found, _apart(d_state, 0, batch, copies), None
 
 
@@ -201,5 +202,7 @@ def _fresh_back(
     pull: Any = torch.func.vjp(run, before[0], initial, *there)[1]
     d_first, d_initial, *found = pull((*grads, _single(d_state)))
     rest = iter(found)
-    made = at.each(lambda _: _by_step(_in_chunks(next(rest), how.size), batch, copies))
+    made = at.each(
+        lambda _: _by_step(_in_chunks(next(rest), how.size, False), batch, copies)
+    )
     return made, d_first, d_initial

@@ -1,5 +1,6 @@
 """Chunks of matrix states, one after another."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,7 +15,16 @@ from seqdsl.backends.torch.carried.chunks import (
     _twice,
 )
 
-__all__ = ["_Fresh", "_Made", "_decayed", "_fresh", "_made", "_stretch"]
+__all__ = [
+    "_Fresh",
+    "_Made",
+    "_by_chunk",
+    "_decayed",
+    "_fresh",
+    "_made",
+    "_plus_product",
+    "_stretch",
+]
 
 
 class _Fresh(NamedTuple):
@@ -37,9 +47,11 @@ class _Made(NamedTuple):
 
 
 def _decayed(
-    state: Tensor, decay: Tensor, states: int, more: Tensor | None = None
+    state: Tensor, decay: Tensor | None, states: int, more: Tensor | None = None
 ) -> Tensor:
     """What a decay leaves of states `[many, rows, columns]`, and `more`."""
+    if decay is None:
+        return state if more is None else state + more
     if states == 1:
         wide = decay.unsqueeze(-1)
         return wide * state if more is None else torch.addcmul(more, wide, state)
@@ -50,8 +62,9 @@ def _decayed(
 
 def _fresh(state: Tensor, at: _Steps, states: int) -> _Fresh:
     """What is left of the states `[chunks, rows, columns]` that segments begin with."""
-    assert at.decay is not None and at.start is not None
-    decay, starts = at.decay, at.start
+    assert at.start is not None
+    some, starts = at.writers()[0], at.start
+    decay = some.new_ones(*some.shape[:2], 1) if at.decay is None else at.decay
     one = torch.ones_like(decay[:, 0])
     if states > 1:
         unit = torch.eye(states, dtype=decay.dtype, device=decay.device)
@@ -77,7 +90,7 @@ def _made(at: _Steps, states: int, more: Tensor | None, plain: bool) -> _Made:
     value = None if at.value is None else at.value.flatten(1, 2)
     if at.right is None:
         return _Made(met, None, None, None, value)
-    inverse = _inverse(met.seen.kernels[0][0])
+    inverse = _inverse(met.seen.kernels[0][0], plain)
     known = None if at.known is None else at.known.flatten(1, 2)
     if more is not None:
         known = more if known is None else known + more
@@ -98,7 +111,7 @@ def _stretch(
     seen = [] if fresh is None else list(fresh.seen)
     more = seen.pop(0) if seen and at.right is not None else None
     made = _made(at, states, more, plain)
-    before, after, written = _chunk_by_chunk(made, state, fresh, states)
+    before, after, written = _chunk_by_chunk(made, state, fresh, states, plain)
     values = [x for x in (written, made.value) if x is not None]
     first = 0 if at.right is None else 1
     reads: list[Tensor] = []
@@ -125,26 +138,38 @@ def _added(made: _Made, fresh: _Fresh | None) -> Tensor | None:
 
 
 def _chunk_by_chunk(
-    made: _Made, state: Tensor, fresh: _Fresh | None, states: int
+    made: _Made, state: Tensor, fresh: _Fresh | None, states: int, plain: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """The states before every chunk and at the end, and what erases write."""
-    many = len(state)
-    count = len(made.met.seen.writers[0]) // many
-    total = made.met.seen.total.expand(count * many, *made.met.seen.total.shape[1:])
-    parts = (total, _added(made, fresh), made.known, made.pulled)
-    steps = [None if x is None else _apart(x, 0, count, many).unbind(0) for x in parts]
-    totals, added, known, pulled = steps
-    into = _apart(made.met.seen.writers[0], 0, count, many).mT.unbind(0)
+    many, seen = len(state), made.met.seen
+    count = len(seen.writers[0]) // many
+    end = None if seen.end is None else seen.end.unsqueeze(-1)
+    into = None if made.pulled is None else seen.writers[0].mT
+    parts = (seen.total, end, _added(made, fresh), made.known, made.pulled, into)
+    steps = [_by_chunk(x, count) for x in parts]
     before: list[Tensor] = []
     written: list[Tensor] = []
-    assert totals is not None
-    for i in range(count):
+    for total, left, more, known, pulled, to in zip(*steps, strict=True):
         before.append(state)
-        now = _decayed(state, totals[i], states, None if added is None else added[i])
-        if pulled is not None:
-            seen = pulled[i] @ state
-            written.append(seen if known is None else seen + known[i])
-            now = torch.baddbmm(now, into[i], written[-1])
-        state = now
-    apart = torch.stack(written).flatten(0, 1) if written else None
-    return torch.stack(before), state, apart
+        now = _decayed(state, total, states, more)
+        if pulled is not None and to is not None:
+            written.append(_plus_product(known, pulled, state, plain))
+            now = torch.baddbmm(now, to, written[-1])
+        state = now if left is None else now * left
+    if not written or (made.known is not None and not plain):
+        return torch.stack(before), state, made.known
+    return torch.stack(before), state, torch.stack(written).flatten(0, 1)
+
+
+def _by_chunk(x: Tensor | None, count: int) -> Sequence[Tensor | None]:
+    """`[count * many, …]` as `count` tensors."""
+    if x is None:
+        return [None] * count
+    return _apart(x, 0, count, len(x) // count).unbind(0)
+
+
+def _plus_product(more: Tensor | None, x: Tensor, y: Tensor, plain: bool) -> Tensor:
+    """`more + x @ y`, where None is 0; in the place of `more` if not `plain`."""
+    if more is None:
+        return x @ y
+    return torch.baddbmm(more, x, y) if plain else more.baddbmm_(x, y)
