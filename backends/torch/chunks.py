@@ -117,7 +117,7 @@ class _Packer:
         rows = self.form.rows
         known = node is not None and set(node.type.dims) & set(rows)
         packed = self._packed(node, (), rows if known else ())
-        return Item(packed, "..., 0, :")
+        return method(packed, "squeeze", -2)
 
     def side(self, sides: Sequence[_Side]) -> Expr:
         """Vectors along the rows, those of all states behind one another."""
