@@ -104,6 +104,22 @@ def test_convolution(seed: int, time: int, reverse: bool, size: float) -> None:
         close(last, ours[:, 0 if reverse else -1])
 
 
+@pytest.mark.parametrize("time", [40, 3000])
+def test_convolutions_round_entry_by_entry(time: int) -> None:
+    """Small entries beside large ones are as exact as in a scan, gradients too."""
+    a = torch.tensor([1.0, 0.99, 0.5, -0.9], dtype=torch.float64).requires_grad_()
+    size = 10 ** torch.linspace(0, 8, time, dtype=torch.float64)[:, None]
+    b = (random(0, 2, time, 4).abs() * size).requires_grad_()
+    first = random(1, 2, 4).requires_grad_()
+    results: list[tuple[Tensor, ...]] = []
+    for function, factor in ((_convolved, a), (_scan, a[None, None])):
+        h, _ = function(factor, b, first, None, 0.0)
+        weighed = (h / size).square().sum()
+        results.append((h, *torch.autograd.grad(weighed, [a, b, first])))
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=0)
+
+
 @pytest.mark.parametrize("semiring", _SEMIRINGS)
 @given(st.integers(0, 99), LENGTHS, st.booleans(), st.booleans())
 def test_semirings(

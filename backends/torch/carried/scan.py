@@ -1,5 +1,6 @@
 """Recurrences along time at all steps at once, by scans."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -220,13 +221,31 @@ def _convolved(
     size = a.detach().abs().clamp(min=1)
     powers = (a / size) ** steps
     b = b.to(wide) * size**-steps
-    complex_ = kept.is_complex
+    apply = _filter(powers, time, kept.is_complex)
+    start = first[:, None].to(wide) * size
+    h = apply(b) + a / size * powers * start
+    if kept == wide:
+        # a transform rounds relative to the largest entry; what is left of the equation
+        # tells by how much, entry by entry
+        h = h + apply(b - (h - a / size * _shifted(h, start)))
+    h = (h * size**steps).expand(shape).to(kept)
+    return (h.flip(1) if reverse else h), h[:, -1]
+
+
+def _filter(powers: Tensor, time: int, complex_: bool) -> Callable[[Tensor], Tensor]:
+    """The convolution with `powers` along dimension 1, by Fourier transforms."""
     transforms: Any = torch.fft
     transform = transforms.fft if complex_ else transforms.rfft
     back = transforms.ifft if complex_ else transforms.irfft
-    length = 2 * time
-    product = transform(b, n=length, dim=1) * transform(powers, n=length, dim=1)
-    h: Tensor = back(product, n=length, dim=1)[:, :time]
-    h = (h + a / size * powers * first[:, None].to(wide) * size) * size**steps
-    h = h.expand(shape).to(kept)
-    return (h.flip(1) if reverse else h), h[:, -1]
+    spectrum = transform(powers, n=2 * time, dim=1)
+
+    def apply(x: Tensor) -> Tensor:
+        found = transform(x, n=2 * time, dim=1) * spectrum
+        return back(found, n=2 * time, dim=1)[:, :time]
+
+    return apply
+
+
+def _shifted(h: Tensor, start: Tensor) -> Tensor:
+    """`h` a step earlier, after `start`."""
+    return torch.cat([start.expand_as(h[:, :1]), h[:, :-1]], 1)
