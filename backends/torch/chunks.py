@@ -36,6 +36,8 @@ def products(body: Body, step: Parallel, form: Products) -> None:
     packer = _Packer(m, form)
     reads = sorted(form.reads, key=lambda r: -r.lag)
     vectors = _vectors(packer, form, reads)
+    if form.turn is not None:
+        vectors |= _in_turns(packer, form, vectors)
     vectors["first"] = packer.matrix({s: ends[s].first for s in form.states})
     vectors["initial"] = packer.initial(ends)
     args = [_local(m, name, code) for name, code in vectors.items()]
@@ -55,8 +57,8 @@ def products(body: Body, step: Parallel, form: Products) -> None:
 
 
 def _local(m: Method, name: str, code: Expr) -> Expr | str:
-    """`code` under a name of its own, where it is more than None."""
-    if code == Atom("None"):
+    """`code` under a name of its own, where it is more than a name."""
+    if isinstance(code, Atom) and code.text.isidentifier():
         return code
     local = m.names.new(name)
     m.write(f"{local} = ", code)
@@ -82,6 +84,23 @@ def _vectors(packer: _Packer, form: Products, reads: Sequence[Read]) -> dict[str
         "old": packer.side(old),
         "new": packer.side(new),
     }
+
+
+def _in_turns(
+    packer: _Packer, form: Products, vectors: dict[str, Expr]
+) -> dict[str, Expr]:
+    """Writes of a step that see each other, as writes that see only the step before."""
+    m, turn = packer.m, form.turn
+    assert turn is not None and form.kept is not None
+    kept = Atom("None") if _is_one(form.kept) else packer.turned(form.kept, turn)
+    names = ("decay", "right", "into", "known", "left", "value")
+    args = [_local(m, n, vectors[n]) for n in names]
+    args += [_local(m, "kept", kept), *m.extents((turn,))]
+    done = call(m.helper("_in_turn"), *args)
+    local = {n: m.names.new(n) for n in names[:4]}
+    m.write(f"{', '.join(local.values())} = ", done)
+    found: dict[str, Expr] = {n: Atom(local[n]) for n in local}
+    return {**found, "left": Atom("None"), "value": Atom("None")}
 
 
 _Side = tuple[Mapping[str, ir.Node], tuple[str, ...]]
@@ -118,6 +137,11 @@ class _Packer:
         known = node is not None and set(node.type.dims) & set(rows)
         packed = self._packed(node, (), rows if known else ())
         return method(packed, "squeeze", -2)
+
+    def turned(self, node: ir.Node, turn: str) -> Expr:
+        """What is kept in every turn: a number for every row, or one for all."""
+        rows = self.form.rows if set(node.type.dims) & set(self.form.rows) else ()
+        return self._packed(node, (turn,), rows)
 
     def side(self, sides: Sequence[_Side]) -> Expr:
         """Vectors along the rows, those of all states behind one another."""

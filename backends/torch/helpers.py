@@ -27,6 +27,7 @@ _FILES = (
     "chunk_gradients",
     "chunk_groups",
     "chunkwise",
+    "turns",
     "newton",
 )
 

@@ -20,7 +20,12 @@ from seqdsl.backends.torch.python import (
     method,
     one_line,
 )
-from seqdsl.backends.torch.streaming import Entry, key_of, starts_with_inputs
+from seqdsl.backends.torch.streaming import (
+    Entry,
+    expressions,
+    key_of,
+    starts_with_inputs,
+)
 from seqdsl.backends.torch.values import Value, align
 from seqdsl.diagnostics import UnsupportedError
 from seqdsl.ir import nodes as ir
@@ -63,8 +68,8 @@ def later_entry(model: ir.Model, name: str) -> Entry:
     """What a backward loop carries of a state: as many steps as it looks ahead."""
     reads = [
         node.offset
-        for equation in model.equations
-        for node in subtree(equation.expr)
+        for expr, _ in expressions(model)
+        for node in subtree(expr)
         if isinstance(node, ir.Shift)
         and node.arg == ir.Ref(name=name, type=node.arg.type)
         and node.axis == TIME

@@ -184,7 +184,9 @@ class _Writer:
             names = Names()
             fields = tuple(names.new(o.name) for o in model.outputs)
             self.results.append(TorchResult(result, f"What {name} computes.", fields))
-        steps = plan_step(prepared.model) if not memory.reasons else prepared
+        # what only a whole sequence needs is not computed in a step
+        own = drop_unused(prepared.model)
+        steps = plan_step(own) if not memory.reasons else prepared
         whole, uses_t = forward(layer, prepared, memory, result)
         if not uses_t and memory.has("position"):
             memory = memory.without("position")

@@ -176,6 +176,9 @@ class _Counter:
             rank = number(self.verdict.rank)
             solve = rank * rank * _C * (number(3) * rows + columns)
             work = work + solve + number(4) * rank * several
+        elif self.verdict.rank_size is not None:  # in turns, each one of `every` step
+            rank = self.load.parts.size(self.verdict.rank_size, "rank")
+            work = work + rank * _C * (number(3) * rows + columns) + number(4) * several
         again = self.load.once / "C"
         moved = self.load.every * (
             self.load.inputs + number(2) * again + copies * columns

@@ -49,7 +49,7 @@ def through_repeat(
         rank_size=found.rank,
         semiring="real",
         invariant=found.invariant,
-        strategies=("loop",),
+        strategies=("loop",) if found.rank is None else ("loop", "chunk"),
     )
 
 

@@ -35,9 +35,10 @@ from seqdsl.schedule.plan import (
     defined,
     walk,
 )
-from seqdsl.schedule.products import Chunked, products
+from seqdsl.schedule.products import Chunked, Turns, products
 from seqdsl.schedule.rows import copies_of
 from seqdsl.schedule.scans import scan_of
+from seqdsl.schedule.turns import in_turns
 
 STRATEGIES: tuple[Strategy, ...] = ("loop", "scan", "chunk", "convolve", "newton")
 CHUNK = 64
@@ -134,7 +135,7 @@ def _products(model: ir.Model, verdict: Verdict, size: int) -> Chunked | None:
     states = [model.state[s] for s in verdict.recurrence.states if s in model.state]
     if any(_over_time(model, state.initial) for state in states):
         return None
-    return products(model, verdict, size)
+    return products(model, verdict, size) or in_turns(model, verdict, size)
 
 
 def _over_time(model: ir.Model, node: ir.Node) -> bool:
@@ -202,10 +203,13 @@ class _Chooser:
     def _loop(self, loop: TimeLoop) -> Iterator[Step]:
         plain = all(isinstance(s, Assign) for s in loop.body)
         verdict = self.verdicts.get(frozenset(defined(loop.body)))
+        if not plain:
+            verdict = self._through_repeat(loop)
         form = None
-        if plain and verdict is not None:
+        if verdict is not None:
             form = form_of(self.model, verdict, self.wish)
-        if form is None or verdict is None:
+        turned = isinstance(form, Chunked) and form.turns is not None
+        if form is None or verdict is None or plain == turned:
             yield loop
             return
         if isinstance(form, Chunked):
@@ -223,9 +227,36 @@ class _Chooser:
         self.model = with_reads(self.model, verdict, found)
         self.replaced |= found.replaced
         self.dropped |= frozenset(found.dropped)
+        if found.turns is not None:
+            yield from self._turned(loop, verdict, found.turns)
         yield Parallel(loop=loop, form=found.form)
         for name in found.after:
             yield Assign(equation=self.model.equation[name])
+
+    def _through_repeat(self, loop: TimeLoop) -> Verdict | None:
+        """The verdict on all that `loop` carries, where it goes through one repeat."""
+        names = frozenset(defined(loop.body))
+        for members, verdict in self.verdicts.items():
+            if members <= names and verdict.recurrence.states == loop.carried:
+                depth = [s for s in loop.body if isinstance(s, DepthLoop)]
+                flat = all(isinstance(s, Assign) for d in depth for s in d.body)
+                return verdict if len(depth) == 1 and flat else None
+        return None
+
+    def _turned(self, loop: TimeLoop, verdict: Verdict, turns: Turns) -> Iterator[Step]:
+        """What the turns of a step do, at all steps: nothing of it reads the state."""
+        new = (*self.model.equations, *turns.inner, *turns.outer)
+        self.model = replace(self.model, equations=new)
+        gone = frozenset(verdict.recurrence.members)
+        for step in loop.body:
+            if isinstance(step, DepthLoop):
+                own = (s for s in step.body if isinstance(s, Assign))
+                free = (s for s in own if s.equation.name not in gone)
+                body = (*free, *(Assign(equation=e) for e in turns.inner))
+                yield replace(step, carried=(), body=body)
+            elif isinstance(step, Assign) and step.equation.name not in gone:
+                yield step
+        yield from (Assign(equation=e) for e in turns.outer)
 
     def _others(self, loop: TimeLoop, states: tuple[str, ...]) -> Iterator[Step]:
         """What else the loop computes, where somebody outside of it reads that."""

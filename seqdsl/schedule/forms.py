@@ -128,7 +128,9 @@ class Products:
     up what the states keep (`decays`) and what is written, all of it from the states of
     the step before; `reads` are all that others want to know of them. So a chunk is a few
     matrix products, and only states at the borders of chunks exist. `chunk` is a power
-    of two. `dims` has the extents of dims that the model does not have.
+    of two. `dims` has the extents of dims that the model does not have. Where `turn` is
+    given, a dim of all writes, a step decays once and then writes along it in turns: each
+    reads what those before it left, of which `kept` is what it keeps.
     """
 
     states: tuple[str, ...]
@@ -140,6 +142,8 @@ class Products:
     reads: tuple[Read, ...]
     chunk: int
     dims: Mapping[str, Size] = field(default_factory=dict[str, Size])
+    turn: str | None = None
+    kept: ir.Node | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,10 +187,11 @@ def nodes_of(form: Form) -> tuple[ir.Node, ...]:
             return (*(b.weight for b in blocks), *offsets.values())
         case MonoidScan(leaf=leaf):
             return leaf
-        case Products(decays=decays, writes=writes, reads=reads):
+        case Products(decays=decays, writes=writes, reads=reads, kept=turned):
             sides = [n for w in writes for n in (*w.left.values(), *w.right.values())]
             values = [w.value for w in writes if w.value is not None]
             kept = [d.coefficient for d in decays]
+            kept += [] if turned is None else [turned]
             return (*kept, *sides, *values, *(r.query for r in reads))
         case Newton():
             return ()

@@ -25,6 +25,18 @@ from seqdsl.schedule.writes import Piece, erase, groups, node_of, write
 
 
 @dataclass(frozen=True)
+class Turns:
+    """Equations that must be computed for a step that is several turns of a repeat.
+
+    `inner` stand in the repeat over `axis`, `outer` gather all of its turns.
+    """
+
+    axis: str
+    inner: tuple[ir.Equation, ...]
+    outer: tuple[ir.Equation, ...]
+
+
+@dataclass(frozen=True)
 class Chunked:
     """A recurrence in chunkwise form, and what becomes of those who read its states.
 
@@ -38,6 +50,7 @@ class Chunked:
     replaced: Mapping[ir.Node, ir.Node]
     after: tuple[str, ...]
     dropped: tuple[str, ...]
+    turns: Turns | None = None
 
 
 def products(model: ir.Model, verdict: Verdict, chunk: int) -> Chunked | None:
@@ -96,11 +109,11 @@ def _products(normal: Normal, recurrence: Recurrence, chunk: int) -> Chunked | N
     if not readers.run():
         return None
     dims = shapes[recurrence.states[0]]
-    kept = dict(_decays(normal, parts))
+    kept = dict(coefficients(normal, parts))
     erased = [erase(p) for p in parts if p.kind == "low_rank"]
-    tied = readers.tied | _tied(rows, erased, kept.values())
-    written = _written(normal, polys, rows, frozenset(dims) - rows - tied)
-    copies = tied | _tied(rows, written, ())
+    own = readers.tied | tied(rows, erased, kept.values())
+    written = _written(normal, polys, rows, frozenset(dims) - rows - own)
+    copies = own | tied(rows, written, ())
     if not erased and rows | copies >= set(dims):
         return None
     form = Products(
@@ -159,14 +172,14 @@ def _written(
     """The offsets, written out where that alone tells rows from columns."""
     offsets = [(s, t) for s, poly in polys.items() for t in poly if not t.active]
     plain = [write(state, rows, columns, term) for state, term in offsets]
-    if columns - _tied(rows, plain, ()) or not columns:
+    if columns - tied(rows, plain, ()) or not columns:
         return plain
     whole = [(s, t) for s, term in offsets for t in expanded(normal, (term,))]
     longer = [write(state, rows, columns, term) for state, term in whole]
-    return longer if columns - _tied(rows, longer, ()) else plain
+    return longer if columns - tied(rows, longer, ()) else plain
 
 
-def _decays(
+def coefficients(
     normal: Normal, parts: Sequence[Part]
 ) -> Iterator[tuple[tuple[str, str], Poly]]:
     """Coefficients by target and source, those that cancel left out."""
@@ -186,7 +199,7 @@ def _decay(normal: Normal, target: str, source: str, poly: Poly) -> Decay:
     return Decay(target=target, source=source, coefficient=node)
 
 
-def _tied(
+def tied(
     rows: frozenset[str], pieces: Sequence[Piece], decays: Iterable[Poly]
 ) -> set[str]:
     """Index names on which a decay or a side along the rows depends."""

@@ -99,7 +99,8 @@ class Readers:
             for _, arg in call.args:
                 yield arg
         for state in self.model.states:
-            yield state.initial
+            if state.name not in self.recurrence.members:
+                yield state.initial
         for repeat in self.model.repeats:
             if repeat.condition is not None:
                 yield repeat.condition
