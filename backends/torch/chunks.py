@@ -30,16 +30,22 @@ from seqdsl.schedule.plan import Parallel
 
 def products(body: Body, step: Parallel, form: Products) -> None:
     """All reads of the states at all steps, and the states after the last."""
-    m = body.m
+    m, forms = body.m, (form, *form.beside)
     m.current = form.states[0]
-    ends = {s: ends_of(body, step, s) for s in form.states}
-    packer = _Packer(m, form)
-    reads = sorted(form.reads, key=lambda r: -r.lag)
-    vectors = _vectors(packer, form, reads)
+    ends = {s: ends_of(body, step, s) for f in forms for s in f.states}
+    packers = [_Packer(m, f) for f in forms]
+    reads = sorted((r for f in forms for r in f.reads), key=lambda r: -r.lag)
+    queries = list({(r.lag, r.query, r.extra): r for r in reads}.values())
+    vectors = _vectors(packers[0], form, queries)
     if form.turn is not None:
-        vectors |= _in_turns(packer, form, vectors)
-    vectors["first"] = packer.matrix({s: ends[s].first for s in form.states})
-    vectors["initial"] = packer.initial(ends)
+        vectors |= _in_turns(packers[0], form, vectors)
+    if form.beside:
+        vectors["value"] = _joined([p.values(p.form.writes) for p in packers], -1)
+    zero = all(_is_zero(m.model.state[s].initial) for s in ends)
+    vectors["first"] = _joined([p.first(ends) for p in packers], -1)
+    vectors["initial"] = Atom("None")
+    if not zero:
+        vectors["initial"] = _joined([p.initial(ends) for p in packers], -1)
     args = [_local(m, name, code) for name, code in vectors.items()]
     args += [ends[form.states[0]].starts, m.need("time"), str(form.chunk)]
     keywords: dict[str, Expr | str] = {}
@@ -50,10 +56,26 @@ def products(body: Body, step: Parallel, form: Products) -> None:
     made, last = m.names.new("reads"), m.names.new("last")
     done = call(m.helper("_chunkwise"), *args, **keywords)
     m.write(f"{made}, {last} = ", done, "", m.model.equation[m.current].span)
-    packer.unpack(reads, made)
-    if step.loop.direction == "forward":
-        for i, state in enumerate(form.states):
-            m.next[ends[state].entry.key] = packer.after(i, state, last)
+    _Reads(m, queries, forms).unpack(reads, made)
+    ahead = step.loop.direction == "forward"
+    for p, code in zip(packers, _columns(m, forms, last), strict=True) if ahead else ():
+        for i, state in enumerate(p.form.states):
+            m.next[ends[state].entry.key] = p.after(i, state, code)
+
+
+def _columns(m: Method, forms: Sequence[Products], made: str) -> list[Expr]:
+    """The columns that belong to each of `forms`."""
+    if len(forms) == 1:
+        return [Atom(made)]
+    sizes = [_size(m, f.columns) for f in forms]
+    split = m.names.new(f"{made}_apart")
+    m.write(f"{split} = ", method(Atom(made), "split", list_of(sizes), -1))
+    return [Item(Atom(split), str(i)) for i in range(len(forms))]
+
+
+def _size(m: Method, dims: Sequence[str]) -> Expr:
+    """How many entries there are along `dims`."""
+    return Atom(" * ".join(one_line(e, 7) for e in m.extents(dims)) or "1")
 
 
 def _local(m: Method, name: str, code: Expr) -> Expr | str:
@@ -71,7 +93,7 @@ def _vectors(packer: _Packer, form: Products, reads: Sequence[Read]) -> dict[str
     writes = [w for w in form.writes if not w.right]
     known = any(w.value is not None for w in erases)
     old, new = (
-        [_pair({r.source: r.query}, r.extra) for r in reads if r.lag == lag]
+        [_pair({_of(form, r): r.query}, r.extra) for r in reads if r.lag == lag]
         for lag in (1, 0)
     )
     return {
@@ -101,6 +123,11 @@ def _in_turns(
     m.write(f"{', '.join(local.values())} = ", done)
     found: dict[str, Expr] = {n: Atom(local[n]) for n in local}
     return {**found, "left": Atom("None"), "value": Atom("None")}
+
+
+def _of(form: Products, read: Read) -> str:
+    """The state whose rows a query has; those of states beside it are the same."""
+    return read.source if read.source in form.states else form.states[0]
 
 
 _Side = tuple[Mapping[str, ir.Node], tuple[str, ...]]
@@ -188,51 +215,59 @@ class _Packer:
         ]
         return _joined(parts, -2)
 
+    def first(self, ends: Mapping[str, Ends]) -> Expr:
+        """What they are before the first step."""
+        return self.matrix({s: ends[s].first for s in self.form.states})
+
     def initial(self, ends: Mapping[str, Ends]) -> Expr:
-        """What they are where a segment starts; None is 0."""
+        """What they are where a segment starts."""
         states = self.form.states
-        if all(_is_zero(self.m.model.state[s].initial) for s in states):
-            return Atom("None")
         values = {s: Item(at_starts(self.m, ends[s], s), ":, 0") for s in states}
         return self.matrix(values)
 
-    def after(self, place: int, state: str, last: str) -> Expr:
+    def after(self, place: int, state: str, last: Expr) -> Expr:
         """One of the states, given all."""
         m, form = self.m, self.form
         dims = full_type(m.model, state).dims
-        code: Expr = Atom(last)
+        code = last
         if len(form.states) > 1:
             code = Item(method(code, "chunk", len(form.states), -2), str(place))
         order = tuple_of(list(self._order(state)))
         return call(m.helper("_unrows"), code, 1, order, tuple_of(m.extents(dims)))
 
-    # ---- Reads
 
-    def total(self, inner: Sequence[tuple[str, ...]]) -> Expr:
-        """How many vectors there are."""
-        m = self.m
-        sizes = [" * ".join(one_line(e, 7) for e in m.extents(d)) or "1" for d in inner]
-        if all(s == "1" for s in sizes):
-            return Atom(str(len(sizes)))
-        return Atom(" + ".join(sizes))
+@dataclass
+class _Reads:
+    """What queries have read, `[batch, time, copies, queries, columns]`."""
+
+    m: Method
+    queries: Sequence[Read]
+    forms: Sequence[Products]
 
     def unpack(self, reads: Sequence[Read], made: str) -> None:
         """Each read under its own name."""
-        m, form = self.m, self.form
-        code: Expr = Atom(made)
-        if len(reads) > 1:
-            sizes = list_of([self.total([r.extra]) for r in reads])
-            code = method(code, "split", sizes, -2)
-        for i, read in enumerate(reads):
-            one = Item(code, str(i)) if len(reads) > 1 else code
-            dims = (*form.copies, *read.extra, *form.columns)
-            lead = [m.need("batch"), m.need("time")]
-            shaped = method(one, "reshape", *lead, *m.extents(dims))
-            type_ = full_type(m.model, read.source)
-            kept = [d for d in type_.dims if d not in form.rows]
-            value = Value(shaped, (BATCH, TIME, *dims), type_.dtype)
-            value = permute(value, (BATCH, TIME, *read.extra, *kept))
-            m.env["ref", read.name] = m.bind(m.names.new(read.name), value)
+        m, single = self.m, len(self.queries) == 1
+        parts = _columns(m, self.forms, made)
+        if not single:
+            sizes = list_of([_size(m, q.extra) for q in self.queries])
+            parts = [method(p, "split", sizes, -2) for p in parts]
+        for read in reads:
+            same = ((q.lag, q.query, q.extra) for q in self.queries)
+            place = list(same).index((read.lag, read.query, read.extra))
+            mine = next(i for i, f in enumerate(self.forms) if read in f.reads)
+            code = parts[mine] if single else Item(parts[mine], str(place))
+            self._named(read, self.forms[mine], code)
+
+    def _named(self, read: Read, form: Products, code: Expr) -> None:
+        m = self.m
+        dims = (*form.copies, *read.extra, *form.columns)
+        lead = [m.need("batch"), m.need("time")]
+        shaped = method(code, "reshape", *lead, *m.extents(dims))
+        type_ = full_type(m.model, read.source)
+        kept = [d for d in type_.dims if d not in form.rows]
+        value = Value(shaped, (BATCH, TIME, *dims), type_.dtype)
+        value = permute(value, (BATCH, TIME, *read.extra, *kept))
+        m.env["ref", read.name] = m.bind(m.names.new(read.name), value)
 
 
 def _joined(parts: Sequence[Expr], dim: int) -> Expr:

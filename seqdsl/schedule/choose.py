@@ -12,6 +12,7 @@ from seqdsl.diagnostics import CallError, SpecError, UnsupportedError
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import TIME
 from seqdsl.ir.walk import children, references
+from seqdsl.schedule.beside import joined, narrow_beside
 from seqdsl.schedule.chunked import in_order, rewritten, with_reads
 from seqdsl.schedule.cost import cheapest
 from seqdsl.schedule.forms import (
@@ -189,7 +190,27 @@ class _Chooser:
 
     def steps(self, steps: tuple[Step, ...]) -> tuple[Step, ...]:
         """`steps` with every loop along time in the form wished for."""
-        return tuple(s for step in steps for s in self._step(step))
+        made = [s for step in steps for s in self._step(step)]
+        return tuple(made if self.wish.fused else self._wider(made))
+
+    def _wider(self, steps: list[Step]) -> list[Step]:
+        """States that decay and are written to alike, as columns of one."""
+        pairs = ((i, j) for i in range(len(steps)) for j in range(len(steps)))
+        for i, j in pairs:
+            step, other = steps[i], steps[j]
+            if not isinstance(step, Parallel) or not isinstance(step.form, Products):
+                continue
+            found = narrow_beside(self.model, self.verdicts, step.form, other)
+            if found is not None and _same_way(step, other):
+                self._read(*found)
+                return self._wider(joined(steps, i, j, found[1].form))
+        return steps
+
+    def _read(self, verdict: Verdict, found: Chunked) -> None:
+        """From now on only reads are known of the states."""
+        self.model = with_reads(self.model, verdict, found)
+        self.replaced |= found.replaced
+        self.dropped |= frozenset(found.dropped)
 
     def _step(self, step: Step) -> Iterator[Step]:
         match step:
@@ -224,9 +245,7 @@ class _Chooser:
         self, loop: TimeLoop, verdict: Verdict, found: Chunked
     ) -> Iterator[Step]:
         """Only reads are known of the states, and others are computed from them."""
-        self.model = with_reads(self.model, verdict, found)
-        self.replaced |= found.replaced
-        self.dropped |= frozenset(found.dropped)
+        self._read(verdict, found)
         if found.turns is not None:
             yield from self._turned(loop, verdict, found.turns)
         yield Parallel(loop=loop, form=found.form)
@@ -288,6 +307,12 @@ class _Chooser:
                     found.setdefault(read, set()).add("")
             self.read = equations, found
         return self.read[1].get(name, set())
+
+
+def _same_way(step: Step, other: Step) -> bool:
+    """Whether both go through time in one direction."""
+    both = isinstance(step, Parallel) and isinstance(other, Parallel)
+    return both and step.loop.direction == other.loop.direction
 
 
 def _names(node: ir.Node) -> set[str]:

@@ -98,7 +98,8 @@ def in_order(
 
 def _made(step: Step) -> Iterator[str]:
     if isinstance(step, Parallel) and isinstance(step.form, Products):
-        yield from step.form.states
+        for form in (step.form, *step.form.beside):
+            yield from form.states
     yield from defined((step,))
 
 

@@ -130,7 +130,8 @@ class Products:
     matrix products, and only states at the borders of chunks exist. `chunk` is a power
     of two. `dims` has the extents of dims that the model does not have. Where `turn` is
     given, a dim of all writes, a step decays once and then writes along it in turns: each
-    reads what those before it left, of which `kept` is what it keeps.
+    reads what those before it left, of which `kept` is what it keeps. `beside` are states
+    that decay alike and are written to along the same vectors: more columns.
     """
 
     states: tuple[str, ...]
@@ -144,6 +145,7 @@ class Products:
     dims: Mapping[str, Size] = field(default_factory=dict[str, Size])
     turn: str | None = None
     kept: ir.Node | None = None
+    beside: tuple[Products, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,8 +172,8 @@ def computed(form: Form) -> tuple[str, ...]:
     match form:
         case DiagonalScan(state=state):
             return (state,)
-        case Products(reads=reads):
-            return tuple(r.name for r in reads)
+        case Products(reads=reads, beside=beside):
+            return (*(r.name for r in reads), *(n for f in beside for n in computed(f)))
         case MatrixScan(states=states) | MonoidScan(states=states):
             return states
         case Newton(states=states):
@@ -192,7 +194,8 @@ def nodes_of(form: Form) -> tuple[ir.Node, ...]:
             values = [w.value for w in writes if w.value is not None]
             kept = [d.coefficient for d in decays]
             kept += [] if turned is None else [turned]
-            return (*kept, *sides, *values, *(r.query for r in reads))
+            others = (n for f in form.beside for n in nodes_of(f))
+            return (*kept, *sides, *values, *(r.query for r in reads), *others)
         case Newton():
             return ()
 

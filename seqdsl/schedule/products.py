@@ -53,13 +53,16 @@ class Chunked:
     turns: Turns | None = None
 
 
-def products(model: ir.Model, verdict: Verdict, chunk: int) -> Chunked | None:
+def products(
+    model: ir.Model, verdict: Verdict, chunk: int, narrow: bool = False
+) -> Chunked | None:
     """The chunkwise form of a recurrence, None where it has none.
 
     `model` is the one that the verdict speaks of (`Analyzed.model_of`). There is none for
     a state that is read whole or of more steps ago, whose initial value changes along
     time, or which is no float or complex number; nor for one that is no larger than what
-    is written to it, since a scan makes no more of it than there is anyway.
+    is written to it, since a scan makes no more of it than there is anyway; a `narrow` one
+    may be.
     """
     recurrence = verdict.recurrence
     if verdict.verdict != "scannable" or recurrence.axis != TIME:
@@ -70,7 +73,7 @@ def products(model: ir.Model, verdict: Verdict, chunk: int) -> Chunked | None:
         return None
     normal = Normal(model, TIME, recurrence.members, recurrence.edges)
     try:
-        return _products(normal, recurrence, chunk)
+        return _products(normal, recurrence, chunk, narrow)
     except TooLong:
         return None
 
@@ -90,7 +93,9 @@ def _declared(model: ir.Model, recurrence: Recurrence) -> bool:
     }
 
 
-def _products(normal: Normal, recurrence: Recurrence, chunk: int) -> Chunked | None:
+def _products(
+    normal: Normal, recurrence: Recurrence, chunk: int, narrow: bool
+) -> Chunked | None:
     model = normal.model
     shapes = {s: model.equation[s].expr.type.dims for s in recurrence.states}
     polys = {s: normal.linear(s) for s in recurrence.states}
@@ -100,7 +105,8 @@ def _products(normal: Normal, recurrence: Recurrence, chunk: int) -> Chunked | N
     if any(p.kind == "dense" or p.lag != 1 for p in parts):
         return None
     erases = any(p.kind == "low_rank" for p in parts)
-    if not erases and all(len(dims) < 2 for dims in shapes.values()):
+    flat = not erases and all(len(dims) < 2 for dims in shapes.values())
+    if flat and not narrow:
         return None  # a vector has no columns beside its rows: readers need no look
     rows = _rows(normal, recurrence, shapes, polys, parts)
     if rows is None:
@@ -114,7 +120,7 @@ def _products(normal: Normal, recurrence: Recurrence, chunk: int) -> Chunked | N
     own = readers.tied | tied(rows, erased, kept.values())
     written = _written(normal, polys, rows, frozenset(dims) - rows - own)
     copies = own | tied(rows, written, ())
-    if not erased and rows | copies >= set(dims):
+    if not erased and rows | copies >= set(dims) and not narrow:
         return None
     form = Products(
         states=recurrence.states,
