@@ -7,9 +7,10 @@ from dataclasses import replace
 from seqdsl.ir import nodes as ir
 from seqdsl.rewrite.inline import inline_calls
 from seqdsl.rewrite.name_convs import name_convs
-from seqdsl.schedule.choose import LOOP, Wish, in_parallel
+from seqdsl.schedule.choose import LOOP, Wish
 from seqdsl.schedule.dependence import dependences
 from seqdsl.schedule.hoist import hoist
+from seqdsl.schedule.in_parallel import in_parallel
 from seqdsl.schedule.loops import order
 from seqdsl.schedule.plan import Call, Plan, Step, TimeLoop, walk
 

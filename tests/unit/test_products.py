@@ -9,13 +9,20 @@ from random import Random
 import pytest
 
 from seqdsl.analysis import Analyzed, analyze
+from seqdsl.backends.torch import compile_model
 from seqdsl.diagnostics import SpecError
 from seqdsl.driver import load
 from seqdsl.elaborate import elaborate_text
 from seqdsl.schedule.products import Chunked, products
+from seqdsl.testing.cases import Case
 from seqdsl.testing.corpus import passing_specs
-from seqdsl.testing.layers import replayed, subjects
+from seqdsl.testing.layers import replayed, subject, subjects
 from seqdsl.testing.product_forms import check_products
+from seqdsl.testing.properties.strategies import (
+    strategies_agree,
+    strategies_agree_in_gradients,
+    strategies_agree_packed,
+)
 from seqdsl.testing.recurrences import HEADER, OPTIONS, recurrence
 
 ROOT = Path(__file__).parents[2]
@@ -177,3 +184,44 @@ def test_where_there_is_no_form(lines: list[str]) -> None:
         assert form(*lines) is None
     except SpecError as error:
         pytest.fail(str(error))
+
+
+BESIDE = """
+layer Memory(heads = 2, K = 3, V = 2):
+    input k: [heads, K]
+    input q: [heads, K]
+    input v: [heads, V]
+    input a: [heads]
+    input b: [heads]
+    state S: [heads, K, V] = 0
+    state n: [heads, K] = {first}
+    S = sigmoid(a) * S[t-1] + b * k * v
+    n = {kept} * n[t-1] + b * {key}
+    output dot[K](q, S) / (1 + square(dot[K]({query}, n)))
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "kept", "key", "query", "calls"),
+    [
+        ("0", "sigmoid(a)", "k", "q", (1, 0)),
+        ("0.5", "sigmoid(a)", "k", "q", (1, 0)),
+        ("0", "sigmoid(a)", "k", "k", (1, 0)),
+        ("0", "sigmoid(b)", "k", "q", (1, 1)),
+        ("0", "sigmoid(a)", "q", "q", (1, 1)),
+        ("0", "sigmoid(a)", "k", "(q * sum[V](dot[K](q, S)))", (1, 1)),
+    ],
+)
+def test_a_normalizer_is_a_column_of_its_memory(
+    first: str, kept: str, key: str, query: str, calls: tuple[int, int]
+) -> None:
+    """Where both decay alike and have the same keys, and neither needs the other."""
+    text = BESIDE.format(first=first, kept=kept, key=key, query=query)
+    model = elaborate_text(text)
+    body = compile_model(model, strategy="chunk:4").text.split("class Memory")[1]
+    assert (body.count("_chunkwise("), body.count("_scan(")) == calls
+    layer = subject(model, text=text)
+    packed = Case(seed=2, batch=2, time=9, runs=((4, 5), (2, 7)))
+    strategies_agree(layer, Case(seed=1, batch=2, time=11, cuts=(5, 6)))
+    strategies_agree_packed(layer, packed)
+    strategies_agree_in_gradients(layer, packed)
