@@ -56,6 +56,7 @@ CASES = (
     Case(time=7, size=4, kept="near one", zero=True, writes=3, queries=3, now=2),
     Case(time=6, size=4, kept="near one", segments=False, erases=0, writes=1),
     Case(time=9, size=4, kept="near", segments=False, erases=2, writes=2, now=0),
+    Case(time=9, size=4, kept="near", writes=2, erases=1, queries=2, now=1),
 )
 SWAPPED: dict[type[ast.operator], ast.operator] = {
     ast.Add: ast.Sub(),

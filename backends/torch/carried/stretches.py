@@ -127,16 +127,6 @@ def _stretch(
     return reads, before, after
 
 
-def _added(made: _Made, fresh: _Fresh | None) -> Tensor | None:
-    """What chunks add to the states, apart from erases."""
-    added = None
-    if made.value is not None:
-        added = made.met.seen.writers[-1].mT @ made.value
-    if fresh is not None:
-        added = fresh.added if added is None else added + fresh.added
-    return added
-
-
 def _chunk_by_chunk(
     made: _Made, state: Tensor, fresh: _Fresh | None, states: int, plain: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -145,17 +135,20 @@ def _chunk_by_chunk(
     count = len(seen.writers[0]) // many
     end = None if seen.end is None else seen.end.unsqueeze(-1)
     into = None if made.pulled is None else seen.writers[0].mT
-    parts = (seen.total, end, _added(made, fresh), made.known, made.pulled, into)
+    added = None if made.value is None else seen.writers[-1].mT @ made.value
+    begun = None if fresh is None else fresh.added
+    parts = (seen.total, end, added, made.known, made.pulled, into, begun)
     steps = [_by_chunk(x, count) for x in parts]
     before: list[Tensor] = []
     written: list[Tensor] = []
-    for total, left, more, known, pulled, to in zip(*steps, strict=True):
+    for total, left, more, known, pulled, to, begin in zip(*steps, strict=True):
         before.append(state)
         now = _decayed(state, total, states, more)
         if pulled is not None and to is not None:
             written.append(_plus_product(known, pulled, state, plain))
             now = torch.baddbmm(now, to, written[-1])
-        state = now if left is None else now * left
+        now = now if left is None else now * left
+        state = now if begin is None else now + begin
     if not written or (made.known is not None and not plain):
         return torch.stack(before), state, made.known
     return torch.stack(before), state, torch.stack(written).flatten(0, 1)
