@@ -231,9 +231,10 @@ class _Seen(NamedTuple):
 
     kernels: list[list[Tensor]]  # by reader and writer, [chunks, steps * c, steps * w]
     readers: list[Tensor]  # as of the start of the chunk, [chunks, steps * c, rows]
-    writers: list[Tensor]  # as of its end, [chunks, steps * w, rows]
-    total: Tensor  # decay of the chunk
+    writers: list[Tensor]  # as of its end before `end`, [chunks, steps * w, rows]
+    total: Tensor | None  # what is left of the states before the chunk; None is all
     levels: list[_Level]
+    end: Tensor | None = None
 
 
 def _apart(x: Tensor, dim: int, first: int, second: int) -> Tensor:
@@ -361,12 +362,13 @@ def _all_carried(x: Tensor, decay: Tensor, states: int, on: bool = False) -> Ten
     return _carried(x, decay.unsqueeze(2), states, on).flatten(1, 2)
 
 
-def _inverse(kernel: Tensor) -> Tensor:
-    """Of `1 - kernel`, which is strictly lower triangular."""
+def _inverse(kernel: Tensor, plain: bool) -> Tensor:
+    """Of `1 - kernel`, which is strictly lower triangular, and changed if not `plain`."""
     linalg: Any = torch.linalg
+    negative = -kernel if plain else kernel.neg_()
     one = torch.eye(kernel.shape[1], dtype=kernel.dtype, device=kernel.device)
     one = one.expand_as(kernel)
-    return linalg.solve_triangular(-kernel, one, upper=False, unitriangular=True)
+    return linalg.solve_triangular(negative, one, upper=False, unitriangular=True)
 
 
 _LEAST = 1 / 16
@@ -383,9 +385,11 @@ class _Gates(NamedTuple):
     """
 
     kernel: Tensor  # of steps, [chunks or 1, steps + 1, steps]
-    sight: Tensor | None  # of the states before, [chunks, steps + 1, 1]; None is 1
-    decay: Tensor | None
-    tree: _Seen | None = None  # where it was found without a division
+    sight: Tensor | None = (
+        None  # of the states before, [chunks, steps + 1, 1]; None is 1
+    )
+    decay: Tensor | None = None  # of which both were made, by a tree
+    tree: _Seen | None = None
 
     def of(self, new: bool) -> tuple[Tensor, Tensor | None]:
         """What readers see of steps and of the states before the chunk."""
@@ -405,82 +409,67 @@ class _Met(NamedTuple):
     at: _Steps  # of which it was made
     gates: _Gates | None = None  # where all rows decay alike
     pairs: list[list[Tensor]] | None = None  # readers with writers before these
-    since: Tensor | None = None  # decays since the chunk began, of `divided`
-    divided: "_Met | None" = None
+    since: Tensor | None = (
+        None  # readers in `at` were multiplied, writers divided by it
+    )
 
 
 def _divided_by(decay: Tensor) -> Tensor | None:
     """Products of decays since the chunk began; None where one may not divide by them."""
+    if not torch.aminmax(decay)[0] >= _LEAST:
+        return None
     since = decay.cumprod(1)
     low, high = torch.aminmax(since)
-    near = low >= _BOUNDS[0] and high <= _BOUNDS[1] and decay.amin() >= _LEAST
+    near = low >= _BOUNDS[0] and high <= _BOUNDS[1]
     return since if near else None
 
 
-def _behind(since: Tensor) -> Tensor:
-    """The products before each step, and after the last."""
-    return torch.cat([torch.ones_like(since[:, :1]), since], 1)
-
-
-def _gates(at: _Steps, plain: bool) -> _Gates:
-    """Where all rows decay alike."""
-    some, decay = at.writers()[0], at.decay
-    many, steps = some.shape[:2]
-    if decay is None and at.start is None:
-        return _Gates(some.new_ones(1, steps + 1, steps).tril(-1), None, None)
-    since = None
-    if decay is None:
-        since = some.new_ones(many, steps, 1)
-    elif not plain:
-        since = _divided_by(decay)
-    if plain or since is None:
-        return _gates_by_tree(
-            some.new_ones(many, steps, 1) if decay is None else decay, at.start
-        )
-    sight = _behind(since)
-    kernel = (sight * since.reciprocal().mT).tril(-1)
-    if at.start is not None:
-        place = at.start.cumsum(1).unsqueeze(2)
-        after = torch.nn.functional.pad(place, (0, 0, 1, 0))
-        kernel, sight = kernel * (after == place.mT), sight * (after == 0)
-    return _Gates(kernel, sight, decay)
+def _gates(at: _Steps) -> _Gates:
+    """Where nothing decays: all that is before, in the same segment."""
+    some = at.writers()[0]
+    seen = some.new_ones(1, some.shape[1] + 1, some.shape[1]).tril(-1)
+    if at.start is None:
+        return _Gates(seen)
+    place = at.start.cumsum(1).unsqueeze(2)
+    after = torch.nn.functional.pad(place, (0, 0, 1, 0))
+    return _Gates(seen * (after == place.mT), (after == 0).to(seen.dtype))
 
 
 def _gates_by_tree(decay: Tensor, start: Tensor | None) -> _Gates:
-    """The same without a division."""
+    """Of one decay for all rows, without a division."""
     if start is not None:
         decay = decay.where(~start.unsqueeze(2), 0)
     one = torch.ones_like(decay.unsqueeze(-1))
     tree = _tree([one], [one], [[one - one]], decay, 1)
+    assert tree.total is not None
     kernel = torch.cat([tree.kernels[0][0], tree.writers[0].mT], 1)
     sight = torch.cat([tree.readers[0], tree.total.unsqueeze(1)], 1)
     return _Gates(kernel, sight, decay, tree)
 
 
-def _gated(x: Tensor, gate: Tensor) -> Tensor:
-    """A kernel times one number for every pair of steps."""
+def _gated(x: Tensor, gate: Tensor, own: bool) -> Tensor:
+    """A kernel times one number for every pair of steps, in place where it is our `own`."""
     many, high, wide = x.shape
     steps = gate.shape[1]
-    if steps == high and steps == wide:
-        return x * gate
     apart = x.reshape(many, steps, high // steps, steps, wide // steps)
-    return (apart * gate[:, :, None, :, None]).reshape(x.shape)
+    gate = gate[:, :, None, :, None]
+    return (apart.mul_(gate) if own else apart * gate).reshape(x.shape)
 
 
-def _evenly(at: _Steps, plain: bool) -> _Met:
+def _evenly(at: _Steps, gates: _Gates, plain: bool) -> _Met:
     """What they see where all rows decay alike."""
     writers, readers = at.writers(), at.readers()
-    gates = _gates(at, plain)
+    own = not plain and gates.decay is None  # gradients of gates want pairs
     pairs = [[_pairs(x, y) for y in writers] for x in readers]
     each = [gates.of(x is at.new) for x in readers]
     kernels = [
-        [_gated(x, gate) for x in line]
+        [_gated(x, gate, own) for x in line]
         for line, (gate, _) in zip(pairs, each, strict=True)
     ]
     reach = gates.reach()
     early = [_lessened(x, sight) for x, (_, sight) in zip(readers, each, strict=True)]
     late = [_lessened(x, reach) for x in writers]
-    total = gates.kernel[:, -1, :1] if gates.sight is None else gates.sight[:, -1]
+    total = None if gates.sight is None else gates.sight[:, -1]
     return _Met(_Seen(kernels, early, late, total, []), at, gates, pairs)
 
 
@@ -502,29 +491,22 @@ def _unevenly(at: _Steps, decay: Tensor, states: int) -> _Met:
 def _divided(at: _Steps, decay: Tensor) -> _Met | None:
     """The same where decays are so near 1 that what is behind may be divided by them.
 
-    Then writers are divided and readers multiplied by the decays since the chunk began.
-    No entry that counts is larger for it. None where decays are not so near.
+    Then writers are divided and readers multiplied by the decays since the chunk began,
+    in place. No entry that counts is larger for it. None where decays are not so near.
     """
     since = _divided_by(decay)
     if since is None:
         return None
-    after, back = since.unsqueeze(2), since.reciprocal().unsqueeze(2)
-    before = after
-    if at.right is not None or at.old is not None:
-        before = _behind(since)[:, :-1].unsqueeze(2)
-    scaled = at._replace(
-        decay=None,
-        right=None if at.right is None else at.right * before,
-        into=None if at.into is None else at.into * back,
-        left=None if at.left is None else at.left * back,
-        old=None if at.old is None else at.old * before,
-        new=None if at.new is None else at.new * after,
-    )
-    met = _evenly(scaled, False)
-    end = since[:, -1:]
-    writers = [x * end for x in met.seen.writers]
-    seen = met.seen._replace(writers=writers, total=met.seen.total * end.squeeze(1))
-    return _Met(seen, at, since=since, divided=met)
+    after = since.unsqueeze(2)
+    for x in at.writers():
+        x.div_(after)
+    for x in at.readers():
+        if x is at.new:
+            x.mul_(after)
+        else:
+            x[:, 1:].mul_(after[:, :-1])
+    met = _evenly(at, _gates(at), False)
+    return met._replace(seen=met.seen._replace(end=since[:, -1]), since=since)
 
 
 def _cut(at: _Steps) -> _Steps:
@@ -539,13 +521,19 @@ def _cut(at: _Steps) -> _Steps:
 
 
 def _met(at: _Steps, states: int, plain: bool) -> _Met:
-    """What all readers see; not `plain` looks at numbers for a shorter way."""
-    at, decay = _cut(at), at.decay
-    if decay is None or (states == 1 and decay.shape[-1] == 1):
-        return _evenly(at, plain)
+    """What all readers see.
+
+    Not `plain` looks at numbers for a shorter way, and readers and writers are its own.
+    """
+    at = _cut(at)
+    decay = at.decay
+    if decay is None:
+        return _evenly(at, _gates(at), plain)
     found = None if plain or states > 1 else _divided(at, decay)
     if found is not None:
         return found
+    if states == 1 and decay.shape[-1] == 1:
+        return _evenly(at, _gates_by_tree(decay, at.start), plain)
     if at.start is not None:
         here = at.start.reshape(*at.start.shape, *[1] * (decay.dim() - 2))
         decay = decay.where(~here, 0)
@@ -572,9 +560,11 @@ class _Made(NamedTuple):
 
 
 def _decayed(
-    state: Tensor, decay: Tensor, states: int, more: Tensor | None = None
+    state: Tensor, decay: Tensor | None, states: int, more: Tensor | None = None
 ) -> Tensor:
     """What a decay leaves of states `[many, rows, columns]`, and `more`."""
+    if decay is None:
+        return state if more is None else state + more
     if states == 1:
         wide = decay.unsqueeze(-1)
         return wide * state if more is None else torch.addcmul(more, wide, state)
@@ -585,8 +575,9 @@ def _decayed(
 
 def _fresh(state: Tensor, at: _Steps, states: int) -> _Fresh:
     """What is left of the states `[chunks, rows, columns]` that segments begin with."""
-    assert at.decay is not None and at.start is not None
-    decay, starts = at.decay, at.start
+    assert at.start is not None
+    some, starts = at.writers()[0], at.start
+    decay = some.new_ones(*some.shape[:2], 1) if at.decay is None else at.decay
     one = torch.ones_like(decay[:, 0])
     if states > 1:
         unit = torch.eye(states, dtype=decay.dtype, device=decay.device)
@@ -612,7 +603,7 @@ def _made(at: _Steps, states: int, more: Tensor | None, plain: bool) -> _Made:
     value = None if at.value is None else at.value.flatten(1, 2)
     if at.right is None:
         return _Made(met, None, None, None, value)
-    inverse = _inverse(met.seen.kernels[0][0])
+    inverse = _inverse(met.seen.kernels[0][0], plain)
     known = None if at.known is None else at.known.flatten(1, 2)
     if more is not None:
         known = more if known is None else known + more
@@ -633,7 +624,7 @@ def _stretch(
     seen = [] if fresh is None else list(fresh.seen)
     more = seen.pop(0) if seen and at.right is not None else None
     made = _made(at, states, more, plain)
-    before, after, written = _chunk_by_chunk(made, state, fresh, states)
+    before, after, written = _chunk_by_chunk(made, state, fresh, states, plain)
     values = [x for x in (written, made.value) if x is not None]
     first = 0 if at.right is None else 1
     reads: list[Tensor] = []
@@ -649,49 +640,57 @@ def _stretch(
     return reads, before, after
 
 
-def _added(made: _Made, fresh: _Fresh | None) -> Tensor | None:
-    """What chunks add to the states, apart from erases."""
-    added = None
-    if made.value is not None:
-        added = made.met.seen.writers[-1].mT @ made.value
-    if fresh is not None:
-        added = fresh.added if added is None else added + fresh.added
-    return added
-
-
 def _chunk_by_chunk(
-    made: _Made, state: Tensor, fresh: _Fresh | None, states: int
+    made: _Made, state: Tensor, fresh: _Fresh | None, states: int, plain: bool
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """The states before every chunk and at the end, and what erases write."""
-    many = len(state)
-    count = len(made.met.seen.writers[0]) // many
-    total = made.met.seen.total.expand(count * many, *made.met.seen.total.shape[1:])
-    parts = (total, _added(made, fresh), made.known, made.pulled)
-    steps = [None if x is None else _apart(x, 0, count, many).unbind(0) for x in parts]
-    totals, added, known, pulled = steps
-    into = _apart(made.met.seen.writers[0], 0, count, many).mT.unbind(0)
+    many, seen = len(state), made.met.seen
+    count = len(seen.writers[0]) // many
+    end = None if seen.end is None else seen.end.unsqueeze(-1)
+    into = None if made.pulled is None else seen.writers[0].mT
+    added = None if made.value is None else seen.writers[-1].mT @ made.value
+    begun = None if fresh is None else fresh.added
+    parts = (seen.total, end, added, made.known, made.pulled, into, begun)
+    steps = [_by_chunk(x, count) for x in parts]
     before: list[Tensor] = []
     written: list[Tensor] = []
-    assert totals is not None
-    for i in range(count):
+    for total, left, more, known, pulled, to, begin in zip(*steps, strict=True):
         before.append(state)
-        now = _decayed(state, totals[i], states, None if added is None else added[i])
-        if pulled is not None:
-            seen = pulled[i] @ state
-            written.append(seen if known is None else seen + known[i])
-            now = torch.baddbmm(now, into[i], written[-1])
-        state = now
-    apart = torch.stack(written).flatten(0, 1) if written else None
-    return torch.stack(before), state, apart
+        now = _decayed(state, total, states, more)
+        if pulled is not None and to is not None:
+            written.append(_plus_product(known, pulled, state, plain))
+            now = torch.baddbmm(now, to, written[-1])
+        now = now if left is None else now * left
+        state = now if begin is None else now + begin
+    if not written or (made.known is not None and not plain):
+        return torch.stack(before), state, made.known
+    return torch.stack(before), state, torch.stack(written).flatten(0, 1)
+
+
+def _by_chunk(x: Tensor | None, count: int) -> Sequence[Tensor | None]:
+    """`[count * many, …]` as `count` tensors."""
+    if x is None:
+        return [None] * count
+    return _apart(x, 0, count, len(x) // count).unbind(0)
+
+
+def _plus_product(more: Tensor | None, x: Tensor, y: Tensor, plain: bool) -> Tensor:
+    """`more + x @ y`, where None is 0; in the place of `more` if not `plain`."""
+    if more is None:
+        return x @ y
+    return torch.baddbmm(more, x, y) if plain else more.baddbmm_(x, y)
 
 
 class _MetBack(NamedTuple):
-    """Gradients of what a `_Seen` has."""
+    """Gradients of what a `_Seen` has, in place of which others may be put."""
 
     kernels: list[list[Tensor]]
     readers: list[Tensor]
     writers: list[Tensor]
-    total: Tensor
+    total: Tensor | None
+
+
+_Sides = tuple[list[Tensor], list[Tensor], Tensor | None]
 
 
 def _summed(x: Tensor, like: Tensor) -> Tensor:
@@ -727,6 +726,7 @@ def _tree_back(seen: _Seen, back: _MetBack, steps: int, states: int) -> _Level:
         [_apart(x, 1, steps, x.shape[1] // steps) for x in xs]
         for xs in (back.readers, back.writers)
     )
+    assert back.total is not None
     found = _Level(readers, writers, back.total)
     for i in reversed(range(len(seen.levels))):
         across = [[_spots(x, steps, 2 << i) for x in line] for line in back.kernels]
@@ -782,8 +782,8 @@ def _twice_back(
     return first, (grad.unsqueeze(-3) * before.unsqueeze(-4)).sum(-2)
 
 
-def _evenly_back(met: _Met, back: _MetBack) -> _Level:
-    """Gradients where all rows decay alike."""
+def _evenly_back(met: _Met, back: _MetBack) -> _Sides:
+    """Gradients of readers, writers and decays where all rows decay alike."""
     at, gates, pairs = met.at, met.gates, met.pairs
     assert gates is not None and pairs is not None
     readers, writers = at.readers(), at.writers()
@@ -792,41 +792,44 @@ def _evenly_back(met: _Met, back: _MetBack) -> _Level:
         [_apart(d, 1, steps, d.shape[1] // steps) for d in ds]
         for ds in (back.readers, back.writers)
     )
-    if found is not None:
-        reach, by_reach = gates.reach(), found.reach()
-        assert reach is not None and by_reach is not None
-        for k, y in enumerate(writers):
-            by_reach += (d_writers[k] * y).sum((2, 3)).unsqueeze(2)
-            d_writers[k] = d_writers[k] * reach.unsqueeze(2)
-        assert found.sight is not None
+    reach = gates.reach()
+    by_reach = None if found is None else found.reach()
+    if found is not None and found.sight is not None and back.total is not None:
         found.sight[:, -1] += back.total
+    for d, y in zip(d_writers, writers, strict=True):
+        if by_reach is not None:
+            by_reach += (d * y).sum((2, 3)).unsqueeze(2)
+        if reach is not None:
+            d.mul_(reach.unsqueeze(2))
     for i, x in enumerate(readers):
         gate, sight = gates.of(x is at.new)
-        if found is not None and sight is not None:
-            by_gate, by_sight = found.of(x is at.new)
-            assert by_sight is not None
-            by_sight += (d_readers[i] * x).sum((2, 3)).unsqueeze(2)
-            d_readers[i] = d_readers[i] * sight.unsqueeze(2)
+        if found is not None:
+            _sight_back(found.of(x is at.new), d_readers[i], x)
             for d, pair in zip(back.kernels[i], pairs[i], strict=True):
-                _gate_back(by_gate, d, pair)
+                _gate_back(found.of(x is at.new)[0], d, pair)
+        if sight is not None:
+            d_readers[i].mul_(sight.unsqueeze(2))
         for j, y in enumerate(writers):
-            block = _gated(back.kernels[i][j], gate)
+            block = _gated(back.kernels[i][j], gate, True)
             d_readers[i].flatten(1, 2).baddbmm_(block, y.flatten(1, 2))
             d_writers[j].flatten(1, 2).baddbmm_(block.mT, x.flatten(1, 2))
-    decay = gates.kernel
-    if found is not None:
-        decay = _decay_of(gates, found)
-    if found is not None and gates.decay is not None and at.start is not None:
-        decay = decay.masked_fill(at.start.unsqueeze(2), 0)
-    return _Level(d_readers, d_writers, decay)
+    return d_readers, d_writers, None if found is None else _decay_of(gates, found, at)
+
+
+def _sight_back(
+    grad: tuple[Tensor, Tensor | None], d_reader: Tensor, x: Tensor
+) -> None:
+    """Add to the gradient of sight what comes from readers."""
+    sight = grad[1]
+    assert sight is not None
+    sight += (d_reader * x).sum((2, 3)).unsqueeze(2)
 
 
 def _gates_like(gates: _Gates) -> _Gates | None:
-    """Gradients of gates that are there, still 0."""
-    if gates.sight is None:
+    """Gradients of gates, still 0, where they were made of decays."""
+    if gates.decay is None or gates.sight is None:
         return None
-    kernel, sight = torch.zeros_like(gates.kernel), torch.zeros_like(gates.sight)
-    return _Gates(kernel, sight, gates.decay)
+    return _Gates(torch.zeros_like(gates.kernel), torch.zeros_like(gates.sight))
 
 
 def _gate_back(grad: Tensor, kernel: Tensor, pairs: Tensor) -> None:
@@ -837,28 +840,16 @@ def _gate_back(grad: Tensor, kernel: Tensor, pairs: Tensor) -> None:
         grad.add_(_by_steps(kernel * pairs, grad.shape[2]))
 
 
-def _decay_of(gates: _Gates, grad: _Gates) -> Tensor:
+def _decay_of(gates: _Gates, grad: _Gates, at: _Steps) -> Tensor:
     """Gradient of the decays, given that of the gates."""
-    decay = gates.decay
-    assert gates.sight is not None and grad.sight is not None
-    if decay is None:
-        return gates.sight
-    if gates.tree is not None:
-        (kernel, sight), reach = grad.of(False), grad.reach()
-        assert sight is not None and reach is not None
-        inner = _MetBack([[kernel]], [sight], [reach], grad.sight[:, -1])
-        found = _tree_back(gates.tree, inner, decay.shape[1], 1)
-        return _apart(found.total, 0, *decay.shape[:2])
-    pairs = grad.kernel * gates.kernel
-    by_log = pairs.sum(2, keepdim=True).addcmul_(grad.sight, gates.sight)[:, 1:]
-    return _since_back(by_log - pairs.sum(1).unsqueeze(2), decay)
-
-
-def _since_back(by_log: Tensor, decay: Tensor) -> Tensor:
-    """Of decays, given the gradients of the logarithms of their products up to each step."""
-    steps = decay.shape[1]
-    later = by_log.new_ones(steps, steps).triu()
-    return (later @ by_log).div_(decay)
+    decay, tree = gates.decay, gates.tree
+    (kernel, sight), reach = grad.of(False), grad.reach()
+    assert decay is not None and tree is not None
+    assert grad.sight is not None and sight is not None and reach is not None
+    inner = _MetBack([[kernel]], [sight], [reach], grad.sight[:, -1])
+    found = _tree_back(tree, inner, decay.shape[1], 1)
+    total = _apart(found.total, 0, *decay.shape[:2])
+    return total if at.start is None else total.masked_fill(at.start.unsqueeze(2), 0)
 
 
 def _by_steps(x: Tensor, steps: int) -> Tensor:
@@ -870,7 +861,7 @@ def _by_steps(x: Tensor, steps: int) -> Tensor:
     return apart.sum((2, 4))
 
 
-def _unevenly_back(met: _Met, back: _MetBack, states: int) -> _Level:
+def _unevenly_back(met: _Met, back: _MetBack, states: int) -> _Sides:
     """Gradients with a decay for each row."""
     at, decay = met.at, met.at.decay
     assert decay is not None
@@ -891,43 +882,57 @@ def _unevenly_back(met: _Met, back: _MetBack, states: int) -> _Level:
     if at.start is not None:
         here = at.start.reshape(*at.start.shape, *[1] * (decay.dim() - 2))
         d_decay.masked_fill_(here, 0)
-    return _Level(readers, writers, d_decay)
+    return readers, writers, d_decay
 
 
-def _divided_back(met: _Met, back: _MetBack) -> _Level:
-    """Gradients where readers were multiplied by products of decays, and writers divided."""
-    inner, since, at = met.divided, met.since, met.at
-    assert inner is not None and since is not None and at.decay is not None
-    by_log, end = torch.zeros_like(since), since[:, -1:]
+def _divided_back(met: _Met, back: _MetBack) -> _Sides:
+    """Gradients where readers were multiplied by products of decays, and writers divided.
+
+    `less` are gradients of the logarithms of these products, with the other sign.
+    """
+    since, at, end = met.since, met.at, None
+    assert since is not None and at.decay is not None and back.total is not None
+    total = met.seen.total
+    end = back.total if total is None else back.total * total
     for d, x in zip(back.writers, met.seen.writers, strict=True):
-        by_log[:, -1] += (d * x).sum(1)
-    by_log[:, -1] += back.total * met.seen.total
-    writers = [d.mul_(end) for d in back.writers]
-    total = (back.total * end.squeeze(1)).sum(1, keepdim=True)
-    found = _evenly_back(inner, back._replace(writers=writers, total=total))
+        end = end + _summed((d * x).sum(1), since)
+    readers, writers, _ = _evenly_back(met, back)
+    less = _logs(writers[0], at.writers()[0], since)
+    less[:, -1] -= end
+    for d, x in zip(writers[1:], at.writers()[1:], strict=True):
+        _log_back(less, d, x, 1)
     after = since.unsqueeze(2)
-    for d, x in zip(found.writers, inner.at.writers(), strict=True):
-        _log_back(by_log, d, x, -1)
+    for d in writers:
         d.div_(after)
-    for d, x in zip(found.readers, inner.at.readers(), strict=True):
-        if x is inner.at.new:
-            _log_back(by_log, d, x, 1)
+    for d, x in zip(readers, at.readers(), strict=True):
+        if x is at.new:
+            _log_back(less, d, x, -1)
             d.mul_(after)
         else:
-            _log_back(by_log[:, :-1], d[:, 1:], x[:, 1:], 1)
+            _log_back(less[:, :-1], d[:, 1:], x[:, 1:], -1)
             d[:, 1:].mul_(after[:, :-1])
-    return _Level(found.readers, found.writers, _since_back(by_log, at.decay))
+    steps = since.shape[1]
+    later = less.new_full((steps, steps), -1).triu()
+    return readers, writers, (later @ less).div_(at.decay)
+
+
+def _logs(grad: Tensor, x: Tensor, like: Tensor) -> Tensor:
+    """What comes of `x: [chunks, steps, count, rows]`, already multiplied, by steps."""
+    return _summed((grad * x).sum(2) if x.shape[2] > 1 else (grad * x).squeeze(2), like)
 
 
 def _log_back(by_log: Tensor, grad: Tensor, x: Tensor, sign: int) -> None:
-    """Add what comes from `x: [chunks, steps, count, rows]`, already multiplied."""
+    """Add that to `by_log`."""
+    if by_log.shape[-1] < x.shape[-1]:
+        by_log.add_(_logs(grad, x, by_log), alpha=sign)
+        return
     for i in range(x.shape[2]):
         by_log.addcmul_(grad[:, :, i], x[:, :, i], value=sign)
 
 
-def _met_back(met: _Met, back: _MetBack, states: int) -> _Level:
+def _met_back(met: _Met, back: _MetBack, states: int) -> _Sides:
     """Gradients of readers, writers and decays of all steps."""
-    if met.divided is not None:
+    if met.since is not None:
         return _divided_back(met, back)
     if met.gates is not None:
         return _evenly_back(met, back)
@@ -966,8 +971,9 @@ def _stretch_back(
     if known is not None:
         kernels.insert(0, [known @ v.mT for v in values])
         readers.insert(0, known @ flat.mT)
-    total = _total_back(after, flat, met.total, states)
-    found = _met_back(made.met, _MetBack(kernels, readers, writers, total), states)
+    total = _total_back(after, flat, met, states)
+    back = _MetBack(kernels, readers, writers, total)
+    found = _met_back(made.met, back, states)
     return _cut(_named(at, found, known, d_values)), d_state
 
 
@@ -975,8 +981,7 @@ def _values(made: _Made, before: Tensor) -> list[Tensor]:
     """What erases write, and what else is written."""
     values: list[Tensor] = []
     if made.pulled is not None:
-        seen = made.pulled @ before
-        values.append(seen if made.known is None else seen.add_(made.known))
+        values.append(_plus_product(made.known, made.pulled, before, False))
     if made.value is not None:
         values.append(made.value)
     return values
@@ -1003,50 +1008,59 @@ def _by_reads(seers: Sequence[Tensor], grads: Sequence[Tensor], like: Tensor) ->
 def _states_back(
     made: _Made, before: Tensor, values: list[Tensor], d_state: Tensor, states: int
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of the states after each chunk and before the first.
+    """Gradients of the states after each chunk, before its `end`, and before the first.
 
     Adds to `values` what comes to erases from later chunks, and to `before`.
     """
-    many = len(d_state)
-    count = len(before) // many
-    total = made.met.seen.total.expand(len(before), *made.met.seen.total.shape[1:])
-    if states > 1:
+    seen, count = made.met.seen, len(before) // len(d_state)
+    total = seen.total
+    if total is not None and states > 1:
         total = total.transpose(1, 2)
-    total, before = _apart(total, 0, count, many), _apart(before, 0, count, many)
+    end = None if seen.end is None else seen.end.unsqueeze(-1)
+    erased = into = pulled = None
+    if made.pulled is not None:
+        erased, into, pulled = values[0], seen.writers[0], made.pulled.mT
     after = torch.empty_like(before)
-    erased, into, pulled = (
-        None if x is None else _apart(x, 0, count, many)
-        for x in (values[0], made.met.seen.writers[0], made.pulled)
-    )
-    for i in reversed(range(count)):
-        after[i] = d_state
-        d_state = _decayed(d_state, total[i], states, before[i])
-        if pulled is not None and erased is not None and into is not None:
-            erased[i].baddbmm_(into[i], after[i])
-            d_state.baddbmm_(pulled[i].mT, erased[i])
-    return after.flatten(0, 1), d_state
+    parts = (after, before, total, end, erased, into, pulled)
+    steps = list(zip(*[_by_chunk(x, count) for x in parts], strict=True))
+    for now, more, kept, left, wrote, to, back in reversed(steps):
+        assert now is not None
+        if left is None:
+            now.copy_(d_state)
+        else:
+            torch.mul(d_state, left, out=now)
+        d_state = _decayed(now, kept, states, more)
+        if wrote is not None and to is not None and back is not None:
+            wrote.baddbmm_(to, now)
+            d_state.baddbmm_(back, wrote)
+    return after, d_state
 
 
-def _total_back(after: Tensor, before: Tensor, total: Tensor, states: int) -> Tensor:
-    """Of the decay of each chunk."""
+def _total_back(
+    after: Tensor, before: Tensor, seen: _Seen, states: int
+) -> Tensor | None:
+    """Of what is left after each chunk of the states before it; None where that is all."""
+    like = seen.total if seen.end is None else seen.end
+    if like is None:
+        return None
     if states > 1:
         size = before.shape[1] // states
         before = _apart(before, 1, states, size).unsqueeze(1)
         after = _apart(after, 1, states, size).unsqueeze(2)
-    return _summed((after * before).sum(-1), total)
+    return _summed((after * before).sum(-1), like)
 
 
 def _named(
-    at: _Steps, found: _Level, known: Tensor | None, values: Sequence[Tensor]
+    at: _Steps, found: _Sides, known: Tensor | None, values: Sequence[Tensor]
 ) -> _Steps:
     """Gradients under the names of what they are of."""
-    readers, writers = list(found.readers), list(found.writers)
+    readers, writers, decay = list(found[0]), list(found[1]), found[2]
 
     def shaped(x: Tensor | None, like: Tensor | None) -> Tensor | None:
         return None if x is None or like is None else x.reshape(like.shape)
 
     return _Steps(
-        None if at.decay is None else found.total,
+        decay,
         None if at.right is None else readers.pop(0),
         None if at.into is None else writers.pop(0),
         shaped(known, at.known),
@@ -1080,14 +1094,19 @@ def _single(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-def _in_chunks(x: Tensor, size: int, fill: Tensor | None = None) -> Tensor:
-    """`[batch, time, copies, …]` as `[count * batch * copies, size, …]`, steps added."""
+def _in_chunks(x: Tensor, size: int, own: bool, fill: Tensor | None = None) -> Tensor:
+    """`[batch, time, copies, …]` as `[count * batch * copies, size, …]`, steps added.
+
+    What is `own` shares no memory with `x`.
+    """
     pad = -x.shape[1] % size
     if pad:
         fill = x.new_zeros(()) if fill is None else fill.to(x.dtype)
         more = fill.expand(len(x), pad, *x.shape[2:])
         x = torch.cat([x, more], 1)
     x = _apart(x, 1, x.shape[1] // size, size).transpose(0, 1).transpose(2, 3)
+    if own and not pad:
+        x = torch.empty_like(x, memory_format=torch.contiguous_format).copy_(x)
     return _single(x.flatten(0, 2))
 
 
@@ -1100,22 +1119,21 @@ def _by_step(x: Tensor, batch: int, copies: int) -> Tensor:
 def _group(at: _Steps, starts: Tensor | None, how: _How) -> _Steps:
     """Steps `[batch, time, copies, …]` as those of chunks, `[chunks, steps, …]`.
 
-    Chunks come first of all, then rows of the batch, then copies.
+    Chunks come first of all, then rows of the batch, then copies. If not `plain`, they
+    share no memory with those.
     """
-    decay = at.decay
+    decay, own = at.decay, not how.plain
     some = next(x for x in at if x is not None)
-    if decay is None and starts is not None:
-        decay = some.new_ones(*some.shape[:3], 1)
-    made = at._replace(decay=None).each(lambda x: _in_chunks(x, how.size))
+    made = at._replace(decay=None).each(lambda x: _in_chunks(x, how.size, own))
     if decay is not None:
         unit = decay.new_ones(1)
         if how.states > 1:
             unit = torch.eye(how.states).to(unit).unsqueeze(-1)
-        made = made._replace(decay=_in_chunks(decay, how.size, unit))
+        made = made._replace(decay=_in_chunks(decay, how.size, False, unit))
     if starts is None:
         return made
     wide = starts.unsqueeze(2).expand(-1, -1, some.shape[2])
-    return made._replace(start=_in_chunks(wide, how.size))
+    return made._replace(start=_in_chunks(wide, how.size, False))
 
 
 def _some(tensors: Sequence[Any], begin: int, how: _How) -> list[Any]:
@@ -1181,7 +1199,7 @@ def _groups_back(
         at = _Steps(*_some(tensors, begin * how.size, how))
         start, *given = _some([starts, *d_reads], begin * how.size, how)
         before = borders[begin : begin + count]
-        given = [_in_chunks(x, how.size) for x in given]
+        given = [_in_chunks(x, how.size, False) for x in given]
         back = _group_back if initial is None else _fresh_back
         found, d_state, more = back(at, start, before, initial, given, d_state, how)
         if more is not None:
@@ -1206,16 +1224,13 @@ def _group_back(
     batch, copies = d_state.shape[:2]
     assert initial is None
     found, d_state = _stretch_back(
-        _group(at, starts, how),
+        _group(at, starts, how._replace(plain=False)),
         before.flatten(1, 2),
         [x.flatten(1, 2) for x in d_reads],
         _single(d_state.flatten(0, 1)),
         how.states,
     )
-    found = found._replace(start=None)
-    if at.decay is None:
-        found = found._replace(decay=None)
-    found = found.each(lambda x: _by_step(x, batch, copies))
+    found = found._replace(start=None).each(lambda x: _by_step(x, batch, copies))
     return found, _apart(d_state, 0, batch, copies), None
 
 
@@ -1243,7 +1258,9 @@ def _fresh_back(
     pull: Any = torch.func.vjp(run, before[0], initial, *there)[1]
     d_first, d_initial, *found = pull((*grads, _single(d_state)))
     rest = iter(found)
-    made = at.each(lambda _: _by_step(_in_chunks(next(rest), how.size), batch, copies))
+    made = at.each(
+        lambda _: _by_step(_in_chunks(next(rest), how.size, False), batch, copies)
+    )
     return made, d_first, d_initial
 
 
@@ -1794,7 +1811,7 @@ class GatedDeltaNet(nn.Module):
         )
         q_x = F.silu(q_x_conv + self.q_conv.bias)  # <text>:6
         q = q_x * torch.rsqrt(torch.square(q_x).sum(-1) + 1e-06)[..., None]  # <text>:6
-        decay = _vectors(a, (batch, time), (self.heads,), (), ())[..., 0, :]
+        decay = _vectors(a, (batch, time), (self.heads,), (), ()).squeeze(-2)
         right = _vectors(
             -((a * b)[..., None] * k), (batch, time), (self.heads,), (), (self.K,)
         )
