@@ -181,8 +181,11 @@ class _Chooser:
 
 def _same_way(step: Step, other: Step) -> bool:
     """Whether both go through time in one direction."""
-    both = isinstance(step, Parallel) and isinstance(other, Parallel)
-    return both and step.loop.direction == other.loop.direction
+    match step, other:
+        case Parallel(loop=one), Parallel(loop=two):
+            return one.direction == two.direction
+        case _:
+            return False
 
 
 def _names(node: ir.Node) -> set[str]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from seqdsl.analysis.graph import behind, edges_of
+from seqdsl.analysis.graph import behind, edges_of, name_of
 from seqdsl.analysis.normal import Normal
 from seqdsl.analysis.rebuild import poly_node
 from seqdsl.analysis.structure import Part, coefficient, parts_of
@@ -37,11 +37,11 @@ def in_turns(model: ir.Model, verdict: Verdict, chunk: int) -> Chunked | None:
     found = _through(model, recurrence)
     if found is None or verdict.rank_size is None:
         return None
-    state, last = recurrence.states[0], found.arg
+    state, last = recurrence.states[0], name_of(found.arg)
     normal = Normal(model, TIME, recurrence.members, recurrence.edges)
     normal.axes.add(found.axis)
-    parts = _parts(normal, last.name)
-    first = _begun(normal, state, last.name)
+    parts = _parts(normal, last)
+    first = _begun(normal, state, last)
     if parts is None or first is None:
         return None
     return _form(normal, verdict, found, parts, first, chunk)

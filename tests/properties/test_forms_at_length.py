@@ -125,8 +125,10 @@ def test_forms_in_lower_precision(row: Row, dtype: torch.dtype) -> None:
 def _of_rounded(subject: Subject, dtype: torch.dtype, case: Case) -> Tensors:
     """What the loop makes in double precision of arguments rounded to another."""
     inputs, params = inputs_for(subject, case), subject.params(case.seed)
-    wide = [rounded(rounded(v, dtype), torch.float64) for v in (inputs, params)]
-    return outcome(subject, module_of(subject, "loop"), *wide, case)
+    inputs, params = (
+        rounded(rounded(v, dtype), torch.float64) for v in (inputs, params)
+    )
+    return outcome(subject, module_of(subject, "loop"), inputs, params, case)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=str)
