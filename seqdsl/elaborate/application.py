@@ -5,16 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from seqdsl.elaborate import dims, expressions, keys, layer, statics
-from seqdsl.elaborate.context import (
-    Choice,
-    Context,
-    LayerValue,
-    Poisoned,
-    Scope,
-    Site,
-    Static,
-)
+from seqdsl.elaborate.context import Context, Poisoned
 from seqdsl.elaborate.program import Binding
+from seqdsl.elaborate.scope import Choice, LayerValue, Scope, Site, Static
 from seqdsl.elaborate.unify import fit, item_name, shape_text
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit, Scalar, Size, substitute

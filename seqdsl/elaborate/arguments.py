@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from seqdsl.elaborate import dims, expressions, indexing, statics
-from seqdsl.elaborate.context import Bound, Context, Scope, Site, Value
+from seqdsl.elaborate.context import Context
 from seqdsl.elaborate.program import suggest
+from seqdsl.elaborate.scope import Bound, Scope, Site, Value
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Size

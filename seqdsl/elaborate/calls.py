@@ -13,14 +13,9 @@ from seqdsl.elaborate import (
     parametric,
 )
 from seqdsl.elaborate.arguments import Operator
-from seqdsl.elaborate.context import (
-    Context,
-    LayerOption,
-    LayerValue,
-    Scope,
-    Site,
-)
+from seqdsl.elaborate.context import Context
 from seqdsl.elaborate.program import Binding, File, suggest
+from seqdsl.elaborate.scope import LayerOption, LayerValue, Scope, Site
 from seqdsl.ir import nodes as ir
 from seqdsl.syntax import ast
 from seqdsl.syntax.format import format_expr

@@ -12,7 +12,8 @@ from seqdsl.elaborate.arguments import (
     check_keywords,
     no_brackets,
 )
-from seqdsl.elaborate.context import Context, Scope, Site
+from seqdsl.elaborate.context import Context
+from seqdsl.elaborate.scope import Scope, Site
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import BATCH, TIME, Type

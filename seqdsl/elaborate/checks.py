@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from seqdsl.diagnostics import Label
-from seqdsl.elaborate.context import (
+from seqdsl.elaborate.context import Context
+from seqdsl.elaborate.scope import (
     CallValue,
-    Context,
     LayerOption,
     LayerValue,
     Scope,

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 
 from seqdsl.diagnostics import SpecError
 from seqdsl.elaborate import layers
-from seqdsl.elaborate.context import Choice, Context, LayerOption, Scope
+from seqdsl.elaborate.context import Context
 from seqdsl.elaborate.program import Binding, File, load_std, std_source
+from seqdsl.elaborate.scope import Choice, LayerOption, Scope
 from seqdsl.ir.sizes import Lit, Scalar, Size
 from seqdsl.source import Span
 from seqdsl.syntax import ast

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from seqdsl.diagnostics import Label
-from seqdsl.elaborate.context import Context, MonoidUse, Value
+from seqdsl.elaborate.context import Context, MonoidUse
+from seqdsl.elaborate.scope import Value
 from seqdsl.ir import nodes as ir
 from seqdsl.syntax import ast
 

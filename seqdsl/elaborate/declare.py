@@ -15,13 +15,7 @@ from seqdsl.elaborate import (
     repeats,
     statics,
 )
-from seqdsl.elaborate.context import (
-    Context,
-    Poisoned,
-    Scope,
-    Static,
-    Value,
-)
+from seqdsl.elaborate.context import Context, Poisoned
 from seqdsl.elaborate.order import (
     dependency_order,
     names_in,
@@ -29,6 +23,7 @@ from seqdsl.elaborate.order import (
     read_order,
 )
 from seqdsl.elaborate.program import File
+from seqdsl.elaborate.scope import Scope, Static, Value
 from seqdsl.ir.sizes import Opt
 from seqdsl.ir.types import BATCH, TIME, Type
 from seqdsl.source import Span

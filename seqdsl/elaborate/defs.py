@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from seqdsl.elaborate import arguments, declare, dims, expressions, late, statics
-from seqdsl.elaborate.context import Axis, Bound, Context, Scope, Site, Static
+from seqdsl.elaborate.context import Context
 from seqdsl.elaborate.program import Binding, suggest
+from seqdsl.elaborate.scope import Axis, Bound, Scope, Site, Static
 from seqdsl.elaborate.unify import fit, item_name, shape_text
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import TIME, Type, promote

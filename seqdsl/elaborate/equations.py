@@ -12,15 +12,9 @@ from seqdsl.elaborate import (
     keys,
     layers,
 )
-from seqdsl.elaborate.context import (
-    CallValue,
-    Context,
-    Poisoned,
-    Scope,
-    Site,
-    Value,
-)
+from seqdsl.elaborate.context import Context, Poisoned
 from seqdsl.elaborate.order import parametric_calls
+from seqdsl.elaborate.scope import CallValue, Scope, Site, Value
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import DTYPES, DType

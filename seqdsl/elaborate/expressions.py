@@ -6,21 +6,20 @@ from collections.abc import Sequence
 from typing import cast
 
 from seqdsl.elaborate import calls, dims, equations, indexing, statics, whole
-from seqdsl.elaborate.context import (
+from seqdsl.elaborate.context import Context, Poisoned
+from seqdsl.elaborate.order import names_in
+from seqdsl.elaborate.program import Binding
+from seqdsl.elaborate.scope import (
     Axis,
     Bound,
     CallValue,
-    Context,
     LayerOption,
     LayerValue,
-    Poisoned,
     Scope,
     Site,
     Static,
     Value,
 )
-from seqdsl.elaborate.order import names_in
-from seqdsl.elaborate.program import Binding
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit, SizeError

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from seqdsl.elaborate import dims, expressions, links, statics
-from seqdsl.elaborate.context import Axis, Context, Poisoned, Scope, Site, Static, Value
+from seqdsl.elaborate.context import Context, Poisoned
+from seqdsl.elaborate.scope import Axis, Scope, Site, Static, Value
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit, Size, apply

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from seqdsl.elaborate import expressions, statics
-from seqdsl.elaborate.context import Context, Scope, Site
+from seqdsl.elaborate.context import Context
+from seqdsl.elaborate.scope import Scope, Site
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit, Size, apply

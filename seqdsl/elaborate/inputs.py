@@ -8,11 +8,8 @@ from seqdsl.elaborate import (
     dims,
     layer,
 )
-from seqdsl.elaborate.context import (
-    Context,
-    Scope,
-    Value,
-)
+from seqdsl.elaborate.context import Context
+from seqdsl.elaborate.scope import Scope, Value
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import BATCH, TIME, Type
 from seqdsl.syntax import ast

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import keyword
 
-from seqdsl.elaborate.context import Context, Scope, Site
+from seqdsl.elaborate.context import Context
+from seqdsl.elaborate.scope import Scope, Site
 from seqdsl.source import Span
 from seqdsl.syntax import ast
 

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from functools import partial, reduce
 
 from seqdsl.elaborate import dims, indexing, statics
-from seqdsl.elaborate.context import Context, Scope
+from seqdsl.elaborate.context import Context
 from seqdsl.elaborate.order import nodes_in
+from seqdsl.elaborate.scope import Scope
 from seqdsl.ir.sizes import Lit, Size, apply
 from seqdsl.syntax import ast
 

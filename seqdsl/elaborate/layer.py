@@ -20,19 +20,10 @@ from seqdsl.elaborate import (
     statics,
     whole,
 )
-from seqdsl.elaborate.context import (
-    Axis,
-    Choice,
-    Context,
-    Entry,
-    LayerOption,
-    Models,
-    Scope,
-    Site,
-    Static,
-)
+from seqdsl.elaborate.context import Context, Entry, Models
 from seqdsl.elaborate.order import dependency_order, parametric_calls
 from seqdsl.elaborate.program import File
+from seqdsl.elaborate.scope import Axis, Choice, LayerOption, Scope, Site, Static
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit, Opt, Scalar, Size
 from seqdsl.ir.types import BATCH, TIME

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from seqdsl.elaborate import application, choices, dims, expressions, keys, statics
-from seqdsl.elaborate.context import (
-    Context,
+from seqdsl.elaborate.context import Context
+from seqdsl.elaborate.program import Binding, suggest
+from seqdsl.elaborate.scope import (
     Entity,
     LayerOption,
     LayerValue,
@@ -13,7 +14,6 @@ from seqdsl.elaborate.context import (
     Static,
     Value,
 )
-from seqdsl.elaborate.program import Binding, suggest
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit
 from seqdsl.source import Span

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from seqdsl.elaborate.context import Context, Scope
+from seqdsl.elaborate.context import Context
+from seqdsl.elaborate.scope import Scope
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import BATCH, TIME

@@ -6,17 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from seqdsl.elaborate import declare, defs, dims, expressions, late
-from seqdsl.elaborate.context import (
-    Bound,
-    CallValue,
-    Context,
-    MonoidUse,
-    Scope,
-    Site,
-)
+from seqdsl.elaborate.context import Context, MonoidUse
 from seqdsl.elaborate.monoid_parts import PAIR, Parts, parts_of
 from seqdsl.elaborate.order import names_in
 from seqdsl.elaborate.program import Binding, suggest
+from seqdsl.elaborate.scope import Bound, CallValue, Scope, Site
 from seqdsl.elaborate.unify import item_name
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from seqdsl.elaborate.context import LayerOption, Scope, Value
+from seqdsl.elaborate.scope import LayerOption, Scope, Value
 from seqdsl.syntax import ast
 
 _PARAMETRIC = ("linear", "embed", "conv")

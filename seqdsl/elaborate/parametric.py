@@ -7,7 +7,8 @@ from typing import cast
 
 from seqdsl.elaborate import arguments, dims, expressions, initial, keys, statics
 from seqdsl.elaborate.arguments import Operator, check_count, check_keywords
-from seqdsl.elaborate.context import Context, Scope, Site
+from seqdsl.elaborate.context import Context
+from seqdsl.elaborate.scope import Scope, Site
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit, Size

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from seqdsl.elaborate import arguments, dims, expressions, indexing, late, statics
 from seqdsl.elaborate.arguments import Operator, check_count, check_keywords
-from seqdsl.elaborate.context import Axis, Context, Scope, Site
+from seqdsl.elaborate.context import Context
+from seqdsl.elaborate.scope import Axis, Scope, Site
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Apply, Lit, Opt

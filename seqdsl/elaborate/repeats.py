@@ -8,8 +8,9 @@ from dataclasses import replace
 
 from seqdsl.diagnostics import Label
 from seqdsl.elaborate import declare, expressions, statics
-from seqdsl.elaborate.context import Axis, Context, Poisoned, Scope, Site, Value
+from seqdsl.elaborate.context import Context, Poisoned
 from seqdsl.elaborate.order import nodes_in
+from seqdsl.elaborate.scope import Axis, Scope, Site, Value
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit, Opt, Size

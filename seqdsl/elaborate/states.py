@@ -12,15 +12,11 @@ from seqdsl.elaborate import (
     expressions,
     repeats,
 )
-from seqdsl.elaborate.context import (
-    Context,
-    Scope,
-    Site,
-    Value,
-)
+from seqdsl.elaborate.context import Context
 from seqdsl.elaborate.indexing import is_copy_name
 from seqdsl.elaborate.order import names_in, parametric_calls
 from seqdsl.elaborate.program import Binding, File
+from seqdsl.elaborate.scope import Scope, Site, Value
 from seqdsl.elaborate.varying import Axes, Reads, axes_of_outputs
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import BATCH, DTYPES, TIME

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from seqdsl.elaborate.context import Bound, Context, Scope, Static, Value
+from seqdsl.elaborate.context import Context
+from seqdsl.elaborate.scope import Bound, Scope, Static, Value
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import OPERATORS, Apply, Lit, Size, SizeError, apply
 from seqdsl.source import Span
