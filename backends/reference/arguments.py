@@ -12,10 +12,10 @@ from seqdsl.backends.reference.session import Index, Run
 from seqdsl.diagnostics import CallError
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.bind import Bound
-from seqdsl.ir.types import BATCH, TIME, DType, promote
+from seqdsl.ir.types import BATCH, TIME, DType, Type, promote
 
 
-def lead(type_: ir.Type) -> tuple[str, ...]:
+def lead(type_: Type) -> tuple[str, ...]:
     """The axes that lead the dims of a tensor at the interface."""
     return tuple(a for a in (BATCH, TIME) if a in type_.axes)
 
@@ -100,7 +100,7 @@ def cut(segments: Tensor | None, batch: int, time: int) -> tuple[Run, ...]:
     return tuple(runs)
 
 
-def read(x: Tensor, type_: ir.Type, runs: tuple[Run, ...], index: Index) -> Tensor:
+def read(x: Tensor, type_: Type, runs: tuple[Run, ...], index: Index) -> Tensor:
     """An input at an index: its `[dims]` there."""
     run = runs[index[BATCH]] if BATCH in type_.axes else None
     if run is not None:

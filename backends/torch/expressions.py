@@ -34,7 +34,7 @@ from seqdsl.diagnostics import UnsupportedError
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit
-from seqdsl.ir.types import TIME
+from seqdsl.ir.types import TIME, Type
 
 
 def expression(m: Method, node: ir.Node) -> Value:
@@ -261,7 +261,7 @@ def _conv(m: Method, node: ir.Conv) -> Value:
         value = value.at(code, (*value.layout[:i], tap, *value.layout[i:]))
     dims = tuple(n for n in value.layout if n in m.model.dims)
     window = ir.Ref(
-        name="", type=ir.Type(arg_type.dtype, dims, arg_type.axes), span=node.span
+        name="", type=Type(arg_type.dtype, dims, arg_type.axes), span=node.span
     )
     product = build.contract([window, node.weight], [*node.taps, *node.reduce])
     weight = expression(m, node.weight)

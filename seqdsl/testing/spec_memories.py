@@ -156,7 +156,9 @@ def within(w: Writer, at: str) -> None:
     memory, inner, axis = w.fresh("M"), w.fresh("S"), w.fresh("j")
     v = w.fresh("v")
     w.add(v, ("D",), f"{v} = tanh({expression(w, ('D',), 1)})")
-    decay = w.pick(("", f"sigmoid({leaf(w, ())}) * ", f"sigmoid({leaf(w, ('K',))}) * "))
+    decay = w.pick(("1", f"sigmoid({leaf(w, ())})", f"sigmoid({leaf(w, ('K',))})"))
+    a = w.fresh("a")
+    w.lines.append(f"{a} = {decay}")
     count = w.pick(("2", "N"))
     _declare(w, memory, dims, w.pick(("0", "0.5")))
     outside = list(w.names)
@@ -165,7 +167,7 @@ def within(w: Writer, at: str) -> None:
     key, old = w.fresh("k"), f"{inner}[{axis}-1]"
     k, rate = expression(w, ("K",), 1), f"sigmoid({leaf(w, ())})"
     w.lines += [
-        f"    state {inner}: {shape(dims)} = {decay}{memory}[{at}]",
+        f"    state {inner}: {shape(dims)} = {a} * {memory}[{at}]",
         f"    {key} = l2norm[K]({k} + 0.1)",
         f"    {inner} = {old} + {rate} * {key} * ({v} - dot[K]({key}, {old}))",
     ]
