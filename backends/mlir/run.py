@@ -19,6 +19,7 @@ from seqdsl.backends.mlir.engine import Code
 from seqdsl.backends.mlir.kernel import Buffer, Kernel
 from seqdsl.backends.mlir.machine import machine
 from seqdsl.backends.mlir.nests import products_of
+from seqdsl.backends.mlir.pages import fresh
 from seqdsl.ir.types import DType
 from seqdsl.schedule.region import Region
 
@@ -91,7 +92,7 @@ class Native:
                 continue
             lead = (batch, time)[: len(buffer.axes)]
             shape = [*lead, *(kernel.extents[d] for d in buffer.dims)]
-            arguments.append(torch.empty(shape, dtype=dtype))
+            arguments.append(fresh(shape, dtype))
             results.append(_declared(arguments[-1], buffer, dims))
         launch(kernel, code, arguments, batch, time)
         return results

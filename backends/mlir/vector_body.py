@@ -74,6 +74,14 @@ class Body:
     def div(self, a: str, b: str) -> str:
         return self.two("divf", a, b)
 
+    def ratio(self, a: str, b: str) -> str:
+        """`a / b` for `b` from 1 to 2, by an estimate of 1 / b where the processor has one.
+
+        It would make NaN of a denominator that is infinite or 0.
+        """
+        flags = " fastmath<arcp>" if self.shape.bits == 32 else ""
+        return self.put(f"arith.divf {a}, {b}{flags} : {self.shape.real}")
+
     def neg(self, a: str) -> str:
         return self.put(f"arith.negf {a} : {self.shape.real}")
 

@@ -89,12 +89,27 @@ def expm1_single(b: Body, x: str) -> str:
     return b.select(strange, x, value)
 
 
+def exp_below(b: Body, x: str) -> str:
+    """exp of numbers that are not positive: no power of two is too large for its bits."""
+    if b.shape.bits != 32:
+        return exp(b, x)
+    inside = b.put(f"arith.maxnumf {x}, {b.number(-104.5)} : {b.shape.real}")
+    n, r = _reduced(b, inside)
+    tail = b.fma(b.poly(r, _EXP), b.mul(r, r), r)
+    # the exponent goes up by 64 first, so that what becomes tiny is rounded once
+    high = b.int_("shli", b.to_whole(n), b.bits(23))
+    high = b.int_("addi", high, b.bits(64 << 23))
+    value = b.as_real(b.int_("addi", b.as_bits(b.add(tail, b.number(1.0))), high))
+    value = b.mul(value, b.number(2.0**-64))
+    return b.select(b.compare("uno", x, x), x, value)
+
+
 def sigmoid(b: Body, x: str) -> str:
     size = b.call("absf", x)
-    z = exp(b, b.neg(size))
+    z = exp_below(b, b.neg(size))
     one = b.number(1.0)
     top = b.select(b.compare("oge", x, b.number(0.0)), one, z)
-    return b.div(top, b.add(one, z))
+    return b.ratio(top, b.add(one, z))
 
 
 def tanh_single(b: Body, x: str) -> str:
@@ -102,8 +117,8 @@ def tanh_single(b: Body, x: str) -> str:
     small = b.mul(x, x)
     near = b.fma(b.mul(b.poly(small, _TANH), small), x, x)
     one = b.number(1.0)
-    e = exp(b, b.add(size, size))
-    far = b.sub(one, b.div(b.number(2.0), b.add(e, one)))
+    e = exp_below(b, b.mul(size, b.number(-2.0)))
+    far = b.ratio(b.sub(one, e), b.add(one, e))
     far = b.put(f"math.copysign {far}, {x} : {b.shape.real}")
     return b.select(b.compare("olt", size, b.number(0.65)), near, far)
 
@@ -157,7 +172,7 @@ def log1p_single(b: Body, x: str) -> str:
 
 
 def softplus(b: Body, x: str) -> str:
-    z = exp(b, b.neg(b.call("absf", x)))
+    z = exp_below(b, b.neg(b.call("absf", x)))
     above = b.put(f"arith.maximumf {x}, {b.number(0.0)} : {b.shape.real}")
     return b.add(above, log1p(b, z))
 
@@ -169,7 +184,7 @@ def logsigmoid(b: Body, x: str) -> str:
 def logaddexp(b: Body, x: str, y: str) -> str:
     top = b.put(f"arith.maximumf {x}, {y} : {b.shape.real}")
     gap = b.call("absf", b.sub(x, y))
-    value = b.add(top, log1p(b, exp(b, b.neg(gap))))
+    value = b.add(top, log1p(b, exp_below(b, b.neg(gap))))
     same = b.compare("oeq", x, y)
     size = b.call("absf", x)
     infinite = b.compare("oeq", size, b.number(float("inf")))
