@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from seqdsl.backends.mlir.engine import Code, code_of, compile_text, compiler_key
 from seqdsl.backends.mlir.errors import KernelError
-from seqdsl.backends.mlir.kernel import Kernel
+from seqdsl.backends.mlir.kernel import How, Kernel
 from seqdsl.backends.mlir.lower import lower
 from seqdsl.backends.mlir.machine import Machine
 from seqdsl.backends.mlir.nests import make_kernel
@@ -16,10 +16,10 @@ from seqdsl.schedule.region import Region, identity
 
 
 def compiled(
-    region: Region, host: Machine, rows: int, together: bool, team: bool = False
+    region: Region, host: Machine, rows: int, together: bool, how: How = "tasks"
 ) -> tuple[Kernel, Code]:
     """The kernel of `region`, without the nests that its code consists of."""
-    about = (identity(region), repr(host), f"{rows} {together} {team}")
+    about = (identity(region), repr(host), f"{rows} {together} {how}")
     name = f"kernel-{cache.key(*about, compiler_key())}"
     kept = cache.load(name)
     if kept is not None:
@@ -28,7 +28,7 @@ def compiled(
             return kernel, code_of(data, kernel.name)
         except (KernelError, pickle.UnpicklingError, AttributeError, ImportError):
             pass
-    kernel = make_kernel(region, host, rows, together, team)
+    kernel = make_kernel(region, host, rows, together, how)
     code, data = compile_text(lower(kernel), kernel.name)
     kernel = replace(
         kernel, before=(), step=(), after=(), replay=(), save=(), restore=()

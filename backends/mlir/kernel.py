@@ -10,6 +10,9 @@ from seqdsl.backends.mlir.statements import Statement
 from seqdsl.ir.types import BATCH, TIME, DType
 from seqdsl.schedule.plan import Direction
 
+How = Literal["tasks", "team", "ranges"]
+"""How a kernel is shared out: by tasks, by parts of every step, by parts of the sequence."""
+
 Role = Literal["input", "output", "local", "history", "border"]
 
 
@@ -77,7 +80,8 @@ class Kernel:
     their borders.
 
     `members`: so many threads at most may run every task together, each its vectors of
-    every nest; its buffers then are in `work` bytes that they share.
+    every nest; its buffers then are in `work` bytes that they share. `ranged`: a call runs
+    a part of the steps.
     """
 
     name: str
@@ -101,6 +105,7 @@ class Kernel:
     restore: tuple[Nest, ...] = ()
     members: int = 0
     work: int = 0
+    ranged: bool = False
 
     def buffer(self, name: str) -> Buffer:
         """The argument or local of that name."""

@@ -51,6 +51,7 @@ def _function(kernel: Kernel, parts: dict[str, str]) -> str:
     arguments = ["%first", "%past", "%batch", "%time", "%grain"]
     typed = [f"{a}: index" for a in arguments]
     typed += ARGUMENTS if kernel.members else []
+    typed += ["%from: index", "%to: index"] if kernel.ranged else []
     typed += [f"{memory.pointer(b)}: {memory.type_(b)}" for b in kernel.arguments]
     parts |= w.functions
     lines = [
@@ -94,15 +95,25 @@ def _task(e: Expressions, task: Index) -> None:
     if e.kernel.replay:
         _by_chunks(e, tile, env)
     else:
-        with w.loop(w.constant(0), "%time", w.constant(1)) as step:
+        low, high = ("%from", "%to") if e.kernel.ranged else (w.constant(0), "%time")
+        with w.loop(low, high, w.constant(1)) as step:
             e.floor = w.depth
             at = step
             if e.kernel.direction == "backward":
-                at = _from_end(e, "%time", step, 0)
+                at = _mirrored(e, low, high, step)
             ask_ahead(e, tile, {**env, TIME: at})
             _nests(e, e.kernel.step, part, {**env, TIME: at})
     e.floor = w.depth
     _nests(e, e.kernel.after, part, {**env, NOW: first, BEFORE: first})
+
+
+def _mirrored(e: Expressions, low: str, high: str, index: Index) -> Index:
+    """The index of a loop from `low` to `high` run the other way."""
+    w = e.w
+    whole = w.once(f"arith.addi {low}, {high} : index")
+    last = w.once(f"arith.subi {whole}, {w.constant(1)} : index")
+    name = w.put(f"arith.subi {last}, {index.name} : index", index.level)
+    return Index(name, index.level)
 
 
 def _from_end(e: Expressions, count: str, index: Index, level: int) -> Index:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from math import prod
 
 from seqdsl.backends.mlir.grouping import group
-from seqdsl.backends.mlir.kernel import Kernel
+from seqdsl.backends.mlir.kernel import How, Kernel
 from seqdsl.backends.mlir.layout import choose_layout, extents_of, still_layout
 from seqdsl.backends.mlir.machine import Machine
 from seqdsl.backends.mlir.planner import Planner
@@ -21,11 +21,12 @@ def make_kernel(
     machine: Machine,
     rows: int,
     together: bool = False,
-    team: bool = False,
+    how: How = "tasks",
 ) -> Kernel:
     """The kernel of `region`, all of whose extents are known.
 
-    `team`: made for several threads that share every step, where that is possible.
+    With `team` it is made for several threads that share every step, where it can be,
+    with `ranges` for a part of the steps.
     """
     extents = extents_of(region)
     again = joined(statements(region, region.replay), region)
@@ -67,8 +68,11 @@ def make_kernel(
         save=tuple(planner.nest([s], last=True) for s in planner.save()),
         restore=tuple(planner.nest([s]) for s in planner.restore()),
     )
+    if how == "ranges":
+        assert not region.replay
+        return replace(kernel, ranged=True)
     alone = layout.tasks or layout.tiled is not None or region.replay or region.still
-    return _for_team(kernel) if team and not alone else kernel
+    return _for_team(kernel) if how == "team" and not alone else kernel
 
 
 def _for_team(kernel: Kernel) -> Kernel:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from seqdsl.backends.mlir.layout import extents_of
+from seqdsl.backends.mlir.pieces import InPieces
 from seqdsl.backends.mlir.run import Native, dtype_of
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Scalar
@@ -81,6 +82,7 @@ class SizedLoop:
     def __init__(self, region: Region) -> None:
         self.region = region
         self.native = Native(region)
+        self.pieces = InPieces(self.native)
         self.extents = extents_of(region)
         self._known: dict[tuple[int, int], list[tuple[int, ...]]] = {}
 
@@ -99,7 +101,8 @@ class SizedLoop:
                 return self.derivative.run_plain(ready, batch, time)
             apply: Any = getattr(_Differentiable, "apply")  # noqa: B009 (untyped)
             return tuple(apply(self.derivative, batch, time, *ready))
-        return tuple(self.native(ready, batch, time, floats))
+        run = self.pieces if self.pieces.pays(batch, time, floats) else self.native
+        return tuple(run(ready, batch, time, floats))
 
     def _no_step(
         self, inputs: Sequence[Tensor], batch: int, floats: torch.dtype

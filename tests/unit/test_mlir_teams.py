@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import seqdsl
-from seqdsl.backends.mlir import run
+from seqdsl.backends.mlir import run, threads
 from seqdsl.native.load import available
 
 pytestmark = pytest.mark.skipif(not available(), reason="torch-mlir is not installed")
@@ -46,7 +46,7 @@ LAYERS: dict[str, tuple[Any, dict[str, Any]]] = {
 def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As many threads as a team has, whatever the machine."""
     before = torch.get_num_threads()
-    monkeypatch.setattr(run, "_processors", lambda: 3)
+    monkeypatch.setattr(threads, "_processors", lambda: 3)
     torch.set_num_threads(2)
     yield
     torch.set_num_threads(before)
