@@ -121,10 +121,28 @@ class Group:
 
 
 def groups(pieces: Iterable[Piece], rows: frozenset[str]) -> list[Group]:
-    """The pieces as few products, those with the least rank."""
+    """The pieces as few products: those with the least rank, then the shortest sides."""
     pieces = list(pieces)
-    found = [_merged(_by_other(pieces), rows), _merged(_by_left(pieces, rows), rows)]
-    return min(found, key=lambda g: (sum(w.erases for w in g), len(g)))
+    found = [
+        _merged(_by_other(pieces), rows),
+        _merged(_by_left(pieces, rows), rows),
+        _merged(_by_other(pieces), rows, pull=False),
+    ]
+    return min(found, key=lambda g: (sum(w.erases for w in g), len(g), _passes(g)))
+
+
+def _passes(groups: Sequence[Group]) -> int:
+    """How many products of whole vectors the sides of writes are made by."""
+    sides = [p for g in groups for p in (*g.left.values(), *g.others.values())]
+    return sum(map(_products, (t for poly in sides for t in poly)))
+
+
+def _products(term: Term) -> int:
+    """Vectors are multiplied with each other, and once with all numbers together."""
+    wide = max((len(f.names) for f in term.factors), default=0)
+    vectors = sum(len(f.names) == wide for f in term.factors)
+    numbers = len(term.factors) > vectors or abs(term.scale) != 1
+    return max(0, vectors - 1) + numbers
 
 
 def _by_other(pieces: Sequence[Piece]) -> list[Group]:
@@ -148,11 +166,13 @@ def _by_left(pieces: Sequence[Piece], rows: frozenset[str]) -> list[Group]:
     ]
 
 
-def _merged(groups: Sequence[Group], rows: frozenset[str]) -> list[Group]:
+def _merged(
+    groups: Sequence[Group], rows: frozenset[str], pull: bool = True
+) -> list[Group]:
     """Groups whose left sides are the same, up to what does not depend on the row."""
     found: dict[object, Group] = {}
     for group in groups:
-        group = _pulled(group, rows)
+        group = _pulled(group, rows, pull)
         key = (frozenset((t, frozenset(p)) for t, p in group.left.items()), group.inner)
         known = found.get(key)
         if known is not None:
@@ -165,13 +185,13 @@ def _merged(groups: Sequence[Group], rows: frozenset[str]) -> list[Group]:
     return [g for g in found.values() if g.others]
 
 
-def _pulled(group: Group, rows: frozenset[str]) -> Group:
-    """Common factors of the left sides that have no row, and a number, moved over."""
+def _pulled(group: Group, rows: frozenset[str], pull: bool = True) -> Group:
+    """A number, and to `pull` common factors that have no row, of left sides moved over."""
     terms = [t for poly in group.left.values() for t in poly]
     shared = Counter(f for f in terms[0].factors if _loose(f, terms[0], rows))
     for term in terms:
         shared &= Counter(term.factors)
-    common = list(shared.elements())
+    common = list(shared.elements()) if pull else []
     scale = terms[0].scale
     left = {
         target: tuple(

@@ -57,6 +57,10 @@ CASES = (
     Case(time=6, size=4, kept="near one", segments=False, erases=0, writes=1),
     Case(time=9, size=4, kept="near", segments=False, erases=2, writes=2, now=0),
     Case(time=9, size=4, kept="near", writes=2, erases=1, queries=2, now=1),
+    Case(time=9, size=4, zero=True, silent=True, queries=3, now=1),
+    Case(time=6, size=4, states=2, zero=True, silent=True, writes=3),
+    Case(time=7, size=4, kept="all", silent=True, erases=2, writes=3),
+    Case(time=6, size=2, kept="one", zero=True, silent=True, segments=False, writes=1),
 )
 SWAPPED: dict[type[ast.operator], ast.operator] = {
     ast.Add: ast.Sub(),
@@ -79,7 +83,7 @@ def program() -> ast.Module:
     head += (
         "from typing import Any, NamedTuple\nimport torch\nfrom torch import Tensor\n"
     )
-    return ast.parse(head + "\n".join(helper_texts({"_chunkwise"})))
+    return ast.parse(head + "\n".join(helper_texts({"_chunkwise", "_in_turn"})))
 
 
 def mutants() -> Iterator[Mutant]:
@@ -160,6 +164,8 @@ def survives(mutant: Mutant) -> bool:
     try:
         exec(compile(mutant.tree, "mutant", "exec"), names)  # noqa: S102 - its own text
         names["_group_size"] = _one
+        for kept, written in ((False, False), (True, True), (False, True)):
+            close(*turns(names["_in_turn"], kept, written), 1e-10)
         for case in CASES:
             ours = _outcome(partial(_called, names), case)
             for found, wanted in zip(ours, _wanted(case), strict=True):
@@ -167,6 +173,43 @@ def survives(mutant: Mutant) -> bool:
     except Exception:  # noqa: BLE001 - any of them is noticed
         return False
     return True
+
+
+def turns(
+    function: Callable[..., Any], kept: bool, written: bool
+) -> tuple[Tensor, Tensor]:
+    """A step of three turns as one that sees only what was before it, and turn by turn.
+
+    What is `kept` decays, and erases write something of their own; more is `written`.
+    """
+    make, count = torch.Generator().manual_seed(0), 3
+
+    def noise(*shape: int) -> Tensor:
+        return torch.randn(2, 1, 2, *shape, generator=make, dtype=torch.float64)
+
+    state, decay = noise(4, 2), noise(4)
+    right, into, left = (noise(2 * count, 4) for _ in range(3))
+    known, value, each = noise(2 * count, 2), noise(2 * count, 2), noise(count, 4)
+    if not kept:
+        decay, each, known = None, None, None
+    if not written:
+        left, value = None, None
+    found = function(decay, right, into, known, left, value, each, count)
+    ours = state if found[0] is None else found[0].unsqueeze(-1) * state
+    erased = found[1] @ state
+    ours = ours + found[2].mT @ (erased if found[3] is None else erased + found[3])
+    if decay is not None:
+        state = decay.unsqueeze(-1) * state
+    for turn in range(count):
+        erased = right[..., turn::count, :] @ state
+        if known is not None:
+            erased = erased + known[..., turn::count, :]
+        if each is not None:
+            state = each[..., turn, :].unsqueeze(-1) * state
+        state = state + into[..., turn::count, :].mT @ erased
+        if left is not None and value is not None:
+            state = state + left[..., turn::count, :].mT @ value[..., turn::count, :]
+    return ours, state
 
 
 def _one(size: int, width: int) -> int:
@@ -197,6 +240,24 @@ def _outcome(function: Callable[..., Any], case: Case) -> Iterator[Tensor]:
     yield from first
     again = torch.stack([g.square().sum() for g in first]).sum()
     yield from _grads(again, there(tensors))
+    yield from _pushed(function, case, tensors)
+
+
+def _pushed(
+    function: Callable[..., Any], case: Case, tensors: Any
+) -> tuple[Tensor, ...]:
+    """How gradients change with the arguments, forward through the backward pass."""
+    names = [n for n, x in tensors.items() if x is not None]
+    at = tuple(tensors[n].detach() for n in names)
+
+    def value(*given: Tensor) -> Tensor:
+        named = {**dict.fromkeys(tensors), **dict(zip(names, given, strict=True))}
+        reads, last = function(case, named, case.starts())
+        return reads.square().sum() + last.sin().sum()
+
+    slope: Any = torch.func.grad(value, argnums=tuple(range(len(at))))
+    push: Any = torch.func.jvp
+    return push(slope, at, tuple(x.cos() for x in at))[1]
 
 
 def _grads(value: Tensor, at: list[Tensor]) -> list[Tensor]:

@@ -19,6 +19,7 @@ DECAYS = (0.0, 1e-30, 0.5, 0.99, 1.0, 1.3, -0.7)
 class Case:
     """How many of everything; `kept` says of what shape decays are, or that none is small.
 
+    Where they are `silent` erases write nothing of their own.
     `grouped` has two chunks in a group, so that small cases have several groups.
     """
 
@@ -36,6 +37,7 @@ class Case:
     kept: str = "rows"
     segments: bool = True
     zero: bool = False
+    silent: bool = False
     reverse: bool = False
     size: int = 4
     grouped: bool = True
@@ -100,6 +102,7 @@ def arguments(
     assert left is not None and value is not None and query is not None
     n, old = case.erases, case.queries - case.now
     into, known = (left[..., :n, :], value[..., :n, :]) if n else (None, None)
+    known = None if case.silent else known
     plain = (left[..., n:, :], value[..., n:, :])
     if case.writes == n:
         plain = (None, None)
@@ -137,8 +140,8 @@ def by_steps(
         assert value is not None and left is not None and query is not None
         if at["right"] is not None:
             erased = at["right"] @ state
-            n = case.erases
-            value = torch.cat([value[:, :, :n] + erased, value[:, :, n:]], 2)
+            n, own = case.erases, 0 if case.silent else 1
+            value = torch.cat([own * value[:, :, :n] + erased, value[:, :, n:]], 2)
         before, state = state, _kept(case, at["decay"], state) + left.mT @ value
         old = case.queries - case.now
         outs.append(
