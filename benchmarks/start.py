@@ -118,8 +118,11 @@ def warm_up() -> None:
     """Loads what every layer needs, so that no row pays for imports."""
     torch.set_num_threads(1)
     engine.compile_text("module { func.func @none() { return } }", "none")
-    text = "layer Warm(D):\n    input x: [D]\n    output x + linear(x, D)\n"
-    seqdsl.loads(text).Warm(D=2)(torch.ones(1, 1, 2))
+    os.environ["SEQDSL_CACHE"] = ""
+    text = "layer Warm(D):\n    input x: [D]\n    state h: [D] = 0\n"
+    text += "    h = 0.5 * h[t-1] + linear(x, D)\n    output h\n"
+    with torch.no_grad():
+        seqdsl.loads(text).Warm(D=2)(torch.ones(1, 1, 2))
     choose(seqdsl.std.ema.EMA.elaborate().model, "auto", "auto")
 
 
