@@ -16,10 +16,15 @@ from seqdsl.schedule.region import Region, identity
 
 
 def compiled(
-    region: Region, host: Machine, rows: int, together: bool, how: How = "tasks"
+    region: Region,
+    host: Machine,
+    rows: int,
+    together: bool,
+    how: How = "tasks",
+    threads: int = 1,
 ) -> tuple[Kernel, Code]:
     """The kernel of `region`, without the nests that its code consists of."""
-    about = (identity(region), repr(host), f"{rows} {together} {how}")
+    about = (identity(region), repr(host), f"{rows} {together} {how} {threads}")
     name = f"kernel-{cache.key(*about, compiler_key())}"
     kept = cache.load(name)
     if kept is not None:
@@ -28,7 +33,7 @@ def compiled(
             return kernel, code_of(data, kernel.name)
         except (KernelError, pickle.UnpicklingError, AttributeError, ImportError):
             pass
-    kernel = make_kernel(region, host, rows, together, how)
+    kernel = make_kernel(region, host, rows, together, how, threads)
     code, data = compile_text(lower(kernel), kernel.name)
     kernel = replace(
         kernel, before=(), step=(), after=(), replay=(), save=(), restore=()

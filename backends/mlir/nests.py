@@ -22,10 +22,11 @@ def make_kernel(
     rows: int,
     together: bool = False,
     how: How = "tasks",
+    threads: int = 1,
 ) -> Kernel:
     """The kernel of `region`, all of whose extents are known.
 
-    With `team` it is made for several threads that share every step, where it can be,
+    With `team` it is made for `threads` threads that share every step, where it can be,
     with `ranges` for a part of the steps.
     """
     extents = extents_of(region)
@@ -36,7 +37,10 @@ def make_kernel(
     else:
         layout = choose_layout(region, (*again, *found), extents, machine, together)
     groups, twice = group(found, region.states, layout)
-    planner = Planner(region, found, again, layout, twice, rows)
+    alone = layout.tasks or layout.tiled is not None or region.replay or region.still
+    team = how == "team" and not alone
+    members = threads if team else 1
+    planner = Planner(region, found, again, layout, twice, rows, members)
     step = tuple(planner.nest(g) for g in groups)
     replay, _ = group(again, region.replayed, layout)
     before = tuple(planner.nest([s]) for s in planner.first())
@@ -71,8 +75,7 @@ def make_kernel(
     if how == "ranges":
         assert not region.replay
         return replace(kernel, ranged=True)
-    alone = layout.tasks or layout.tiled is not None or region.replay or region.still
-    return _for_team(kernel) if how == "team" and not alone else kernel
+    return _for_team(kernel) if team else kernel
 
 
 def _for_team(kernel: Kernel) -> Kernel:

@@ -24,6 +24,7 @@ class Planner:
     layout: Layout
     twice: frozenset[str]
     rows: int
+    threads: int = 1
 
     def __post_init__(self) -> None:
         self.outputs = {o.name for o in self.region.model.outputs}
@@ -198,6 +199,9 @@ class Planner:
         most = max(
             1, min(8 if dense else 4, room // max(1, copies * (1 if dense else 2)))
         )
+        if dense:
+            # no fewer parts than there are threads to share them
+            most = min(most, max(1, vectors // self.threads))
         unroll = 1
         while unroll * 2 <= most and unroll < vectors:
             unroll *= 2

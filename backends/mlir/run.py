@@ -58,10 +58,11 @@ class Native:
         team = not together and self._weights >= _SHARED
         how: How = "ranges" if ranges else "team" if team else "tasks"
         rows = self._rows(1 if team else threads, batch)
-        key = (floats, rows, together, how)
+        members = threads if how == "team" else 1
+        key = (floats, rows, together, how, members)
         if key not in self._made:
             host = machine(*STORAGE[floats])
-            self._made[key] = compiled(self.region, host, rows, together, how)
+            self._made[key] = compiled(self.region, host, rows, together, how, members)
         return self._made[key]
 
     def _rows(self, threads: int, batch: int) -> int:
