@@ -91,7 +91,7 @@ def _descriptor(tensor: Tensor) -> tuple[int, ...]:
 
 def _share(call: Launch, kernel: Kernel, count: int, threads: int) -> None:
     """All tasks by a team: every thread runs its part of each."""
-    members = min(threads, kernel.members, _processors())
+    members = 1 if _busy() else min(threads, kernel.members, _processors())
     work = torch.zeros(kernel.work, dtype=torch.uint8)
     shared = _descriptor(work)
     if members == 1:
@@ -112,6 +112,15 @@ def _processors() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _busy() -> bool:
+    """Whether others run as well: who waits for a thread that waits for a processor loses
+    more than two threads gain. Results do not depend on it: the kernel is the same.
+    """
+    if not hasattr(os, "getloadavg"):
+        return False
+    return os.getloadavg()[0] > 1.5 * _processors()
 
 
 def side_by_side(calls: Sequence[Callable[[], None]]) -> None:

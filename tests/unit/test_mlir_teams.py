@@ -47,6 +47,8 @@ def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As many threads as a team has, whatever the machine."""
     before = torch.get_num_threads()
     monkeypatch.setattr(threads, "_processors", lambda: 3)
+    monkeypatch.setattr(threads, "_busy", lambda: False)
+    monkeypatch.setattr(threads, "_ALONE", 0)
     torch.set_num_threads(2)
     yield
     torch.set_num_threads(before)
@@ -91,7 +93,7 @@ def pair(name: str) -> tuple[Any, Any]:
 def test_threads_that_share_steps_compute_what_one_does(name: str) -> None:
     """Sizes that neither vectors nor threads divide, forward and backward."""
     kernel, plain = pair(name)
-    x = torch.randn(1, 270, 5, dtype=DOUBLE)
+    x = torch.randn(1, 13, 5, dtype=DOUBLE)
     assert max(teams(kernel, x)) > 1
     for a, b in zip(results(kernel, x), results(plain, x), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
@@ -100,7 +102,7 @@ def test_threads_that_share_steps_compute_what_one_does(name: str) -> None:
 def test_more_threads_than_sequences() -> None:
     kernel, plain = pair("gru")
     torch.set_num_threads(3)
-    x = torch.randn(2, 205, 5, dtype=DOUBLE)
+    x = torch.randn(2, 9, 5, dtype=DOUBLE)
     torch.testing.assert_close(kernel(x), plain(x))
 
 
@@ -108,13 +110,23 @@ def test_teams_of_several_callers_do_not_wait_for_each_other() -> None:
     """Every thread of one team would else wait for one that another team has."""
     torch.set_num_threads(3)
     kernel, _ = pair("gru")
-    x = torch.randn(4, 1, 220, 5, dtype=DOUBLE)
+    x = torch.randn(4, 1, 11, 5, dtype=DOUBLE)
     with torch.no_grad():
         expected = [kernel(row) for row in x]
         with ThreadPoolExecutor(4) as callers:
             found = list(callers.map(kernel, [*x, *x]))
     for a, b in zip(found, (*expected, *expected), strict=True):
         torch.testing.assert_close(a, b)
+
+
+def test_a_busy_machine_changes_who_computes_but_not_what(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kernel, _ = pair("gru")
+    x = torch.randn(1, 10, 5, dtype=DOUBLE)
+    shared = kernel(x)
+    monkeypatch.setattr(threads, "_busy", lambda: True)
+    assert torch.equal(kernel(x), shared)
 
 
 FORKED = """
