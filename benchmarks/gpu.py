@@ -4,8 +4,9 @@ First each operation is checked against its meaning, step by step in float64, fo
 backward; then medians of `do_bench` are taken of our kernels, of flash-linear-attention
 and mamba-ssm where they are installed, of the torch backend's chunks under torch.compile,
 and of a copy of as many bytes as the operation must move. Writes a table, JSON and a plot.
-Without a GPU it runs the same, in Triton's interpreter at toy sizes: its times mean nothing
-then, and are marked so.
+Our kernels run with the tiles that are fastest on this GPU, found at the first call and kept
+for later (`--untuned`: with those that suit any). Without a GPU it runs the same, in Triton's
+interpreter at toy sizes: its times mean nothing then, and are marked so.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
@@ -32,6 +33,7 @@ import triton
 
 from benchmarks.gpu_cases import OPERATIONS, Operation, Shape
 from seqdsl.backends.triton.interpreting import interpreting, repair
+from seqdsl.backends.triton.launch.tiles import TUNED
 
 SHAPES = (
     Shape(1, 4096, 8, device="cuda"),
@@ -117,6 +119,12 @@ def both_passes(run: Callable[..., Tensor], inputs: Sequence[Tensor]) -> Any:
     return forward, whole
 
 
+def warm(name: str, shape: Shape) -> None:
+    """One run of both passes: tiles are tuned at the first shape that they serve."""
+    for call in both_passes(OPERATIONS[name].ours, OPERATIONS[name].inputs(shape)):
+        call()
+
+
 def timed(name: str, shape: Shape) -> dict[str, dict[str, float]]:
     """Milliseconds of each pass, by who; one that fails is left out, with a word."""
     operation = OPERATIONS[name]
@@ -159,6 +167,7 @@ def rows(names: Sequence[str], shapes: Sequence[Shape]) -> Iterator[dict[str, An
         for shape in shapes:
             torch.manual_seed(0)
             shown = {**asdict(shape), "dtype": str(shape.dtype)}
+            warm(name, shape)
             right = checked(name, shape)
             yield {
                 "operation": name,
@@ -221,7 +230,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", default=list(OPERATIONS))
     parser.add_argument("-o", "--out", type=Path, default=Path("benchmark-out"))
+    parser.add_argument("--untuned", action="store_true", help="tiles for any GPU")
     given = parser.parse_args(arguments)
+    os.environ.setdefault("SEQDSL_AUTOTUNE", "0" if given.untuned else "1")
     gpu = torch.cuda.is_available() and not interpreting()
     if not gpu:
         repair()
@@ -235,6 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given.out.mkdir(parents=True, exist_ok=True)
     for row in rows(given.names, SHAPES if gpu else TOY):
         result["rows"].append(row)
+        result["tiles"] = {", ".join(map(str, k)): asdict(t) for k, t in TUNED.items()}
         print(row["operation"], row["checked"], row["ms"], flush=True)
         (given.out / "gpu.json").write_text(json.dumps(result, indent=2) + "\n")
     (given.out / "gpu.md").write_text(table(result))

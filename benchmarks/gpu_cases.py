@@ -90,6 +90,22 @@ def dplr_loop(
     return torch.stack(reads, 1)
 
 
+def pairs_loop(
+    q: Tensor, l: Tensor, r: Tensor, y: Tensor, g: Tensor, rows: int = 2
+) -> Tensor:
+    """`S = exp(g) S + sum of l (y + r S)` over the `rows` of a step, each of which is read."""
+    state = before = q.new_zeros(q.shape[0], q.shape[2], q.shape[3], y.shape[3])
+    reads: list[Tensor] = []
+    for t in range(q.shape[1]):
+        if t % rows == 0:
+            before = state
+            state = g[:, t].exp()[..., None, None] * state
+        seen = y[:, t] + torch.einsum("bhk,bhkv->bhv", r[:, t], before)
+        state = state + l[:, t, ..., None] * seen[:, :, None]
+        reads.append(torch.einsum("bhk,bhkv->bhv", q[:, t], state))
+    return torch.stack(reads, 1)
+
+
 def scan_loop(a: Tensor, b: Tensor) -> Tensor:
     """`h = a h + b`, step by step."""
     h, steps = torch.zeros_like(b[:, 0]), list[Tensor]()
@@ -176,6 +192,13 @@ def ours_dplr(
 ) -> Tensor:
     """Our kernels for diagonal plus low rank."""
     return delta_products(q, b, a, None, g, k=k, v=v, keep=False)[0]
+
+
+def ours_pairs(q: Tensor, l: Tensor, r: Tensor, y: Tensor, g: Tensor) -> Tensor:
+    """Our kernels for two erasing writes in a step, each a row along time."""
+    first = torch.arange(g.shape[1], device=g.device) % 2 == 0
+    g = torch.where(first[:, None], g, 0)
+    return delta_products(q, l, r, y, g, keep=False, group=2)[0]
 
 
 def ours_scan(a: Tensor, b: Tensor) -> Tensor:
@@ -276,6 +299,13 @@ def _delta(s: Shape) -> tuple[Tensor, ...]:
     return *_vectors(s, unit=True), s.logs(dtype=torch.float32), b
 
 
+def _pairs(s: Shape) -> tuple[Tensor, ...]:
+    """What two writes of a step erase does not add up to more than all."""
+    q, l, y = _vectors(s, unit=True)
+    r = (-0.4 * l.detach()).requires_grad_()
+    return q, l, r, y, s.logs(dtype=torch.float32)
+
+
 OPERATIONS: Mapping[str, Operation] = {
     "gla": Operation(
         lambda s: (*_vectors(s), s.logs(s.K)),
@@ -294,6 +324,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "gated_delta_rule": Operation(
         _delta, ours_delta, delta_loop, delta_chunks, delta_peers
     ),
+    "two_erases": Operation(_pairs, ours_pairs, pairs_loop),
     "dplr": Operation(_dplr, ours_dplr, dplr_loop, dplr_chunks, dplr_peers),
     "hgrn": Operation(_scanned, ours_scan, scan_loop, None, scan_peers),
 }

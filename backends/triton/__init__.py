@@ -20,15 +20,17 @@ def compile_model(model: ir.Model, *, strategy: str = "auto") -> Artifact:
     """A file that computes `model` with torch and Triton alone.
 
     On a GPU recurrences that scan or go by chunks run as kernels, where their shapes and
-    dtypes allow it; so do loops, and single steps where no gradient is wanted. All else,
-    and all on a CPU, is what the torch backend makes of it.
+    dtypes allow it; so do loops, those of parallel forms that have no kernel among them,
+    and single steps where no gradient is wanted. All else, and all on a CPU, is what the
+    torch backend makes of it; comments in `forward` say why.
     Raises what that raises.
     """
     wish = replace(required(model, strategy), fused=True)
     plans: Prepared = {}
     prepare(model, wish, plans)
     module = lower(model, wish, taken=names())
-    module, loops = with_loops(module, model, names())
+    asked = strategy.partition(":")[0] not in ("auto", "loop")
+    module, loops = with_loops(module, model, names(), asked)
     found = chunks_of([plan for _, plan in plans.values()])
     module = with_kernels(module, found, loops)
     name = f"{model.name.lower()}_triton.py"

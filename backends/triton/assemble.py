@@ -27,6 +27,7 @@ _FILES = (
     "kernels/delta_backward",
     "kernels/delta_sides",
     "launch/tiles",
+    "launch/tuning",
     "launch/sizes",
     "launch/scan",
     "launch/outer",
@@ -37,10 +38,14 @@ _FILES = (
     "launch/loops",
 )
 _IMPORTS = (
+    "import json",
     "import math",
-    "from collections.abc import Callable, Mapping, Sequence",
-    "from dataclasses import dataclass",
+    "import os",
+    "from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence",
+    "from dataclasses import asdict, dataclass, replace",
+    "from itertools import product",
     "from math import prod",
+    "from pathlib import Path",
     "from typing import Any, NamedTuple",
     "",
     "import torch",
@@ -49,6 +54,8 @@ _IMPORTS = (
     "import triton.language as tl",
     "from torch import Tensor, nn",
     "from triton import knobs",
+    "from triton.errors import TritonError",
+    "from triton.testing import do_bench",
 )
 
 SCAN = '''\
@@ -89,15 +96,12 @@ def _chunkwise(
     fresh = None if starts is None else initial
     if into is not None and known is None:
         known = first.new_zeros(1).expand(*into.shape[:4], first.shape[-1])
-    parts = ((into, left), (known, value), (old, new))
-    both = ([x for x in pair if x is not None] for pair in parts)
-    sides = [torch.cat(x, 3) if len(x) > 1 else x[0] if x else None for x in both]
-    lefts, values, query = sides
+    lefts, values, query = beside(into, left), beside(known, value), beside(old, new)
     now = 0 if new is None else new.shape[3]
     if (
         lefts is not None
         and values is not None
-        and chunks_fit(decay, right, lefts, values, query, fresh, now, states, bounded={bounded})
+        and chunks_fit(decay, right, lefts, values, query, fresh, states, bounded={bounded})
     ):
 {calls}
     return _chunkwise_by_torch(
@@ -110,7 +114,7 @@ return outer_fused(
 )"""
 _DELTA = """\
 return delta_fused(
-    decay, right, lefts, values, query, first, starts, time, reverse, own={own}
+    decay, right, lefts, values, query, first, starts, time, now, reverse, own={own}
 )"""
 
 
@@ -138,10 +142,12 @@ class Chunks:
     def wanted(self) -> set[str]:
         """Functions that the text calls."""
         ways = ["delta_fused"] * self.erasing + ["outer_fused"] * self.plain
-        return {"chunks_fit", *ways}
+        return {"beside", "chunks_fit", *ways}
 
 
-_IMPORTED = frozenset({"triton", "tl", "knobs", "dataclass", "Mapping", "prod"})
+_IMPORTED = frozenset(
+    re.findall(r"\w+", " ".join(x.rpartition("import ")[2] for x in _IMPORTS))
+)
 
 
 @cache
@@ -232,8 +238,9 @@ def with_kernels(
     known = {
         "_scanned": (SCAN, {"scan_fits", "scan_fused"}),
         "_scanned_in": (SCAN_IN, {"scan_fits", "scan_fused"}),
-        "_chunkwise": (chunks.text(), chunks.wanted()),
     }
+    if chunks.erasing or chunks.plain:
+        known["_chunkwise"] = chunks.text(), chunks.wanted()
     helpers: list[str] = []
     wanted = {"loops_fit"} if loops else set[str]()
     wanted |= names() & set(re.findall(r"\w+", "\n".join(loops)))
@@ -250,7 +257,8 @@ def with_kernels(
     if not wanted:
         return module
     kernels = "\n\n\n".join(texts(frozenset(wanted)))
-    digest = hashlib.sha256(kernels.encode()).hexdigest()[:12]
+    own = "\n".join([kernels, *loops])  # operators find loops by name
+    digest = hashlib.sha256(own.encode()).hexdigest()[:12]
     kernels = kernels.replace(
         'NAMESPACE = "seqdsl"', f'NAMESPACE = "seqdsl_{digest}"', 1
     )

@@ -12,12 +12,17 @@ from seqdsl.schedule.plan import Parallel, Plan, walk
 
 
 def chunks_of(plans: Sequence[Plan]) -> Chunks:
-    """The matrix states that `plans` run by chunks, all together."""
+    """The matrix states that `plans` run by chunks and kernels can, all together.
+
+    Several coupled states have no such kernel.
+    """
     found = [
         (plan.model, step.form)
         for plan in plans
         for step in walk(plan.steps)
-        if isinstance(step, Parallel) and isinstance(step.form, Products)
+        if isinstance(step, Parallel)
+        and isinstance(step.form, Products)
+        and len(step.form.states) == 1
     ]
     erasing = [w for _, form in found for w in form.writes if w.right]
     return Chunks(

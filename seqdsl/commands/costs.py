@@ -12,6 +12,7 @@ from seqdsl.backends.torch.load import load
 from seqdsl.backends.triton.chips import CHIPS
 from seqdsl.backends.triton.costs import costs
 from seqdsl.backends.triton.interpreting import interpreting
+from seqdsl.backends.triton.loops.waiting import notes
 from seqdsl.commands.outcome import OK, Request, elaborate_request, print_json
 from seqdsl.diagnostics import CallError
 from seqdsl.ir.bind import bind_sizes
@@ -79,7 +80,8 @@ def _passes(request: Request, arch: str, batch: int, time: int) -> Mapping[str, 
     finally:
         sys.modules[made.__module__].__dict__["EVERYWHERE"] = False
     shown = zip(names, found, strict=True)
-    return {name: part.report(arch, batch * time) for name, part in shown}
+    passes = {name: part.report(arch, batch * time) for name, part in shown}
+    return {"notes": notes(artifact.text), **passes}
 
 
 def _narrow(x: Tensor) -> Tensor:
@@ -92,7 +94,9 @@ def _lines(
 ) -> Iterator[str]:
     about = _about(request, arch, batch, time)
     yield f"{about['layer']} on {about['chip']} ({arch}), {batch} x {time} steps"
-    for name, found in passes.items():
+    yield from passes["notes"]
+    for name in ("forward", "backward"):
+        found = passes[name]
         yield ""
         yield f"{name}: {len(found['launches'])} launches"
         if not found["launches"]:

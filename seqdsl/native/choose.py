@@ -23,11 +23,12 @@ class Choice:
     """The files that a class is made of.
 
     `native` calls kernels, and `plain` takes over what these cannot serve; a layer has
-    one of the two at least.
+    one of the two at least. `triton`: kernels of Triton stand in `plain` itself.
     """
 
     plain: Artifact | None
     native: NativeArtifact | None = None
+    triton: bool = False
 
     def texts(self) -> tuple[str, ...]:
         """The generated files, as they are loaded."""
@@ -46,6 +47,11 @@ class Choice:
         """
         from seqdsl.backends.torch.load import load
 
+        if self.triton:
+            from seqdsl.backends.triton.interpreting import interpreting, repair
+
+            if interpreting():
+                repair()
         if self.native is None:
             assert self.plain is not None
             return load(self.plain)
@@ -70,7 +76,7 @@ def choose(model: ir.Model, target: str, strategy: str) -> Choice:
     if target == "triton":
         from seqdsl.backends.triton import compile_model as with_kernels
 
-        return Choice(with_kernels(model, strategy=strategy))
+        return Choice(with_kernels(model, strategy=strategy), triton=True)
     if target == "torch" or strategy not in ("auto", "loop"):
         return Choice(compile_model(model, strategy=strategy))
     from seqdsl.native.artifact import native_artifact

@@ -67,6 +67,30 @@ def test_kernels_move_little_and_do_not_spill(
         assert found["programs_per_processor"] >= 1
 
 
+def test_delta_kernels_do_not_spill(tmp_path: Path) -> None:
+    """Both passes at a size that compiles fast; the slow tests have those of models."""
+    out = tmp_path / "static.json"
+    sizes = [
+        "--time",
+        "1024",
+        "--heads",
+        "2",
+        "--K",
+        "64",
+        "--V",
+        "64",
+        "--arch",
+        "sm_90",
+    ]
+    module = ("-m", "benchmarks.gpu_static", "gated_delta_rule", "-o", str(out), *sizes)
+    without_interpreter(*module)
+    (row,) = json.loads(out.read_text("utf-8"))["rows"]
+    for label in ("forward", "backward"):
+        assert row[label]["launches"] == 4
+        assert row[label]["spilled"] == 0
+        assert row[label]["programs_per_processor"] >= 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [64, 128, 256])
 @pytest.mark.parametrize("arch", CHIPS)

@@ -299,7 +299,7 @@ def test_operators_keep_to_their_fakes(op: str) -> None:
     if op == "outer":
         torch.library.opcheck(outer, (q, k, v, g, None, 1.0, 0, True), test_utils=tests)
     elif op == "delta":
-        given_ = (q, k, k, v, k, v, g, *[None] * 3, 1.0, True)
+        given_ = (q, k, k, v, k, v, g, *[None] * 3, 1.0, True, 1)
         torch.library.opcheck(delta, given_, test_utils=tests)
     else:
         x = torch.rand(1, 20, 4, requires_grad=True)

@@ -16,24 +16,26 @@ import triton
 from test_triton_binaries import without_interpreter
 
 from seqdsl.backends.triton import tune
+from seqdsl.backends.triton.launch import tuning
 from seqdsl.backends.triton.launch.delta import delta_products
-from seqdsl.backends.triton.launch.outer import decayed_products
+from seqdsl.backends.triton.launch.outer import decayed_products, outer
 from seqdsl.backends.triton.launch.tiles import TUNED, Key, Tiles, key_of, tiles_of
 
 KEYS = [
     key_of(family, kind, direction, K, 2 * K)
-    for family, direction in tune.SPACE
-    for kind in ("scalar", "channel")
+    for family, direction in tuning.SPACE
+    for kind in (("scalar",) if family == "scan" else ("scalar", "channel"))
     for K in (16, 64, 200)
 ]
 
 
 @pytest.mark.parametrize("key", KEYS, ids=str)
 def test_the_tiles_that_are_taken_untuned_are_in_the_space(key: Key) -> None:
-    found = tune.matching(key, {})
+    found = tuning.matching(key, {})
     tiles = tiles_of(*key)
     assert tiles in found
-    assert all(t.rows <= key[3] and t.columns <= key[4] for t in found)
+    assert key[0] == "scan" or all(t.rows <= key[3] for t in found)
+    assert all(t.columns <= max(key[4], 32) for t in found)
     assert len(tune.configs(key)) == len(found)
 
 
@@ -51,7 +53,7 @@ def test_any_tiles_compute_the_same(family: str) -> None:
 
     want, key = call(), key_of(family, "scalar", "forward", 16, 16)
     seen = set[int]()
-    for tiles in tune.matching(key, {}):
+    for tiles in tuning.matching(key, {}):
         if tiles.chunk not in seen:
             seen.add(tiles.chunk)
             TUNED[key] = tiles
@@ -62,25 +64,76 @@ def test_any_tiles_compute_the_same(family: str) -> None:
     assert len(seen) == 2
 
 
-def test_the_fastest_is_kept(tmp_path: Path) -> None:
-    key = key_of("outer", "scalar", "forward", 64, 64)
-    choices, cache = tune.matching(key, {}), tmp_path / "tuned" / "sm_90.json"
-    times = {t: 1.0 + abs(i - 3) for i, t in enumerate(choices)}
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Tiles]:
+    """Tuning at run time as if there were a GPU; the tiles that are timed, in order."""
     timed = list[Tiles]()
 
-    def timer(_: object) -> float:
-        timed.append(tiles_of(*key))
-        return times[timed[-1]]
+    def timer(call: tuning.Call) -> float:
+        call()
+        (tiles,) = TUNED.values()
+        timed.append(tiles)
+        if tiles.columns == 64:
+            raise RuntimeError("does not fit")
+        return (
+            abs(tiles.columns - 32) + abs(tiles.warps - 8) + tiles.chunk + tiles.stages
+        )
 
+    monkeypatch.setattr(tuning, "_asked", lambda _: True)  # pyright: ignore
+    monkeypatch.setattr(tuning, "milliseconds", timer)
+    monkeypatch.setattr(tuning, "kept_at", lambda _: tmp_path / "tuned" / "chip.json")  # pyright: ignore
+    return timed
+
+
+def test_the_first_call_finds_the_fastest_and_keeps_it(
+    asked: list[Tiles], tmp_path: Path
+) -> None:
+    key, best = (
+        key_of("outer", "scalar", "forward", 16, 64, 4),
+        Tiles(32, 16, 32, 8, 1),
+    )
+    q, k, v = (torch.randn(1, 5, 1, n) for n in (16, 16, 64))
+    want = decayed_products(q, k, v, None, keep=False)[0]
     try:
-        for _ in range(2):  # the second time the file knows
-            assert tune.tune(key, lambda: None, choices, cache, timer) == choices[3]
-            assert tiles_of(*key) == choices[3]
-            assert timed == choices
-            del TUNED[key]
+        TUNED.clear()
+        for _ in range(2):
+            found = decayed_products(q, k, v, None, keep=False)[0]
+            torch.testing.assert_close(found, want)
+            assert tiles_of(*key) == TUNED[key] == best
+        count = len(asked)
+        assert count == len(set(asked)) < len(tuning.matching(key, {}))
+        TUNED.clear()  # another process: the file knows
+        decayed_products(q, k, v, None, keep=False)
+        assert TUNED == {key: best} and len(asked) == count
+        assert tuning.read_tuned(tmp_path / "tuned" / "chip.json") == {key: best}
     finally:
-        TUNED.pop(key, None)
-    assert tune.load(cache) == {key: choices[3]}
+        TUNED.clear()
+
+
+def test_shapes_in_a_graph_do_not_change(asked: list[Tiles]) -> None:
+    """What a trace has seen is not tuned afterwards."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    x = torch.randn(1, 5, 1, 16)
+    try:
+        TUNED.clear()
+        with FakeTensorMode() as mode:
+            outer(*[mode.from_tensor(x)] * 3, None, None, 1.0, 0, False)
+        decayed_products(x, x, x, keep=False)
+        assert not asked and len(TUNED) == 2
+    finally:
+        TUNED.clear()
+
+
+def test_a_file_that_cannot_be_read_is_written_anew(tmp_path: Path) -> None:
+    cache = tmp_path / "chip.json"
+    for text in ("", "{", "[1]", '[{"family": "outer"}]'):
+        cache.write_text(text)
+        assert tuning.read_tuned(cache) == {}
+    key, tiles = key_of("delta", "channel", "backward", 64, 64), Tiles(16, 32, 32, 4, 1)
+    tuning.write_tuned(cache, {key: tiles})
+    assert tuning.read_tuned(cache) == {key: tiles}
+    assert [p.name for p in tmp_path.iterdir()] == ["chip.json"]
 
 
 PRUNED = """

@@ -3,6 +3,9 @@
 Decays come as logarithms. Those that a row shares are summed as logarithms; those of
 every channel are multiplied, block by block of doubling length, so that no exponent is
 ever positive and a decay of 0 stays 0. Nothing is divided by a decay.
+
+A step may be GROUP rows (a power of 2), of which the first alone decays: what stands before
+a step's own decay stands before all of its rows.
 """
 
 import triton
@@ -22,16 +25,16 @@ def decays(g, DECAY: tl.constexpr):
 
 
 @triton.jit
-def spans(a, DECAY: tl.constexpr):
+def spans(a, DECAY: tl.constexpr, GROUP: tl.constexpr = 1):
     """Products of the decays from the chunk's start through each row, of those after
-    each row, and of those before it."""
+    each row, and of those before its step."""
     if DECAY == "channel":
         C: tl.constexpr = a.shape[0]
         since, until, ahead = single(a)
         for n in tl.static_range(doublings(C)):
-            since, until, ahead = doubled(since, until, ahead, 1 << n)
+            since, until, ahead = doubled(since, until, ahead, 1 << n, GROUP)
     else:
-        _, since, until, ahead = between(a, False)
+        _, since, until, ahead = between(a, False, GROUP)
     return since, until, ahead
 
 
@@ -49,7 +52,7 @@ def single(a):
 
 
 @triton.jit
-def doubled(since, until, ahead, HALF: tl.constexpr):
+def doubled(since, until, ahead, HALF: tl.constexpr, GROUP: tl.constexpr = 1):
     """Products within blocks of 2 * HALF rows from those within blocks of HALF rows."""
     C: tl.constexpr = since.shape[0]
     K: tl.constexpr = since.shape[1]
@@ -62,7 +65,8 @@ def doubled(since, until, ahead, HALF: tl.constexpr):
     high = tl.sum(tl.where(row == PAIR - 1, since, 0.0), axis=1)[:, None, :]
     since = tl.where(row >= HALF, since * low, since)
     until = tl.where(row >= HALF, until, until * high)
-    ahead = tl.where(row >= HALF, ahead * low, ahead)
+    if HALF >= GROUP:
+        ahead = tl.where(row >= HALF, ahead * low, ahead)
     return (
         tl.reshape(since, [C, K]),
         tl.reshape(until, [C, K]),
@@ -93,12 +97,42 @@ def diagonal(C: tl.constexpr):
 
 
 @triton.jit
-def between(g, BEFORE: tl.constexpr):
+def earlier(C: tl.constexpr, GROUP: tl.constexpr):
+    """Pairs of a row and one of an earlier step."""
+    i = tl.arange(0, C) // GROUP
+    return i[:, None] > i[None, :]
+
+
+@triton.jit
+def gathered(x, GROUP: tl.constexpr):
+    """For every number of `x` [C], the sum of those of the same step."""
+    C: tl.constexpr = x.shape[0]
+    if GROUP == 1:
+        return x
+    else:
+        sums = tl.sum(tl.reshape(x, [C // GROUP, GROUP]), axis=1)[:, None]
+        return tl.reshape(tl.broadcast_to(sums, [C // GROUP, GROUP]), [C])
+
+
+@triton.jit
+def gathered_rows(x, GROUP: tl.constexpr):
+    """For every row of `x` [C, K], the sum of those of the same step."""
+    C: tl.constexpr = x.shape[0]
+    K: tl.constexpr = x.shape[1]
+    if GROUP == 1:
+        return x
+    else:
+        sums = tl.sum(tl.reshape(x, [C // GROUP, GROUP, K]), axis=1)[:, None, :]
+        return tl.reshape(tl.broadcast_to(sums, [C // GROUP, GROUP, K]), [C, K])
+
+
+@triton.jit
+def between(g, BEFORE: tl.constexpr, GROUP: tl.constexpr = 1):
     """exp of the sums of `g` [C] over the rows (j, i], 0 where j > i; and the spans.
 
-    With BEFORE over (j, i), 0 where j >= i. Sums are exact to 1e-8 whatever the size of
-    `g`: its multiples of 1/256 and the rest are summed apart. Below -80 a decay counts
-    as 0.
+    With BEFORE over the rows after j and before the step of i, 0 where j is not. Sums are
+    exact to 1e-8 whatever the size of `g`: its multiples of 1/256 and the rest are summed
+    apart. Below -80 a decay counts as 0.
     """
     C: tl.constexpr = g.shape[0]
     i = tl.arange(0, C)
@@ -107,15 +141,13 @@ def between(g, BEFORE: tl.constexpr):
     large = tl.floor(g * 256.0) / 256.0
     coarse, fine = tl.cumsum(large, axis=0), tl.cumsum(g - large, axis=0)
     zeros = tl.cumsum(zero.to(tl.int32), axis=0)
-    coarse_1, fine_1, zeros_1 = (
-        coarse - large,
-        fine - (g - large),
-        zeros - zero.to(tl.int32),
-    )
+    coarse_1 = coarse - gathered(large, GROUP)
+    fine_1 = fine - gathered(g - large, GROUP)
+    zeros_1 = zeros - gathered(zero.to(tl.int32), GROUP)
     coarse_i = coarse_1 if BEFORE else coarse
     fine_i = fine_1 if BEFORE else fine
     zeros_i = zeros_1 if BEFORE else zeros
-    below = i[:, None] > i[None, :] if BEFORE else i[:, None] >= i[None, :]
+    below = earlier(C, GROUP) if BEFORE else i[:, None] >= i[None, :]
     linked = below & (zeros_i[:, None] == zeros[None, :])
     sums = (coarse_i[:, None] - coarse[None, :]) + (fine_i[:, None] - fine[None, :])
     products = tl.exp(tl.where(linked, sums, float("-inf")))
@@ -128,72 +160,60 @@ def between(g, BEFORE: tl.constexpr):
 
 
 @triton.jit
-def scores(q, k, a, BEFORE: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr):
-    """p[i, j]: the sum over channels of q[i] k[j] and the decays (j, i]; and the spans.
-
-    With BEFORE, rows read what was there before their own decay: (j, i), and j < i.
-    """
+def scores(q, k, a, DECAY: tl.constexpr, PRECISION: tl.constexpr):
+    """p[i, j]: the sum over channels of q[i] k[j] and the decays (j, i]; and the spans."""
     C: tl.constexpr = q.shape[0]
     p = tl.dot(q, tl.trans(k), input_precision=PRECISION)
     if DECAY == "channel":
-        p = tl.where(diagonal(C), 0.0 if BEFORE else p, 0.0)
+        p = tl.where(diagonal(C), p, 0.0)
         since, until, ahead = single(a)
         for n in tl.static_range(doublings(C)):
-            factor = tl.where(upper(C, 1 << n), ahead if BEFORE else since, until)
+            factor = tl.where(upper(C, 1 << n), since, until)
             left = (q * factor).to(q.dtype)
             right = tl.trans((k * factor).to(k.dtype))
             pair = tl.dot(left, right, input_precision=PRECISION)
             p = tl.where(joined(C, 1 << n), pair, p)
             since, until, ahead = doubled(since, until, ahead, 1 << n)
     else:
-        products, since, until, ahead = between(a, BEFORE)
+        products, since, until, ahead = between(a, False)
         p *= products
     return p, since, until, ahead
 
 
 @triton.jit
-def spread(p, x, a, BEFORE: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr):
-    """y[i, c]: the sum over j <= i of p[i, j] x[j, c] and the decays (j, i] of c.
-
-    With BEFORE over j < i, and the decays (j, i).
-    """
+def spread(p, x, a, DECAY: tl.constexpr, PRECISION: tl.constexpr):
+    """y[i, c]: the sum over j <= i of p[i, j] x[j, c] and the decays (j, i] of c."""
     C: tl.constexpr = x.shape[0]
     if DECAY == "channel":
-        own = tl.where(diagonal(C), 0.0 if BEFORE else p, 0.0).to(x.dtype)
+        own = tl.where(diagonal(C), p, 0.0).to(x.dtype)
         y = tl.dot(own, x, input_precision=PRECISION)
         since, until, ahead = single(a)
         for n in tl.static_range(doublings(C)):
             part = tl.where(joined(C, 1 << n), p, 0.0).to(x.dtype)
             moved = tl.dot(part, (x * until).to(x.dtype), input_precision=PRECISION)
-            moved *= ahead if BEFORE else since
-            y += tl.where(upper(C, 1 << n), moved, 0.0)
+            y += tl.where(upper(C, 1 << n), moved * since, 0.0)
             since, until, ahead = doubled(since, until, ahead, 1 << n)
     else:
-        products, since, until, ahead = between(a, BEFORE)
+        products, since, until, ahead = between(a, False)
         y = tl.dot((p * products).to(x.dtype), x, input_precision=PRECISION)
     return y, since, until, ahead
 
 
 @triton.jit
-def collected(
-    p, x, a, BEFORE: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr
-):
-    """y[j, c]: the sum over i >= j of p[i, j] x[i, c] and the decays (j, i] of c.
-
-    With BEFORE over i > j, and the decays (j, i).
-    """
+def collected(p, x, a, DECAY: tl.constexpr, PRECISION: tl.constexpr):
+    """y[j, c]: the sum over i >= j of p[i, j] x[i, c] and the decays (j, i] of c."""
     C: tl.constexpr = x.shape[0]
     if DECAY == "channel":
-        own = tl.where(diagonal(C), 0.0 if BEFORE else p, 0.0).to(x.dtype)
+        own = tl.where(diagonal(C), p, 0.0).to(x.dtype)
         y = tl.dot(own, x, input_precision=PRECISION)
         since, until, ahead = single(a)
         for n in tl.static_range(doublings(C)):
             part = tl.trans(tl.where(joined(C, 1 << n), p, 0.0)).to(x.dtype)
-            weighted = (x * (ahead if BEFORE else since)).to(x.dtype)
+            weighted = (x * since).to(x.dtype)
             moved = tl.dot(part, weighted, input_precision=PRECISION)
             y += tl.where(upper(C, 1 << n), 0.0, until * moved)
             since, until, ahead = doubled(since, until, ahead, 1 << n)
     else:
-        products, since, until, ahead = between(a, BEFORE)
+        products, since, until, ahead = between(a, False)
         y = tl.dot(tl.trans(p * products).to(x.dtype), x, input_precision=PRECISION)
     return y, since, until, ahead

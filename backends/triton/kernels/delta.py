@@ -4,8 +4,9 @@ What is read is o = S^T q. With OWN there is a `y`, with PLAIN there are `k` and
 
 In a chunk x = T (y + R S), where S is the state before it and T is the inverse of a unit
 lower triangular matrix (the WY form of Yang et al. 2024, "Parallelizing linear
-transformers with the delta rule over sequence length"). Segments of a sequence run side
-by side: what one does to any state is a matrix, found by running it on the identity.
+transformers with the delta rule over sequence length"). A step may be several rows
+(GROUP, see `decays.py`), whose writes all erase what was there before it. Segments of a
+sequence run side by side: what one does to any state is a matrix, found by running it on the identity.
 `ls` and `rs` (SCALED) are a number for each row that `l` and `r` are multiplied with.
 """
 
@@ -53,7 +54,8 @@ def within(x, part, first, T, heads, head, C: tl.constexpr, W: tl.constexpr):
 def delta_inverse(
     q, l, r, ls, rs, k, g, inner, T,
     H: tl.constexpr, K: tl.constexpr, BK: tl.constexpr, C: tl.constexpr, W: tl.constexpr,
-    SCALED: tl.constexpr, PLAIN: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr, SOLVE: tl.constexpr,
+    SCALED: tl.constexpr, PLAIN: tl.constexpr, DECAY: tl.constexpr, GROUP: tl.constexpr,
+    PRECISION: tl.constexpr, SOLVE: tl.constexpr,
 ):  # fmt: skip
     """Of every chunk: T, and what queries read of what is written in it.
 
@@ -73,7 +75,7 @@ def delta_inverse(
         lt = load_rows(l + keys, first, T, H, head, kc, K, C)
         rt = load_rows(r + keys, first, T, H, head, kc, K, C)
         kt = load_rows(k + keys, first, T, H, head, kc, K, C) if PLAIN else lt
-        by = all_scores(qt, rt, lt, kt, a, PLAIN, DECAY, PRECISION)
+        by = all_scores(qt, rt, lt, kt, a, PLAIN, DECAY, GROUP, PRECISION)
         ql, rl, qk, rk = ql + by[0], rl + by[1], qk + by[2], rk + by[3]
     down = load_scales(rs + rows, first, T, H, head, C, SCALED)[:, None]
     along = load_scales(ls + rows, first, T, H, head, C, SCALED)[None, :]
@@ -104,7 +106,8 @@ def delta_segments(
     l, r, ls, rs, y, k, v, g, inner, added, moved, T, length, segments,
     H: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
     BK: tl.constexpr, BV: tl.constexpr, C: tl.constexpr, W: tl.constexpr, SCALED: tl.constexpr,
-    OWN: tl.constexpr, PLAIN: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr,
+    OWN: tl.constexpr, PLAIN: tl.constexpr, DECAY: tl.constexpr, GROUP: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):  # fmt: skip
     """What every segment makes of the state 0, and of the identity."""
     parts: tl.constexpr = tl.cdiv(V, BV) + tl.cdiv(K, BV)
@@ -126,7 +129,7 @@ def delta_segments(
         first = n * length + i * C
         state = passed(
             l, r, ls, rs, y, k, v, g, inner, state, first, T, known, head, kc, vc,
-            H, K, V, C, W, SCALED, OWN, PLAIN, DECAY, PRECISION,
+            H, K, V, C, W, SCALED, OWN, PLAIN, DECAY, GROUP, PRECISION,
         )  # fmt: skip
     at = bh.to(tl.int64) * segments + n
     if own:
@@ -139,11 +142,12 @@ def delta_segments(
 def passed(
     l, r, ls, rs, y, k, v, g, inner, state, first, T, known, head, kc, vc,
     H: tl.constexpr, K: tl.constexpr, V: tl.constexpr, C: tl.constexpr, W: tl.constexpr, SCALED: tl.constexpr,
-    OWN: tl.constexpr, PLAIN: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr,
+    OWN: tl.constexpr, PLAIN: tl.constexpr, DECAY: tl.constexpr, GROUP: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):  # fmt: skip
     """The state after a chunk; values are 0 from step `known` on."""
     a = decays(load_logs(g, first, T, H, head, kc, K, C, DECAY), DECAY)
-    since, until, ahead = spans(a, DECAY)
+    since, until, ahead = spans(a, DECAY, GROUP)
     kept = whole(since)
     x = erased(
         r, rs, y, v, inner, state, ahead, first, T, known, head, kc, vc,
@@ -238,7 +242,7 @@ def delta_forward(
     q, l, r, ls, rs, y, k, v, g, inner, states, o, final, scale, T, length, segments,
     H: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
     BK: tl.constexpr, BV: tl.constexpr, C: tl.constexpr, W: tl.constexpr, SCALED: tl.constexpr,
-    OWN: tl.constexpr, PLAIN: tl.constexpr, DECAY: tl.constexpr,
+    OWN: tl.constexpr, PLAIN: tl.constexpr, DECAY: tl.constexpr, GROUP: tl.constexpr,
     ENTER: tl.constexpr, FINAL: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """The outputs of one segment; the last one stores the state after it."""
@@ -259,7 +263,7 @@ def delta_forward(
     for i in range(tl.cdiv(tl.minimum(length, T - n * length), C)):
         first = n * length + i * C
         a = decays(load_logs(g, first, T, H, head, kc, K, C, DECAY), DECAY)
-        since, until, ahead = spans(a, DECAY)
+        since, until, ahead = spans(a, DECAY, GROUP)
         kept = whole(since)
         qt = load_rows(q, first, T, H, head, kc, K, C)
         out = read(qt, since, state, DECAY, PRECISION)

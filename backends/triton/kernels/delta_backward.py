@@ -27,7 +27,7 @@ def delta_adjoints(
     q, l, r, ls, rs, do, g, inner, added, scale, T, length, segments,
     H: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
     BK: tl.constexpr, BV: tl.constexpr, C: tl.constexpr, W: tl.constexpr,
-    SCALED: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr,
+    SCALED: tl.constexpr, DECAY: tl.constexpr, GROUP: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """The adjoint of the state before every segment, were it 0 after it."""
     parts: tl.constexpr = tl.cdiv(V, BV)
@@ -48,7 +48,7 @@ def delta_adjoints(
         first = n * length + (steps - 1 - i) * C
         state, _, _ = pulled(
             q, l, r, ls, rs, l, do, g, inner, state, scale, first, T, head, kc, vc,
-            H, K, V, C, W, SCALED, False, DECAY, PRECISION,
+            H, K, V, C, W, SCALED, False, DECAY, GROUP, PRECISION,
         )  # fmt: skip
     store_state(added, bh.to(tl.int64) * segments + n, state, kc, vc, K, V)
 
@@ -57,7 +57,8 @@ def delta_adjoints(
 def pulled(
     q, l, r, ls, rs, k, do, g, inner, state, scale, first, T, head, kc, vc,
     H: tl.constexpr, K: tl.constexpr, V: tl.constexpr, C: tl.constexpr, W: tl.constexpr,
-    SCALED: tl.constexpr, PLAIN: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr,
+    SCALED: tl.constexpr, PLAIN: tl.constexpr, DECAY: tl.constexpr, GROUP: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):  # fmt: skip
     """The adjoints of the state before a chunk, of `y` and (with PLAIN) of `v`."""
     a = decays(load_logs(g, first, T, H, head, kc, K, C, DECAY), DECAY)
@@ -66,7 +67,7 @@ def pulled(
     rt = load_rows(r, first, T, H, head, kc, K, C)
     dot = load_rows(do, first, T, H, head, vc, V, C)
     dot = (dot.to(tl.float32) * scale).to(dot.dtype)
-    since, until, ahead = spans(a, DECAY)
+    since, until, ahead = spans(a, DECAY, GROUP)
     ql = within(inner, 1, first, T, H, head, C, W)
     dx = read(lt, until, state, DECAY, PRECISION)
     dx += tl.dot(tl.trans(ql.to(dot.dtype)), dot, input_precision=PRECISION)
@@ -92,7 +93,7 @@ def delta_values(
     scale, T, length, segments,
     H: tl.constexpr, K: tl.constexpr, V: tl.constexpr,
     BK: tl.constexpr, BV: tl.constexpr, C: tl.constexpr, W: tl.constexpr, SCALED: tl.constexpr,
-    OWN: tl.constexpr, PLAIN: tl.constexpr, DECAY: tl.constexpr,
+    OWN: tl.constexpr, PLAIN: tl.constexpr, DECAY: tl.constexpr, GROUP: tl.constexpr,
     ENTER: tl.constexpr, LEAVE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """x, the gradients of y and v, and that of the initial state."""
@@ -115,7 +116,7 @@ def delta_values(
     for i in range(steps):
         first = n * length + i * C
         a = decays(load_logs(g, first, T, H, head, kc, K, C, DECAY), DECAY)
-        since, until, ahead = spans(a, DECAY)
+        since, until, ahead = spans(a, DECAY, GROUP)
         kept = whole(since)
         xt = erased(
             r, rs, y, v, inner, state, ahead, first, T, T, head, kc, vc,
@@ -134,7 +135,7 @@ def delta_values(
         first = n * length + (steps - 1 - i) * C
         adj, dyt, dvt = pulled(
             q, l, r, ls, rs, k, do, g, inner, adj, scale, first, T, head, kc, vc,
-            H, K, V, C, W, SCALED, PLAIN, DECAY, PRECISION,
+            H, K, V, C, W, SCALED, PLAIN, DECAY, GROUP, PRECISION,
         )  # fmt: skip
         store_rows(dy, dyt, first, T, H, head, vc, V, C)
         if PLAIN:

@@ -142,7 +142,7 @@ def outer_forward(
         qt = load_rows(q, first, TQ, H, head, kc, K, C)
         kt = load_rows(k, first, T, H, head, kc, K, C)
         vt = load_rows(v, first, T, H, head, vc, V, C)
-        p, since, until, _ = scores(qt, kt, a, False, DECAY, PRECISION)
+        p, since, until, _ = scores(qt, kt, a, DECAY, PRECISION)
         decay = whole(since)
         y = read(qt, since, state, DECAY, PRECISION)
         y += tl.dot(p.to(vt.dtype), vt, input_precision=PRECISION)
@@ -210,7 +210,7 @@ def outer_backward_values(
         qt = load_rows(q, first, TQ, H, head, kc, K, C)
         kt = load_rows(k, first, T, H, head, kc, K, C)
         dot = load_rows(do, first, TQ, H, head, vc, V, C)
-        p, since, until, _ = scores(qt, kt, a, False, DECAY, PRECISION)
+        p, since, until, _ = scores(qt, kt, a, DECAY, PRECISION)
         y = read(kt, until, state, DECAY, PRECISION)
         p = tl.trans(p * scale).to(dot.dtype)
         y += tl.dot(p, dot, input_precision=PRECISION)
@@ -245,7 +245,7 @@ def outer_backward_keys(
         vt = load_rows(v, first, T, H, head, vc, V, C)
         dot = load_rows(do, first, TQ, H, head, vc, V, C)
         dp = tl.where(causal, tl.dot(dot, tl.trans(vt), input_precision=PRECISION), 0.0)
-        y, since, until, _ = spread(dp, kt, a, False, DECAY, PRECISION)
+        y, since, until, _ = spread(dp, kt, a, DECAY, PRECISION)
         y += since * tl.dot(
             dot, tl.trans(state.to(dot.dtype)), input_precision=PRECISION
         )
@@ -263,7 +263,7 @@ def outer_backward_keys(
         dot = load_rows(do, first, TQ, H, head, vc, V, C)
         dqt = load_rows(dq, first, TQ, H, head, kc, K, C)
         dp = tl.where(causal, tl.dot(dot, tl.trans(vt), input_precision=PRECISION), 0.0)
-        y, since, until, _ = collected(dp, qt, a, False, DECAY, PRECISION)
+        y, since, until, _ = collected(dp, qt, a, DECAY, PRECISION)
         y *= scale
         y += until * tl.dot(vt, tl.trans(adj.to(vt.dtype)), input_precision=PRECISION)
         store_rows(dk, y, first, T, H, head, kc, K, C)

@@ -1,7 +1,8 @@
 """Products between the steps of a chunk for two who read and two who write, in one go.
 
 Queries `q` read after a step's own decay, `r` before it; `l` and (with PLAIN) `k` are
-written to. Decays are multiplied once for all of them; `decays.py` says how.
+written to. Decays are multiplied once for all of them; `decays.py` says how, and what
+GROUP is: rows of the same step do not read each other through `r`.
 """
 
 import triton
@@ -12,6 +13,7 @@ from seqdsl.backends.triton.kernels.decays import (
     diagonal,
     doubled,
     doublings,
+    earlier,
     joined,
     single,
     upper,
@@ -26,8 +28,9 @@ def multiplied(x, y, PRECISION: tl.constexpr):
 
 @triton.jit
 def all_scores(
-    q, r, l, k, a, PLAIN: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr
-):
+    q, r, l, k, a,
+    PLAIN: tl.constexpr, DECAY: tl.constexpr, GROUP: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
     """Products (`scores`) of q and, before a step's own decay, of r: with l, then with k."""
     C: tl.constexpr = q.shape[0]
     ql, rl = multiplied(q, l, PRECISION), multiplied(r, l, PRECISION)
@@ -48,12 +51,22 @@ def all_scores(
                 kf = (k * until).to(k.dtype)
                 qk = tl.where(pairs, multiplied(qf, kf, PRECISION), qk)
                 rk = tl.where(pairs, multiplied(rf, kf, PRECISION), rk)
-            since, until, ahead = doubled(since, until, ahead, 1 << n)
+            since, until, ahead = doubled(since, until, ahead, 1 << n, GROUP)
+        rl, rk = apart(rl, GROUP), apart(rk, GROUP)
     else:
         products, _, _, _ = between(a, False)
-        before, _, _, _ = between(a, True)
+        before, _, _, _ = between(a, True, GROUP)
         ql, qk, rl, rk = ql * products, qk * products, rl * before, rk * before
     return ql, rl, qk, rk
+
+
+@triton.jit
+def apart(m, GROUP: tl.constexpr):
+    """m without the pairs of rows of the same step."""
+    if GROUP == 1:
+        return m
+    else:
+        return tl.where(earlier(m.shape[0], GROUP), m, 0.0)
 
 
 @triton.jit
@@ -68,12 +81,12 @@ def taken(p, l, pk, k, PLAIN: tl.constexpr, PRECISION: tl.constexpr):
 @triton.jit
 def spread_all(
     p, m, l, pk, mk, k, a,
-    PLAIN: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr,
+    PLAIN: tl.constexpr, DECAY: tl.constexpr, GROUP: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Sums of `spread`: of p over l and pk over k; (before) of m over l and mk over k."""
     C: tl.constexpr = l.shape[0]
     if DECAY == "channel":
-        own = diagonal(C)
+        own, m, mk = diagonal(C), apart(m, GROUP), apart(mk, GROUP)
         by_q = taken(
             tl.where(own, p, 0.0), l, tl.where(own, pk, 0.0), k, PLAIN, PRECISION
         )
@@ -100,11 +113,11 @@ def spread_all(
                 PRECISION,
             )
             by_r += tl.where(high, moved * ahead, 0.0)
-            since, until, ahead = doubled(since, until, ahead, 1 << n)
+            since, until, ahead = doubled(since, until, ahead, 1 << n, GROUP)
     else:
-        products, since, until, ahead = between(a, False)
+        products, since, until, ahead = between(a, False, GROUP)
         by_q = taken(p * products, l, pk * products, k, PLAIN, PRECISION)
-        before, _, _, _ = between(a, True)
+        before, _, _, _ = between(a, True, GROUP)
         by_r = taken(m * before, l, mk * before, k, PLAIN, PRECISION)
     return by_q, by_r, since, until, ahead
 
@@ -119,12 +132,13 @@ def turned(p, q, m, r, PRECISION: tl.constexpr):
 @triton.jit
 def collected_all(
     p, m, pk, mk, q, r, a,
-    PLAIN: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr,
+    PLAIN: tl.constexpr, DECAY: tl.constexpr, GROUP: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Sums of `collected`: of p over q and (before) m over r; the same of pk and mk."""
     C: tl.constexpr = q.shape[0]
     if DECAY == "channel":
         own, none = diagonal(C), tl.zeros([C, C], tl.float32)
+        m, mk = apart(m, GROUP), apart(mk, GROUP)
         by_l = turned(tl.where(own, p, 0.0), q, none, r, PRECISION)
         by_k = by_l
         if PLAIN:
@@ -146,10 +160,10 @@ def collected_all(
                     PRECISION,
                 )
                 by_k += tl.where(low, until * moved, 0.0)
-            since, until, ahead = doubled(since, until, ahead, 1 << n)
+            since, until, ahead = doubled(since, until, ahead, 1 << n, GROUP)
     else:
-        products, since, until, ahead = between(a, False)
-        before, _, _, _ = between(a, True)
+        products, since, until, ahead = between(a, False, GROUP)
+        before, _, _, _ = between(a, True, GROUP)
         by_l = turned(p * products, q, m * before, r, PRECISION)
         by_k = by_l
         if PLAIN:

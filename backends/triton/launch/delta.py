@@ -20,8 +20,8 @@ from seqdsl.backends.triton.launch.tiles import (
     blank,
     blocks,
     fitting,
-    tiles_of,
 )
+from seqdsl.backends.triton.launch.tuning import settled
 
 
 def delta_products(
@@ -37,18 +37,20 @@ def delta_products(
     v: Tensor | None = None,
     scale: float = 1.0,
     keep: bool = True,
+    group: int = 1,
 ) -> tuple[Tensor, Tensor]:
     """`o[t] = scale * q[t] S[t]`, `S[t] = exp(g[t]) S[t-1] + ls[t] l[t] x[t] + k[t] v[t]`.
 
     Here `x[t] = y[t] + rs[t] r[t] S[t-1]`. `q`, `l`, `r` and `k` are [batch, time, heads, K],
     `y` and `v` [batch, time, heads, V]; `y`, or both `k` and `v`, may be None. `ls` and `rs`
     are [batch, time, heads], or both None; `g` is like these, or has K as well, or is None;
-    `initial` is [batch, heads, K, V]. Returns `o` like `y`, and the state after the last
-    step in float32 if `keep`.
+    `initial` is [batch, heads, K, V]. A step may be `group` rows along time (1, 2, 4, 8 or
+    16): `S[t-1]` is then what stands before its first row, which alone may decay. Returns
+    `o` like `y`, and the state after the last step in float32 if `keep`.
     """
     tensors = (q, l, r, y, k, v, g, ls, rs, initial)
     given = [None if x is None else x.contiguous() for x in tensors]
-    o, final, *_ = delta(*given, scale, keep)
+    o, final, *_ = delta(*given, scale, keep, group)
     return o, final
 
 
@@ -70,11 +72,26 @@ def delta_gradients(
     do: Tensor,
     dfinal: Tensor | None,
     scale: float,
+    group: int,
 ) -> list[Tensor]:
     """Gradients of all that is given; those of g, ls and rs in parts."""
-    given = Given(q, l, r, y, k, v, g, ls, rs, initial)
-    made = _delta_gradients_made(*given, inner, moved, states, do, dfinal, scale)
-    size = given.size
+    given = Given(q, l, r, y, k, v, g, ls, rs, initial, group)
+    kept = inner, moved, states, do, dfinal, scale
+    settled(given.size.key("backward"), l, lambda: _delta_run_back(given, *kept))
+    return _delta_run_back(given, *kept)
+
+
+def _delta_run_back(
+    given: Given,
+    inner: Tensor,
+    moved: Tensor,
+    states: Tensor,
+    do: Tensor,
+    dfinal: Tensor | None,
+    scale: float,
+) -> list[Tensor]:
+    made, size = _delta_gradients_made(*given.tensors), given.size
+    initial = given.initial
     if not size.time:
         made[-1].copy_(torch.zeros_like(made[-1]) if dfinal is None else dfinal)
         return made
@@ -91,7 +108,7 @@ def _delta_gradients_made(*args: Any) -> list[Tensor]:
     given = Given(*args[:10])
     size, l, g = given.size, given.l, given.g
     lead = (size.batch, size.time, size.heads)
-    rows = tiles_of("delta", size.kind, "backward", size.K, size.V).rows
+    rows = size.tiles("backward").rows
     pieces = (blocks(size.K, rows), *lead)
     sides = [torch.empty_like(x) for x in (given.q, l, given.r, given.values)]
     plain = [blank(l, 0) if x is None else torch.empty_like(x) for x in given[4:6]]
@@ -115,7 +132,7 @@ def _adjoints(
 ) -> None:
     """The adjoints of the states after all segments."""
     size = given.size
-    tiles = tiles_of("delta", size.kind, "backward", size.K, size.V)
+    tiles = size.tiles("backward")
     constants = given.constants(tiles)
     del constants["OWN"], constants["PLAIN"]
     added = torch.empty_like(adjoints)
@@ -137,7 +154,7 @@ def _launched(
     """The gradients, from the states and adjoints at the ends of segments."""
     dq, dl, dr, dy, dk, dv, dg, dls, drs, dinitial = made
     size, q = given.size, given.q
-    tiles = tiles_of("delta", size.kind, "backward", size.K, size.V)
+    tiles = size.tiles("backward")
     constants = given.constants(tiles) | {
         "ENTER": ends[0] is not None,
         "LEAVE": ends[1] is not None,
@@ -158,7 +175,7 @@ def _launched(
 def _delta_remember(
     ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
 ) -> None:
-    *tensors, ctx.scale, ctx.keep = inputs
+    *tensors, ctx.scale, ctx.keep, ctx.group = inputs
     ctx.save_for_backward(*tensors, *output[2:])
 
 
@@ -166,12 +183,17 @@ def _delta_pulled(
     ctx: Any, do: Tensor | None, dfinal: Tensor | None, *_: Any
 ) -> tuple[Tensor | None, ...]:
     *tensors, inner, moved, states = ctx.saved_tensors
-    given = Given(*tensors)
+    given = Given(*tensors, ctx.group)
     do = torch.zeros_like(given.values) if do is None else do.contiguous()
     dfinal = dfinal.contiguous() if dfinal is not None and ctx.keep else None
-    made = delta_gradients(*given, inner, moved, states, do, dfinal, ctx.scale)
-    pairs = zip(given, made, strict=True)
-    return *(None if x is None else _summed(dx, x) for x, dx in pairs), None, None
+    made = delta_gradients(
+        *tensors, inner, moved, states, do, dfinal, ctx.scale, ctx.group
+    )
+    grads = (
+        None if x is None else _summed(dx, x)
+        for x, dx in zip(tensors, made, strict=True)
+    )
+    return *grads, None, None, None
 
 
 def _summed(dx: Tensor, x: Tensor) -> Tensor:

@@ -22,12 +22,12 @@ from seqdsl.backends.triton.launch.tiles import (
     fitting,
     precision,
     solving,
-    tiles_of,
 )
+from seqdsl.backends.triton.launch.tuning import pinned, settled
 
 
 class Given(NamedTuple):
-    """The tensors of a call."""
+    """The tensors of a call, and how many rows a step is."""
 
     q: Tensor
     l: Tensor
@@ -39,6 +39,12 @@ class Given(NamedTuple):
     ls: Tensor | None
     rs: Tensor | None
     initial: Tensor | None
+    group: int = 1
+
+    @property
+    def tensors(self) -> tuple[Tensor | None, ...]:
+        """All of them, without the number of rows of a step."""
+        return self[:10]
 
     @property
     def values(self) -> Tensor:
@@ -78,6 +84,7 @@ class Given(NamedTuple):
             "SCALED": self.ls is not None,
             "OWN": self.y is not None,
             "PLAIN": self.k is not None,
+            "GROUP": self.group,
             "PRECISION": precision(self.l),
         }
 
@@ -99,17 +106,24 @@ def delta(
     initial: Tensor | None,
     scale: float,
     keep: bool,
+    group: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Outputs, last state; products within chunks; matrices, first states by segment."""
-    given = Given(q, l, r, y, k, v, g, ls, rs, initial)
-    made = _delta_made(*given, scale, keep)
+    given = Given(q, l, r, y, k, v, g, ls, rs, initial, group)
+    settled(given.size.key("forward"), l, lambda: _delta_run(given, scale, keep))
+    return _delta_run(given, scale, keep)
+
+
+def _delta_run(given: Given, scale: float, keep: bool) -> _Five:
+    q, l, initial = given.q, given.l, given.initial
+    made = _delta_made(*given.tensors, scale, keep, given.group)
     o, final, inner, moved, states = made
     size = given.size
     if not size.time:
         if keep:
             final.copy_(torch.zeros_like(final) if initial is None else initial)
         return made
-    tiles = tiles_of("delta", size.kind, "forward", size.K, size.V)
+    tiles = size.tiles("forward")
     _inverses(given, tiles, inner)
     cut = size.time, size.length, size.segments
     constants = given.constants(tiles)
@@ -131,12 +145,18 @@ def delta(
 
 
 @delta.register_fake
+def _delta_traced(*args: Any) -> _Five:
+    size = Given(*args[:10]).size
+    pinned(size.key("forward"), size.key("backward"))
+    return _delta_made(*args)
+
+
 def _delta_made(*args: Any) -> _Five:
-    *tensors, _, keep = args
-    given = Given(*tensors)
+    *tensors, _, keep, group = args
+    given = Given(*tensors, group)
     size, l = given.size, given.l
     cut = size.segments if size.segments > 1 else 0
-    tiles = tiles_of("delta", size.kind, "forward", size.K, size.V)
+    tiles = size.tiles("forward")
     width = given.constants(tiles)["W"]
     last = (size.K, size.V) if keep else (0, 0)
     return (
@@ -151,7 +171,7 @@ def _delta_made(*args: Any) -> _Five:
 def _inverses(given: Given, tiles: Tiles, inner: Tensor) -> None:
     """Launches `delta_inverse`."""
     size = given.size
-    names = ("H", "K", "C", "W", "SCALED", "PLAIN", "DECAY", "PRECISION")
+    names = ("H", "K", "C", "W", "SCALED", "PLAIN", "DECAY", "GROUP", "PRECISION")
     constants = given.constants(tiles)
     delta_inverse[size.states, blocks(size.time, tiles.chunk)](
         given.q, *given.sides, given.written[1], given.decay, inner, size.time,

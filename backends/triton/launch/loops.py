@@ -1,4 +1,6 @@
-"""Whole loops along time as one launch."""
+"""Whole loops along time as one launch: what they take, and whether they fit."""
+
+# pyright: reportUntypedFunctionDecorator=false, reportUnknownMemberType=false
 
 from __future__ import annotations
 
@@ -11,7 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from seqdsl.backends.triton.launch.dispatch import on_gpu
-from seqdsl.backends.triton.launch.loop_gradients import Gradient
+from seqdsl.backends.triton.launch.loop_gradients import (
+    LOOPS,
+    Gradient,
+    fused_loop,
+    fused_loop_kept,
+)
 from seqdsl.backends.triton.launch.tiles import blocks
 
 _DESIRED = 4096
@@ -31,6 +38,7 @@ class Loop:
     from the options of the layer.
     """
 
+    name: str
     kernel: Any
     dims: Dims
     parallel: Dims
@@ -40,6 +48,9 @@ class Loop:
     values: tuple[Dims, ...]
     numbers: Mapping[str, Callable[[Mapping[str, Any]], float]]
     gradient: Gradient | None = None
+
+    def __post_init__(self) -> None:
+        LOOPS[self.name] = self
 
     def learns(self, sizes: Mapping[str, int]) -> bool:
         """Whether its gradient runs as kernels as well."""
@@ -83,69 +94,86 @@ class Loop:
         from `again`.
         """
         given = [
-            self._laid(x, first[0], [batch] * rows + [time] * steps, sizes, dims)
+            _wide(x, first[0], [batch] * rows + [time] * steps, sizes, dims)
             for x, (rows, steps, dims) in zip(reads, self.reads, strict=True)
         ]
         pairs = list(zip(first, self.states, strict=True))
-        states = [self._laid(x, x, [batch], sizes, d).contiguous() for x, d in pairs]
+        states = [_wide(x, x, [batch], sizes, dims) for x, dims in pairs]
         fresh = [
-            self._laid(x, s, [batch, time], sizes, d)
-            for x, s, d in zip(again, states, self.states, strict=True)
+            _wide(x, s, [batch, time], sizes, dims)
+            for x, s, dims in zip(again, states, self.states, strict=True)
         ]
+        call = self.name, ",".join(sizes), [float(n) for n in sizes.values()]
         if self.gradient is not None and time and torch.is_grad_enabled():
-            where = (
-                states[0].new_zeros((), dtype=torch.bool) if starts is None else starts
-            )
-            tensors = (*given, where.expand(batch, time), *fresh, *states)
+            none = states[0].new_zeros((), dtype=torch.bool)
+            where = (none if starts is None else starts).expand(batch, time)
+            tensors = [*given, where, *fresh, *states]
             if any(x.requires_grad for x in tensors):
-                return self.gradient.applied(sizes, tensors)
-        return self._launched(sizes, given, states, starts, fresh, batch, time)
+                return tuple(fused_loop_kept(*call, tensors)[: self.gradient.own])
+        return tuple(fused_loop(*call, given, states, starts, fresh))
 
-    def _laid(
-        self,
-        x: Tensor | float,
-        like: Tensor,
-        lead: list[int],
-        sizes: Mapping[str, int],
-        dims: Dims,
-    ) -> Tensor:
-        """A value with all its dims, these without gaps."""
-        made = x if isinstance(x, Tensor) else like.new_full((), x)
-        made = made.expand(*lead, *(sizes[d] for d in dims))
-        inner = made.new_empty([sizes[d] for d in dims], device="meta").stride()
-        return made if made.stride()[len(lead) :] == inner else made.contiguous()
+    def room(
+        self, sizes: Mapping[str, int], like: Tensor, batch: int, time: int
+    ) -> list[Tensor]:
+        """Values of every step and the states after the last, to be filled."""
+        leads = [(batch, time)] * len(self.outputs) + [(batch,)] * len(self.states)
+        return [
+            like.new_empty(*lead, *(sizes[d] for d in dims))
+            for lead, dims in zip(leads, (*self.outputs, *self.states), strict=True)
+        ]
 
-    def _launched(
+    def launched(
         self,
         sizes: Mapping[str, int],
         given: Sequence[Tensor],
         states: Sequence[Tensor],
         starts: Tensor | None,
         fresh: Sequence[Tensor],
-        batch: int,
-        time: int,
-    ) -> tuple[Tensor, ...]:
-        """The outputs, and the states after the last step."""
-        like = states[0]
-        outs = [
-            like.new_empty(batch, time, *(sizes[d] for d in x)) for x in self.outputs
-        ]
-        lasts = [torch.empty_like(s) for s in states]
-        cuts = self.cut(sizes)
-        programs = prod(blocks(sizes[d], cuts[d]) for d in self.parallel)
-        constants: dict[str, Any] = {f"N_d_{d}": sizes[d] for d in self.dims}
-        constants |= {f"B_d_{d}": n for d, n in cuts.items()}
-        constants |= {n: made(sizes) for n, made in self.numbers.items()}
-        warps = 1 << max(0, min(4, (self._held(cuts) // 1024).bit_length()))
+    ) -> list[Tensor]:
+        """What `room` has, filled by the kernel."""
+        batch, time = fresh[0].shape[:2]
+        made, cuts = self.room(sizes, states[0], batch, time), self.cut(sizes)
         leads = [rows + steps for rows, steps, _ in self.reads]
+        given = [_dense(x, lead) for x, lead in zip(given, leads, strict=True)]
+        fresh = [_dense(x, 2) for x in fresh]
         strides = [n for x, k in zip(given, leads, strict=True) for n in x.stride()[:k]]
         strides += [n for x in fresh for n in x.stride()[:2]]
         if batch:
+            programs = prod(blocks(sizes[d], cuts[d]) for d in self.parallel)
             self.kernel[batch, programs](
-                *given, *states, starts, *fresh, *outs, *lasts, time, *strides,
-                **constants, SEGMENTED=starts is not None, num_warps=warps,
+                *given, *(x.contiguous() for x in states),
+                None if starts is None else starts.contiguous(), *fresh, *made, time, *strides,
+                **self._constants(sizes, cuts), SEGMENTED=starts is not None,
             )  # fmt: skip
-        return (*outs, *lasts)
+        return made
+
+    def _constants(
+        self, sizes: Mapping[str, int], cuts: Mapping[str, int]
+    ) -> dict[str, Any]:
+        """What the kernel is compiled for."""
+        found: dict[str, Any] = {f"N_d_{d}": sizes[d] for d in self.dims}
+        found |= {f"B_d_{d}": n for d, n in cuts.items()}
+        found |= {n: made(sizes) for n, made in self.numbers.items()}
+        warps = 1 << max(0, min(4, (self._held(cuts) // 1024).bit_length()))
+        return found | {"num_warps": warps}
+
+
+def _wide(
+    x: Tensor | float,
+    like: Tensor,
+    lead: Sequence[int],
+    sizes: Mapping[str, int],
+    dims: Dims,
+) -> Tensor:
+    """A value with all its dims."""
+    made = x if isinstance(x, Tensor) else like.new_full((), x)
+    return made.expand(*lead, *(sizes[d] for d in dims))
+
+
+def _dense(x: Tensor, lead: int) -> Tensor:
+    """`x` without gaps in its dims behind the first `lead`."""
+    inner = x.new_empty(x.shape[lead:], device="meta").stride()
+    return x if x.stride()[lead:] == inner else x.contiguous()
 
 
 def loops_fit(
@@ -154,13 +182,17 @@ def loops_fit(
     state: Mapping[str, Any] | None,
     loops: Sequence[tuple[Loop, Mapping[str, int]]],
 ) -> bool:
-    """Whether a call runs as kernels: on a GPU, small enough, outside of torch.compile."""
-    if torch.compiler.is_compiling():
-        return False
+    """Whether a call runs as kernels: on a GPU, and small enough."""
     values = (*given, *(state or {}).values(), *module.parameters())
     tensors = [x for x in values if isinstance(x, Tensor) and x.is_floating_point()]
     learning = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
     return on_gpu(*tensors) and all(
-        loop.fits(sizes) and (not learning or loop.learns(sizes))
-        for loop, sizes in loops
+        runs(loop.name, tuple(sizes.items()), learning) for loop, sizes in loops
     )
+
+
+@torch.compiler.assume_constant_result
+def runs(name: str, sizes: tuple[tuple[str, int], ...], learning: bool) -> bool:
+    """Whether a loop is small enough, and its gradient if that is wanted."""
+    loop, known = LOOPS[name], dict(sizes)
+    return loop.fits(known) and (not learning or loop.learns(known))

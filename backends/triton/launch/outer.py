@@ -19,8 +19,8 @@ from seqdsl.backends.triton.launch.tiles import (
     blocks,
     fitting,
     precision,
-    tiles_of,
 )
+from seqdsl.backends.triton.launch.tuning import pinned, settled
 
 
 def decayed_products(
@@ -44,6 +44,9 @@ def decayed_products(
     return o, final
 
 
+_Four = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
 @torch.library.custom_op(f"{NAMESPACE}::outer", mutates_args=())
 def outer(
     q: Tensor,
@@ -56,19 +59,33 @@ def outer(
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Outputs, the last state, and what each segment adds to the state and keeps of it."""
+    given = q, k, v, g, initial, scale, lag, keep
+    settled(sizes_of("outer", k, v, g).key("forward"), k, lambda: _outer_run(*given))
+    return _outer_run(*given)
+
+
+def _outer_run(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor | None,
+    initial: Tensor | None,
+    scale: float,
+    lag: int,
+    keep: bool,
+) -> _Four:
     size = sizes_of("outer", k, v, g)
-    tiles = tiles_of("outer", size.kind, "forward", size.K, size.V)
-    o, final, added, wholes = _outer_made(q, k, v, g, initial, scale, lag, keep)
+    tiles = size.tiles("forward")
+    o, final, added, wholes = made = _outer_made(q, k, v, g, initial, scale, lag, keep)
     if lag or not size.time:
         shape = size.batch, size.heads, size.K, size.V
         first = torch.zeros(shape, device=k.device) if initial is None else initial
-        o[:, :1] = scale * torch.einsum(
-            "bthk,bhkv->bthv", q[:, :1].float(), first.float()
-        )
+        read = torch.einsum("bthk,bhkv->bthv", q[:, :1].float(), first.float())
+        o[:, :1] = scale * read
         if keep:
             final.copy_(first)
     if not size.time:
-        return o, final, added, wholes
+        return made
     g = k if g is None else g
     if size.segments > 1:
         _segments(size, k, v, g, added, wholes, 1.0, size.time, adjoint=False)
@@ -79,10 +96,16 @@ def outer(
         **(size.constants(tiles) | {"BK": fitting(size.K)}),
         INITIAL=initial is not None, FINAL=keep, PRECISION=precision(k),
     )  # fmt: skip
-    return o, final, added, wholes
+    return made
 
 
 @outer.register_fake
+def _outer_traced(*args: Any) -> _Four:
+    size = sizes_of("outer", *args[1:4])
+    pinned(size.key("forward"), size.key("backward"))
+    return _outer_made(*args)
+
+
 def _outer_made(
     q: Tensor,
     k: Tensor,
@@ -92,7 +115,7 @@ def _outer_made(
     scale: float,
     lag: int,
     keep: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> _Four:
     size = sizes_of("outer", k, v, g)
     rows = size.K if size.kind == "channel" else 1
     state = (size.K, size.V)
@@ -118,7 +141,7 @@ def _segments(
     adjoint: bool,
 ) -> None:
     """Launches `outer_segments`; `rows` is how many steps `k` and `v` have."""
-    tiles = tiles_of("outer", size.kind, "forward", size.K, size.V)
+    tiles = size.tiles("forward")
     parts = blocks(size.K, tiles.rows) * blocks(size.V, tiles.columns)
     outer_segments[size.states * parts, size.segments - 1](
         k, v, g, added, wholes, scale, size.time, rows, size.length, size.segments,
@@ -141,8 +164,27 @@ def outer_gradients(
     lag: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of q, k, v, g (in parts, for scalar decays) and the initial state."""
+    given = q, k, v, g, initial, added, wholes, do, dfinal, scale, lag
+    key = sizes_of("outer", k, v, g).key("backward")
+    settled(key, k, lambda: _outer_pulled(*given))
+    return _outer_pulled(*given)
+
+
+def _outer_pulled(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    g: Tensor | None,
+    initial: Tensor | None,
+    added: Tensor,
+    wholes: Tensor,
+    do: Tensor,
+    dfinal: Tensor | None,
+    scale: float,
+    lag: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     size = sizes_of("outer", k, v, g)
-    tiles = tiles_of("outer", size.kind, "backward", size.K, size.V)
+    tiles = size.tiles("backward")
     made = _outer_gradients_made(
         q, k, v, g, initial, added, wholes, do, dfinal, scale, lag
     )
@@ -186,7 +228,7 @@ def _outer_gradients_made(
     lag: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     size = sizes_of("outer", k, v, g)
-    tiles = tiles_of("outer", size.kind, "backward", size.K, size.V)
+    tiles = size.tiles("backward")
     lead = (size.batch, size.time, size.heads)
     parts = blocks(size.K, tiles.rows)
     shape = (*lead, size.K) if size.kind == "channel" else (parts, *lead)

@@ -13,14 +13,14 @@ from seqdsl.backends.triton.kernels.scan import scan_forward, scan_segments
 from seqdsl.backends.triton.kernels.scan_backward import scan_adjoints, scan_backward
 from seqdsl.backends.triton.launch.tiles import (
     NAMESPACE,
-    Tiles,
+    Key,
     blank,
     blocks,
     cut,
-    fitting,
+    key_of,
+    tiles_of,
 )
-
-SCAN = Tiles(chunk=32, rows=1, columns=64, warps=4, stages=2)
+from seqdsl.backends.triton.launch.tuning import settled
 
 
 @torch.library.custom_op(f"{NAMESPACE}::scan", mutates_args=())
@@ -31,10 +31,14 @@ def scan(a: Tensor, b: Tensor, initial: Tensor, semiring: str = "real") -> Tenso
     Sums and products are those of `semiring`: `real`, `log`, `max_plus`, `min_plus` or
     `max_min`.
     """
-    h = torch.empty_like(b)
     if not b.numel():
-        return h
-    cutting = Cutting.of(b)
+        return torch.empty_like(b)
+    settled(scan_key(b), b, lambda: _scanned_at_once(a, b, initial, semiring))
+    return _scanned_at_once(a, b, initial, semiring)
+
+
+def _scanned_at_once(a: Tensor, b: Tensor, initial: Tensor, semiring: str) -> Tensor:
+    h, cutting = torch.empty_like(b), Cutting.of(b)
     ends, wholes = cutting.ends(b)
     if cutting.segments > 1:
         scan_segments[cutting.programs, cutting.segments - 1](
@@ -52,6 +56,11 @@ def _scan_made(*args: Any) -> Tensor:
     return torch.empty_like(args[1])
 
 
+def scan_key(b: Tensor) -> Key:
+    """What the tiles of a scan, and of its gradient, depend on."""
+    return key_of("scan", "none", "forward", 1, b.shape[2], b.element_size())
+
+
 @dataclass(frozen=True)
 class Cutting:
     """Programs for each segment, and how long and how many segments are."""
@@ -64,11 +73,11 @@ class Cutting:
     def of(cls, b: Tensor) -> Cutting:
         """How sequences like `b` are cut."""
         batch, time, channels = b.shape
-        columns = min(SCAN.columns, fitting(channels))
-        programs = batch * blocks(channels, columns)
-        sizes = time, *cut(SCAN.chunk, programs, time, b.device)
-        constants = {"D": channels, "BD": columns, "C": SCAN.chunk}
-        options = {"num_warps": SCAN.warps, "num_stages": SCAN.stages}
+        tiles = tiles_of(*scan_key(b))
+        programs = batch * blocks(channels, tiles.columns)
+        sizes = time, *cut(tiles.chunk, programs, time, b.device)
+        constants = {"D": channels, "BD": tiles.columns, "C": tiles.chunk}
+        options = {"num_warps": tiles.warps, "num_stages": tiles.stages}
         return cls(programs, sizes, constants | options)
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -42,38 +42,55 @@ TILES: Mapping[tuple[str, str, str], Tiles] = {
     ("delta", "scalar", "backward"): Tiles(32, 32, 32, 4, 1),
     ("delta", "channel", "forward"): Tiles(16, 64, 32, 4, 1),
     ("delta", "channel", "backward"): Tiles(16, 32, 32, 4, 1),
+    ("scan", "scalar", "forward"): Tiles(32, 1, 64, 4, 2),
 }
 """By family, kind of decay and direction."""
 
 
-Key = tuple[str, str, str, int, int]
-"""Family, kind of decay, direction, rows and columns of a state, as powers of 2."""
+Key = tuple[str, str, str, int, int, int]
+"""Family, kind of decay, direction, rows and columns of a state as powers of 2, bytes of
+an entry."""
 
 TUNED: dict[Key, Tiles] = {}
-"""What was found to be faster than `TILES` on this machine."""
+"""What was found to be faster than `TILES` on this machine (`tuning.py`)."""
 
 
-def key_of(family: str, kind: str, direction: str, K: int, V: int) -> Key:
+def key_of(
+    family: str, kind: str, direction: str, K: int, V: int, width: int = 2
+) -> Key:
     """Calls with the same key run with the same tiles."""
     kind = "scalar" if kind == "none" else kind
-    return family, kind, direction, fitting(K), fitting(V)
+    return family, kind, direction, fitting(K), fitting(V), width
 
 
-def tiles_of(family: str, kind: str, direction: str, K: int, V: int) -> Tiles:
+def tiles_of(
+    family: str, kind: str, direction: str, K: int, V: int, width: int = 2
+) -> Tiles:
     """The tiles of a call: those tuned, or what suits the size of its states.
 
-    They are no larger than what there is, and smaller where states are large. A warp has
-    64 lanes on an AMD GPU and 32 on others.
+    They are no larger than what there is, and smaller where states are large. Chunks
+    of both directions go together.
     """
-    key = key_of(family, kind, direction, K, V)
+    key = key_of(family, kind, direction, K, V, width)
     if key in TUNED:
         return TUNED[key]
-    tiles, largest = TILES[key[:3]], max(key[3:])
+    tiles = _untuned(key)
+    if direction == "forward":
+        return tiles
+    chunk = tiles_of(family, kind, "forward", K, V, width).chunk
+    return replace(tiles, chunk=chunk if family == "delta" else min(chunk, tiles.chunk))
+
+
+def _untuned(key: Key) -> Tiles:
+    """What suits the size of states; a warp has 64 lanes on an AMD GPU, 32 on others."""
+    tiles, largest = TILES[key[:3]], max(key[3:5])
+    if key[0] == "scan":
+        return replace(tiles, columns=min(tiles.columns, key[4]))
     wide = torch.version.hip is not None
     chunk, rows, columns = tiles.chunk, tiles.rows, tiles.columns
     if largest > (64 if wide else 128):
         chunk = max(16, chunk // 2)
-        if direction == "backward":
+        if key[2] == "backward":
             rows, columns = max(16, rows // 2), max(16, columns // 2)
         elif key[1] == "channel":
             columns = 16

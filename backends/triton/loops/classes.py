@@ -21,6 +21,7 @@ from seqdsl.backends.triton.loops.extents import dims_of, parallel_of, widest_of
 from seqdsl.backends.triton.loops.gradients import gradient_of, shown
 from seqdsl.backends.triton.loops.kernel import kernel_text
 from seqdsl.backends.triton.loops.supported import allowed, supported
+from seqdsl.backends.triton.loops.waiting import NOTE, REFUSED, reason
 from seqdsl.diagnostics import SpecError, UnsupportedError
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Size
@@ -28,14 +29,16 @@ from seqdsl.ir.types import BATCH, TIME
 from seqdsl.schedule.cut import Fusion
 from seqdsl.schedule.region import Region
 
-_PARALLEL = re.compile(r"\b_(scan\w*|chunkwise|convolved|newton)\(")
 _CALL = re.compile(r'_KERNELS\["(\w+)"\]\(\s*(\{[^{}]*\})')
 
 
 def with_loops(
-    module: TorchModule, model: ir.Model, taken: frozenset[str]
+    module: TorchModule, model: ir.Model, taken: frozenset[str], asked: bool
 ) -> tuple[TorchModule, Sequence[str]]:
-    """`module` with kernels for its loops and their gradients, and the texts of these."""
+    """`module` with kernels for its loops and their gradients, and the texts of these.
+
+    `asked`: parallel forms were, so that a loop does not stand in for one.
+    """
     kernels = Kernels(Fusion(allowed))
     try:
         other = lower(model, kernels=kernels, taken=taken)
@@ -47,7 +50,9 @@ def with_loops(
     titles = {n: names.new(f"{r.name}_loop") for n, r in known.items()}
     twins = {c.name: c for c in other.classes}
     classes = tuple(
-        _joined(c, twins[c.name], titles) if c.name in twins else c
+        _joined(c, twins[c.name], titles, kernels.refused, asked)
+        if c.name in twins
+        else c
         for c in module.classes
     )
     body = _text(classes)
@@ -109,7 +114,7 @@ class _Written:
         self, region: Region, title: str, fixed: frozenset[str] | None, names: Names
     ) -> None:
         found = None if fixed is None else gradient_of(region, fixed, names)
-        self.modules = () if found is None else (found.forward, found.backward)
+        self.modules = () if found is None else found.modules
         self.classes = tuple[TorchClass, ...]()
         self.results = tuple(r for m in self.modules for r in m.results)
         if found is None:
@@ -147,7 +152,8 @@ def _texts(region: Region, title: str, names: Names, *more: str) -> tuple[str, .
     lines = [f"    {key}={value!r},".replace("'", '"') for key, value in fields.items()]
     made = [f'"{n}": lambda sizes: {_evaluated(size)}' for size, n in numbers.items()]
     lines += [f"    numbers={{{', '.join(made)}}},", *more]
-    return text, "\n".join([f"{title} = Loop(", f"    kernel={name},", *lines, ")"])
+    lead = [f"{title} = Loop(", f'    name="{title}",', f"    kernel={name},"]
+    return text, "\n".join([*lead, *lines, ")"])
 
 
 def _evaluated(size: Size) -> str:
@@ -155,26 +161,30 @@ def _evaluated(size: Size) -> str:
 
 
 def _joined(
-    mine: TorchClass, twin: TorchClass, titles: Mapping[str, str]
+    mine: TorchClass,
+    twin: TorchClass,
+    titles: Mapping[str, str],
+    refused: Sequence[str],
+    asked: bool,
 ) -> TorchClass:
-    """`mine` with the methods of `twin` that call kernels."""
+    """`mine` with the methods of `twin` that call kernels, of which some were `refused`."""
     forward = _method(twin, "forward")
     calls = _CALL.findall("\n".join(forward))
     count = sum(line.count('_KERNELS["') for line in forward)
     if not calls or len(calls) != count or any(n not in titles for n, _ in calls):
-        return mine
+        return _refusing(mine, refused, asked)
     loops = ", ".join(f"({titles[n]}, {' '.join(s.split())})" for n, s in calls)
     given = f"({loops},)"
     methods: list[tuple[str, ...]] = []
     for method in mine.methods:
         name = _name(method)
         other = _method(twin, name)
-        waits = not _PARALLEL.search("\n".join(method))
         if name == "forward" and other:
-            methods.append(_asking(method, given) if waits else method)
+            why = reason(method, asked)
+            methods.append(_asking(method, given, why) if why else method)
             methods.append(_renamed(other, titles))
         elif name == "step" and any("self.forward(" in line for line in other):
-            methods += [_asking(method, given), _renamed(other, titles)]
+            methods += [_asking(method, given, None), _renamed(other, titles)]
         else:
             methods.append(method)
     return replace(mine, methods=tuple(methods))
@@ -205,26 +215,55 @@ def _calling(method: Sequence[str], titles: Mapping[str, str]) -> tuple[str, ...
     return tuple(text.split("\n"))
 
 
-def _asking(method: Sequence[str], loops: str) -> tuple[str, ...]:
-    """A method that calls its fused form where this fits."""
-    text = "\n".join(method)
-    found = ast.parse("class _:\n" + text).body[0]
-    assert isinstance(found, ast.ClassDef)
-    function = found.body[0]
-    assert isinstance(function, ast.FunctionDef)
+def _asking(method: Sequence[str], loops: str, why: str | None) -> tuple[str, ...]:
+    """A method that calls its fused form where this fits, and says `why`."""
+    function = _function(method)
     plain = [a.arg for a in function.args.args[1:]]
     named = [a.arg for a in function.args.kwonlyargs]
     given = ", ".join(n for n in (*plain, *named) if n not in _OTHERS)
     arguments = ", ".join([*plain, *(f"{n}={n}" for n in named)])
     state = "state" if "state" in (*plain, *named) else "None"
-    lines = [
+    lines = [f"        # {NOTE}: {why}"] if why else []
+    lines += [
         f"        if loops_fit(self, ({given},), {state}, {loops}):  # fmt: skip",
         f"            return self._fused_{function.name}({arguments})  # fmt: skip",
     ]
-    first = function.body[0]
+    return _begun(method, function, lines)
+
+
+def _refusing(mine: TorchClass, refused: Sequence[str], asked: bool) -> TorchClass:
+    """`mine`, whose `forward` says why no kernel runs its loops."""
+    lead = f"{mine.name}: "
+    why = [
+        f"        # {REFUSED}: {x.removeprefix(lead)}"
+        for x in refused
+        if x.startswith(lead)
+    ]
+    if not why or not reason(_method(mine, "forward"), asked):
+        return mine
+    methods = [
+        _begun(m, _function(m), why) if _name(m) == "forward" else m
+        for m in mine.methods
+    ]
+    return replace(mine, methods=tuple(methods))
+
+
+def _function(method: Sequence[str]) -> ast.FunctionDef:
+    found = ast.parse("class _:\n" + "\n".join(method)).body[0]
+    assert isinstance(found, ast.ClassDef)
+    function = found.body[0]
+    assert isinstance(function, ast.FunctionDef)
+    return function
+
+
+def _begun(
+    method: Sequence[str], function: ast.FunctionDef, lines: Sequence[str]
+) -> tuple[str, ...]:
+    """A method with `lines` behind its docstring."""
+    first, text = function.body[0], "\n".join(method).split("\n")
     assert isinstance(first, ast.Expr) and first.end_lineno is not None
     cut = first.end_lineno - 1
-    return (*text.split("\n")[:cut], *lines, *text.split("\n")[cut:])
+    return (*text[:cut], *lines, *text[cut:])
 
 
 _OTHERS = ("state", "segments", "return_state", "batch", "time")

@@ -24,7 +24,7 @@ def parallel_of(region: Region) -> tuple[str, ...]:
     met: set[str] = set()
     for node in _nodes(region):
         match node:
-            case ir.Contract(over=over) | ir.Reduce(over=over):
+            case ir.Contract(over=over) | ir.Reduce(over=over) | ir.Along(over=over):
                 met |= set(over)
             case ir.Rename(pairs=pairs):
                 met |= {d for pair in pairs for d in pair}

@@ -1,4 +1,4 @@
-"""The gradient of a loop: its adjoint as two classes whose own loops are kernels again.
+"""The gradient of a loop: its adjoint as classes whose own loops are kernels again.
 
 The adjoint is that of the region with segments: where a state begins again is one of its
 inputs, so that packed sequences need no gradient of their own.
@@ -21,20 +21,30 @@ from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Opt
 from seqdsl.ir.types import BATCH, TIME
+from seqdsl.rewrite.drop_unused import drop_unused
 from seqdsl.schedule.cut import Fusion
 from seqdsl.schedule.region import Region, segmented
 
 
 @dataclass(frozen=True)
 class LoopGradient:
-    """Modules with the classes `forward` and `backward`, their loops by the names of calls."""
+    """Modules with the classes `forward` and `backward`, their loops by the names of calls.
+
+    `plain` is what `forward` computes of the loop itself, in torch.
+    """
 
     adjoint: Adjoint
     forward: TorchModule
     backward: TorchModule
+    plain: TorchModule
     loops: Mapping[str, Region]
     given: tuple[str, ...]
     own: int
+
+    @property
+    def modules(self) -> tuple[TorchModule, ...]:
+        """All of them, in the order in which they stand in a file."""
+        return self.forward, self.backward, self.plain
 
     def field(self, titles: Mapping[str, str]) -> str:
         """What a `Loop` says of it; `titles` are the names of its own loops."""
@@ -58,6 +68,7 @@ class LoopGradient:
         lines = (
             f"forward=lambda: {self.forward.main},",
             f"backward=lambda: {self.backward.main},",
+            f"plain=lambda: {self.plain.main},",
             f"loops=lambda: ({loops}),",
             f"own={self.own},",
             f"reads={tuple(reads)!r},".replace("'", '"'),
@@ -85,25 +96,41 @@ def gradient_of(
         return None
     if any({BATCH, TIME} - _axes(m) for m in (found.forward, found.backward)):
         return None
-    modules: list[TorchModule] = []
-    loops: dict[str, Region] = {}
-    for part in (found.forward, found.backward):
-        kernels = Kernels(Fusion(allowed))
-        try:
-            modules.append(lower(part, kernels=kernels, taken=frozenset(names.taken)))
-        except (SpecError, UnsupportedError):
-            return None
-        names.taken |= {c.name for c in modules[-1].classes}
-        names.taken |= {r.name for r in modules[-1].results}
-        loops |= kernels.regions
-        if kernels.refused or not all(map(supported, kernels.regions.values())):
-            return None
+    own = len(region.model.outputs) + len(region.states)
+    plain = replace(found.forward, outputs=found.forward.outputs[:own])
+    kernels = Kernels(Fusion(allowed))
+    modules = [
+        _module(part, known, names)
+        for part, known in (
+            (found.forward, kernels),
+            (found.backward, kernels),
+            (drop_unused(plain), None),
+        )
+    ]
+    forward, backward, plain_ = modules
+    if forward is None or backward is None or plain_ is None:
+        return None
+    loops = kernels.regions
     sizes = {*model.dims, *(o.name for o in model.options)}
+    if kernels.refused or not all(map(supported, loops.values())):
+        return None
     if any(set(named(r)) - sizes for r in loops.values()):
         return None
     given = tuple(i.name for i in found.forward.inputs)
-    own = len(region.model.outputs) + len(region.states)
-    return LoopGradient(found, modules[0], modules[1], loops, given, own)
+    return LoopGradient(found, forward, backward, plain_, loops, given, own)
+
+
+def _module(
+    model: ir.Model, kernels: Kernels | None, names: Names
+) -> TorchModule | None:
+    """`model` as a module, whose names are taken from then on."""
+    try:
+        made = lower(model, kernels=kernels, taken=frozenset(names.taken))
+    except (SpecError, UnsupportedError):
+        return None
+    names.taken |= {c.name for c in made.classes}
+    names.taken |= {r.name for r in made.results}
+    return made
 
 
 def _axes(model: ir.Model) -> set[str]:
@@ -128,12 +155,13 @@ def _closed(region: Region) -> ir.Model:
 
 
 def shown(found: LoopGradient, title: str) -> Iterator[TorchClass]:
-    """The two classes, with what `forward` needs of their methods."""
+    """The classes, with what `forward` needs of their methods."""
     docs = (
         f"What {title} computes, and what its gradient reads.",
         f"Gradients of what {title} reads, from those of what it computes.",
+        f"What {title} computes, in torch, for gradients of its gradients.",
     )
-    for module, doc in zip((found.forward, found.backward), docs, strict=True):
+    for module, doc in zip(found.modules, docs, strict=True):
         for each in module.classes:
             kept = (m for m in each.methods if not _steps(m))
             yield replace(each, doc=(doc,), methods=tuple(kept))

@@ -138,10 +138,23 @@ class Writer:
                 made = self.reduced(op, self.number(arg), over)
                 count = " * ".join(f"N_{_id(d)}" for d in over)
                 return f"({made} / ({count}))" if op == "mean" else made
+            case ir.Along(op=op, arg=arg, over=over):
+                text = self.number(arg)
+                logs = f"({text} - {self.reduced('logsumexp', text, over)})"
+                return logs if op == "log_softmax" else f"tl.exp{logs}"
             case ir.Rename(arg=arg, pairs=pairs):
                 return self.renamed(self.text(arg), dict(pairs))
             case _:
                 raise AssertionError(f"{type(node).__name__} is not supported")
+
+    def tensor(self, node: ir.Node) -> str:
+        """`node` as a tensor, also where it is a number that is known."""
+        if not isinstance(node, ir.Const):
+            return self.text(node)
+        dtype = {"bool": "tl.int1", "int": "tl.int32"}.get(
+            node.type.dtype, "tl.float32"
+        )
+        return f"tl.full({self.shape(())}, {self.text(node)}, {dtype})"
 
     def number(self, node: ir.Node) -> str:
         """`node` as an expression; what is true counts as 1."""
@@ -253,7 +266,7 @@ def _loop(
             w.put(f"{local} = {w.load(inputs[read.name], '', read.type)}", 2)
     for equation in (model.equation[n] for n in region.steps):
         local = w.values[equation.name] = w.name(equation.name)
-        w.put(f"{local} = {w.text(equation.expr)}", 2)
+        w.put(f"{local} = {w.tensor(equation.expr)}", 2)
     for output, pointer in zip(model.outputs, outputs, strict=True):
         value = w.text(output.expr)
         w.put(w.store(pointer, "b * T + t", output.expr.type.dims, value), 2)

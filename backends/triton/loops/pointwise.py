@@ -40,8 +40,18 @@ TEXTS: Mapping[str, str] = {
     "logsigmoid": "(-softened(-{}))",
     "gelu": "bell({})",
     "logaddexp": "logaddexp({}, {})",
-    "float": "({}).to(tl.float32)",
+    "float": "tl.cast({}, tl.float32)",
     "stopgrad": "{}",
+    "expm1": "grown({})",
+    "log1p": "log_beside_one({})",
+    "pow": "powered({}, {})",
+    "mod": "remainder({}, {})",
+    "sign": "tl.where({0} > 0, 1.0, tl.where({0} < 0, -1.0, 0.0))",
+    "ceil": "tl.ceil({})",
+    "tan": "(tl.sin({0}) / tl.cos({0}))",
+    "sinh": "opened({})",
+    "cosh": "hanging({})",
+    "atanh": "unwound({})",
 }
 """By operator; functions are those of `kernels/pointwise.py` and `kernels/semirings.py`."""
 
@@ -53,5 +63,9 @@ REDUCTIONS: Mapping[str, tuple[str, str]] = {
     "mean": ("tl.sum", "0.0"),
     "max": ("tl.max", 'float("-inf")'),
     "min": ("tl.min", 'float("inf")'),
+    "logsumexp": ("log_summed", 'float("-inf")'),
 }
 """Function, and what it leaves as it is."""
+
+WHOLE = frozenset(("mod", "pow", "sign", "ceil", "floor"))
+"""Operators of which there is a form for floats alone."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from seqdsl.backends.torch.names import identifier
 from seqdsl.backends.triton.loops.extents import dims_of
-from seqdsl.backends.triton.loops.pointwise import REDUCTIONS, TEXTS
+from seqdsl.backends.triton.loops.pointwise import REDUCTIONS, TEXTS, WHOLE
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit
 from seqdsl.ir.types import BATCH, TIME
@@ -21,7 +21,9 @@ def allowed(node: ir.Node) -> bool:
         case ir.Const(value=value):
             return not (isinstance(value, Lit) and isinstance(value.value, str))
         case ir.Map(op=op):
-            return op in TEXTS
+            return op in TEXTS and (op not in WHOLE or node.type.dtype == "float")
+        case ir.Along(op="softmax" | "log_softmax", over=over, where=where):
+            return where is None and not {TIME, BATCH} & set(over)
         case ir.Reduce(op=op, over=over, where=where):
             return op in REDUCTIONS and where is None and not {TIME, BATCH} & set(over)
         case ir.Contract(over=over):
