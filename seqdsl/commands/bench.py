@@ -47,7 +47,7 @@ def bench(
         found.append((work, _with_bar(work, quiet=json)))
         if not json:
             print(_title(work), _table(found[-1][1]), sep="\n\n", flush=True)
-    facts = [fact for work, measured in found for fact in _facts(work, measured)]
+    facts = [fact for work, measured in found for fact in facts_of(work, measured)]
     if json:
         print_json(facts)
     if out is not None:
@@ -104,7 +104,7 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:,.3g}" if value < 100 else f"{value:,.0f}"
 
 
-def _facts(work: Workload, found: Sequence[Row]) -> list[Mapping[str, Any]]:
+def facts_of(work: Workload, found: Sequence[Row]) -> list[Mapping[str, Any]]:
     """One flat object a row, as the gallery takes them."""
     setting = work.setting
     sizes = {"batch": setting.batch, "time": setting.time, "clock": setting.clock}

@@ -96,3 +96,14 @@ def test_backward_needs_something_to_differentiate() -> None:
     assert run is not None
     (gradient,) = run()  # pyright: ignore
     torch.testing.assert_close(gradient, -torch.ones(3))
+
+
+def test_a_layer_that_diverges_is_measured_all_the_same(tmp_path: Path) -> None:
+    spec = tmp_path / "wild.seq"
+    spec.write_text(
+        "layer Wild():\n    input x: []\n    state h: [] = 1\n"
+        "    h = 1e30 * h[t-1] + x\n    output h - h[t-1]\n"
+    )
+    ran = CliRunner().invoke(app, ["bench", str(spec), *QUICK, "--json"])
+    assert ran.exit_code == 0, ran.output
+    assert all(row["refused"] is None for row in json.loads(ran.stdout))
