@@ -82,15 +82,23 @@ def static_keyword(
     return statics.require_static(ctx, scope, given, f"`{name}`")
 
 
-def flag(ctx: Context, scope: Scope, expr: ast.Call, name: str, default: bool) -> bool:
-    """The value of a keyword that is `true` or `false`."""
+def flag(
+    ctx: Context,
+    scope: Scope,
+    expr: ast.Call,
+    name: str,
+    default: bool,
+    other: str = "",
+) -> bool:
+    """The value of a keyword that is `true` or `false`, or (for the message) `other`."""
     given = keyword(expr, name)
     if given is None:
         return default
     size = statics.require_static(ctx, scope, given, f"`{name}`")
     settled = ctx.settle(size, given.span)
     if not isinstance(settled, bool):
-        raise ctx.fail("E0411", f"`{name}` is `true` or `false`", given.span)
+        allowed = "`true`, `false` or " + other if other else "`true` or `false`"
+        raise ctx.fail("E0411", f"`{name}` is {allowed}", given.span)
     return settled
 
 

@@ -36,10 +36,14 @@ def normal_init() -> ir.Init:
 
 def fan_bound(ctx: Context, names: Sequence[str]) -> Size:
     """1/sqrt of the product of extents."""
-    fan: Size = Lit(1)
+    return apply("/", Lit(1), apply("sqrt", _product(ctx, names)))
+
+
+def _product(ctx: Context, names: Sequence[str]) -> Size:
+    found: Size = Lit(1)
     for name in names:
-        fan = ctx.dims[name] if fan == Lit(1) else apply("*", fan, ctx.dims[name])
-    return apply("/", Lit(1), apply("sqrt", fan))
+        found = ctx.dims[name] if found == Lit(1) else apply("*", found, ctx.dims[name])
+    return found
 
 
 def default_init(ctx: Context, shape: Sequence[str]) -> ir.Init:
@@ -53,11 +57,12 @@ def written(
     name: str,
     type_: Type,
     expr: ast.Expr | None,
-    rows: int = 1,
+    rows: int | None = None,
 ) -> ir.Init:
     """A parameter's initial values as written after `=` or `~`.
 
-    The first `rows` dims are what a matrix computes, the others what it reads.
+    The first `rows` dims, where that is known, are what a matrix computes, the others what
+    it reads.
     """
     if expr is None:
         return default_init(ctx, type_.dims)
@@ -66,26 +71,29 @@ def written(
             gain = (
                 statics.require_static(ctx, scope, args[0], "gain") if args else Lit(1)
             )
-            if len(type_.dims) < 2:
-                raise ctx.fail(
-                    "E0209", "`orthogonal` needs at least two dims", expr.span
-                )
-            return ir.Init(kind="orthogonal", expr=None, gain=gain, rows=rows)
-        case ast.Call(func=ast.Name(id="xavier"), args=()) if len(type_.dims) >= 2:
-            fans = [ctx.dims[d] for d in type_.dims]
-            total: Size = fans[-1]
-            rest: Size = fans[0]
-            for size in fans[1:-1]:
-                rest = apply("*", rest, size)
-            total = apply("+", total, rest)
-            return uniform_init(apply("sqrt", apply("/", Lit(6), total)))
+            _require_matrix(ctx, type_, expr, "orthogonal")
+            return ir.Init(kind="orthogonal", expr=None, gain=gain, rows=rows or 1)
+        case ast.Call(func=ast.Name(id="xavier"), args=()):
+            _require_matrix(ctx, type_, expr, "xavier")
+            first = len(type_.dims) - 1 if rows is None else rows
+            fans = _product(ctx, type_.dims[:first]), _product(ctx, type_.dims[first:])
+            return uniform_init(apply("sqrt", apply("/", Lit(6), apply("+", *fans))))
         case ast.Call(func=ast.Name(id="kaiming"), args=()):
             return default_init(ctx, type_.dims)
         case _:
             site = Site(name, 0, expr.span, initial=Type("float", type_.dims))
             node = _inlined(ctx, expressions.value(ctx, scope, site, expr))
+            if site.taken:
+                raise ctx.fail(
+                    "E0209", "an initial value has no parameters of its own", expr.span
+                )
             _check_initial(ctx, type_, node, expr.span)
             return ir.Init(kind="expr", expr=node)
+
+
+def _require_matrix(ctx: Context, type_: Type, expr: ast.Expr, name: str) -> None:
+    if len(type_.dims) < 2:
+        raise ctx.fail("E0209", f"`{name}` needs at least two dims", expr.span)
 
 
 def _inlined(ctx: Context, node: ir.Node) -> ir.Node:

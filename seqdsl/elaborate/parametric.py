@@ -168,7 +168,7 @@ def plus_bias(
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if given is not None and (size is None or number):
         init = initial.written(ctx, scope, name, type_, given)
-    elif arguments.flag(ctx, scope, expr, "bias", True):
+    elif arguments.flag(ctx, scope, expr, "bias", True, "where it starts"):
         init = initial.uniform_init(bound)
     else:
         return result

@@ -235,6 +235,15 @@ layer Late(D):
         elaborate_text(text)
 
 
+@pytest.mark.parametrize(
+    "bias", ["param", "linear(x, D)", "rmsnorm[D](index[D] + 1.0)", "xavier()"]
+)
+def test_initial_values_have_no_parameters_and_fit(bias: str) -> None:
+    text = f"layer L(D):\n    input x: [D]\n    output linear(x, D, bias = {bias})\n"
+    with pytest.raises(SpecError, match="E0209"):
+        elaborate_text(text)
+
+
 def test_a_missing_parameter_is_named() -> None:
     text = "layer L(D):\n    input x: [D]\n    param w: [D]\n    output x * w\n"
     with pytest.raises(CallError, match="parameter `w` is missing"):
