@@ -12,12 +12,17 @@ from seqdsl.testing.subject import Subject
 
 @dataclass(frozen=True)
 class Row:
-    """A layer; `ranges` of its int inputs; whether a bfloat16 of it means anything."""
+    """A layer; `ranges` of its int inputs; whether a bfloat16 of it means anything.
+
+    Of one with `kinks` gradients jump, so that rounding may choose another; one that
+    `grows` by small steps forgets in bfloat16 what they add.
+    """
 
     name: str
     text: str
     ranges: Mapping[str, tuple[int, int]]
     half: bool = True
+    kinks: bool = False
 
     def __str__(self) -> str:
         return self.name
@@ -129,13 +134,14 @@ LINES: Mapping[str, tuple[str, ...]] = {
         "state h: [D] = 0", "h = dot[J](tanh(R) / 4, h[t-1].(D -> J)) + x", "output h",
     ),
     "log of a matrix": (
-        "dim E = D", "param A: [E, D] = 0.3", "state h: [D] = 0",
-        "h = logsumexp[E](h[t-1].(D -> E) + log_softmax[D](A)) + logsigmoid(x)",
-        "output h - logsumexp[D](h)",
+        "state h: [D] = 0",
+        "h = logsumexp[J](h[t-1].(D -> J) + R) - 1.5",
+        "output h",
     ),
     "best path": (
-        "dim E = D", "param A: [E, D] = 0.3", "state h: [D] = 0",
-        "h = max[E](h[t-1].(D -> E) + A) - max[D](x) + x - 1", "output h - max[D](h)",
+        "state h: [D] = 0",
+        "h = max[J](h[t-1].(D -> J) + R) - 1.25",
+        "output h",
     ),
     "log-sum-exp": (
         "state z: [D] = -inf", "z = logaddexp(z[t-1] + logsigmoid(y + 1), x)",
@@ -176,6 +182,10 @@ LINES: Mapping[str, tuple[str, ...]] = {
 JUMPS = frozenset(
     {"table", "remainder", "complex poles", "boolean", "given or its own"}
 )
+GROWS = frozenset({"log of a matrix", "best path"})
+KINKS = frozenset(
+    {"best path", "running maximum", "shortest path", "bottleneck", "clamp"}
+)
 
 
 def _text(lines: tuple[str, ...]) -> str:
@@ -192,22 +202,22 @@ def _text(lines: tuple[str, ...]) -> str:
 
 
 DECLARED = (
-    "monoid fraction(h: [], a: [] = 1, b: [] = 0, c: [] = 0, d: [] = 1):",
-    "    a = second.a * first.a + second.b * first.c",
-    "    b = second.a * first.b + second.b * first.d",
-    "    c = second.c * first.a + second.d * first.c",
-    "    d = second.c * first.b + second.d * first.d",
-    "    (a * h + b) / (c * h + d)",
+    "monoid softmean[V](m: [] = -inf, u: [] = 0, w: [V] = 0):",
+    "    m = max(first.m, second.m)",
+    "    old = where(first.m == m, 1, exp(first.m - m))",
+    "    new = where(second.m == m, 1, exp(second.m - m))",
+    "    u = old * first.u + new * second.u",
+    "    w = old * first.w + new * second.w",
 )
-FRACTION = (
-    "state h: [D] = 1", "u = sigmoid(x)",
-    "h = fraction(h[t-1], u, b = 1, c = 0.5, d = 1)", "output h",
+MEAN = (
+    "state m: [] = -inf", "state u: [] = 0", "state w: [D] = 0",
+    "m, u, w = softmean[D](m[t-1], u[t-1], w[t-1], s, 1, x)", "output w / u",
 )  # fmt: skip
 
 ROWS = (
     *(
-        Row(n, _text(lines), {"n": (0, 3)}, n not in JUMPS)
-        for n, lines in LINES.items()
+        Row(name, _text(lines), {"n": (0, 3)}, name not in JUMPS | GROWS, name in KINKS)
+        for name, lines in LINES.items()
     ),
-    Row("declared", "\n".join((*DECLARED, _text(FRACTION))), {}),
+    Row("declared", "\n".join((*DECLARED, _text(MEAN))), {}),
 )
