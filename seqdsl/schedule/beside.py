@@ -13,6 +13,7 @@ from seqdsl.analysis.graph import edges_of, name_of
 from seqdsl.analysis.verdict import Verdict
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.walk import references
+from seqdsl.schedule.choose import start_alike
 from seqdsl.schedule.forms import DiagonalScan, Products, nodes_of
 from seqdsl.schedule.plan import Parallel, Step, defined
 from seqdsl.schedule.products import Chunked, products
@@ -28,6 +29,8 @@ def narrow_beside(
         return None
     verdict = verdicts.get(frozenset(defined(step.loop.body)))
     if verdict is None or len(verdict.recurrence.members) > 1:
+        return None
+    if not start_alike(model, verdict):
         return None
     found = products(model, verdict, form.chunk, narrow=True)
     if found is None or found.after or not alike(form, found.form):

@@ -98,11 +98,15 @@ def form_of(model: ir.Model, verdict: Verdict, wish: Wish) -> Form | Chunked | N
 
 
 def _products(model: ir.Model, verdict: Verdict, size: int) -> Chunked | None:
-    """Chunks start all segments alike, so states must not begin with sums over them."""
-    states = [model.state[s] for s in verdict.recurrence.states if s in model.state]
-    if any(_over_time(model, state.initial) for state in states):
+    if not start_alike(model, verdict):
         return None
     return products(model, verdict, size) or in_turns(model, verdict, size)
+
+
+def start_alike(model: ir.Model, verdict: Verdict) -> bool:
+    """Chunks start all segments alike, so states must not begin with sums over them."""
+    states = [model.state[s] for s in verdict.recurrence.states if s in model.state]
+    return not any(_over_time(model, state.initial) for state in states)
 
 
 def _over_time(model: ir.Model, node: ir.Node) -> bool:

@@ -142,7 +142,8 @@ class _Chooser:
                 own = (s for s in step.body if isinstance(s, Assign))
                 free = (s for s in own if s.equation.name not in gone)
                 body = (*free, *(Assign(equation=e) for e in turns.inner))
-                yield replace(step, carried=(), body=body)
+                carried = tuple(c for c in step.carried if c not in gone)
+                yield replace(step, carried=carried, body=body)
             elif isinstance(step, Assign) and step.equation.name not in gone:
                 yield step
         yield from (Assign(equation=e) for e in turns.outer)

@@ -50,6 +50,18 @@ FORMS = {
     "decayed by channel": (*turn("sigmoid(linear(x, [H, K]))", "0.9 * S[t-1]"), *LAST),
     "decayed alike": (*turn("0.8"), *LAST),
     "written to beside": (*turn(more=" + 0.1 * linear(x, [H, K]) * v"), *LAST),
+    "forgotten": (
+        *TURN,
+        "    state M: [H, K, V] = S[t-1]",
+        "    M = b * k * (v - dot[K](k, M[j-1]))",
+        *LAST,
+    ),
+    "beside another state": (
+        *(line.replace("x, [H, V]", "u, [H, V]") for line in turn("0.9")),
+        "    state u: [D] = x",
+        "    u = 0.5 * u[j-1] + j * b.(H -> H)[H = 0] * x",
+        *LAST,
+    ),
     "from the end": (*turn(begin="S[t+1]"), *LAST),
     "read before": (*turn(), "S = M[j = N]", "output dot[K](q, S[t-1])"),
     "one turn": (*(x.replace("in N", "in 1") for x in turn()), "S = M[j = 1]", LAST[1]),
