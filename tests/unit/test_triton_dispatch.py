@@ -208,6 +208,20 @@ def test_parallel_forms_without_kernels_are_loops_in_one(
         torch.testing.assert_close(a / largest, b / largest, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize(("size", "learns"), [(8, True), (64, False)])
+def test_gradients_do_not_keep_large_states_of_all_steps(
+    size: int, learns: bool
+) -> None:
+    """Torch's parallel form, which keeps fewer, serves where a gradient is wanted."""
+    layer: Any = seqdsl.std.titans.LinearMemory
+    module = layer(heads=1, K=size, target="triton")
+    file: Any = sys.modules[module.__class__.__module__]
+    (loop,) = (n for n in file.LOOPS if n == "LinearMemory_S_loop")
+    sizes = tuple({"heads": 1, "K": size, "V": size}.items())
+    assert file.runs(loop, sizes, False, True)
+    assert file.runs(loop, sizes, True, True) is learns
+
+
 def test_asking_for_a_scan_gets_one() -> None:
     text = f"layer Own(K = 3, V = 2):\n    input x: [K]{SPECS['coupled states']}"
     layer: Any = seqdsl.loads(text).Own

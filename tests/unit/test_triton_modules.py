@@ -48,6 +48,13 @@ LAYERS = (
     Case("retnet", "Retention", ("outer_fused",), D16, X16),
     Case("rwkv6", "RWKV6", ("outer_fused",), {"D": 32, "K": 16}, {"x": (32,)}),
     Case("gated_deltanet", "GatedDeltaNet", ("delta_fused",), D16, X16),
+    Case(
+        "gated_deltaproduct",
+        "GatedDeltaProduct",
+        ("delta_fused",),
+        {"D": 8, "heads": 2},
+        {"x": (8,)},
+    ),
     Case("rwkv7", "RWKV7", ("delta_fused",), {"D": 16, "K": 8}, X16 | {"first": (16,)}),
     Case(
         "mlstm", "MLSTMCell", ("scan_fused", "outer_fused"), {"heads": 2, "K": 8}, GATED

@@ -25,6 +25,8 @@ _DESIRED = 4096
 """Entries that a program would best hold."""
 _MOST = 32768
 """Entries that a program may hold."""
+_KEPT = 1024
+"""Entries that a gradient may keep of a step where a parallel form keeps none."""
 
 Dims = tuple[str, ...]
 
@@ -56,6 +58,15 @@ class Loop:
         """Whether its gradient runs as kernels as well."""
         found = self.gradient
         return found is not None and all(x.fits(sizes) for x in found.loops())
+
+    def keeps_little(self, sizes: Mapping[str, int]) -> bool:
+        """Whether its gradient keeps of a step little, or little beside what it reads."""
+        if self.gradient is None:
+            return False
+        inner = self.gradient.loops()[0]
+        kept = sum(prod(sizes[d] for d in dims) for dims in inner.outputs)
+        read = sum(prod(sizes[d] for d in dims) for _, t, dims in self.reads if t)
+        return kept <= max(_KEPT, 4 * read)
 
     def fits(self, sizes: Mapping[str, int]) -> bool:
         """Whether registers hold what there is."""
@@ -181,18 +192,28 @@ def loops_fit(
     given: Sequence[Any],
     state: Mapping[str, Any] | None,
     loops: Sequence[tuple[Loop, Mapping[str, int]]],
+    parallel: bool = False,
 ) -> bool:
-    """Whether a call runs as kernels: on a GPU, and small enough."""
+    """Whether a call runs as kernels: on a GPU, and small enough.
+
+    Where torch has a `parallel` form, a gradient must not keep much more than that does.
+    """
     values = (*given, *(state or {}).values(), *module.parameters())
     tensors = [x for x in values if isinstance(x, Tensor) and x.is_floating_point()]
     learning = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
     return on_gpu(*tensors) and all(
-        runs(loop.name, tuple(sizes.items()), learning) for loop, sizes in loops
+        runs(loop.name, tuple(sizes.items()), learning, parallel)
+        for loop, sizes in loops
     )
 
 
 @torch.compiler.assume_constant_result
-def runs(name: str, sizes: tuple[tuple[str, int], ...], learning: bool) -> bool:
+def runs(
+    name: str, sizes: tuple[tuple[str, int], ...], learning: bool, parallel: bool
+) -> bool:
     """Whether a loop is small enough, and its gradient if that is wanted."""
     loop, known = LOOPS[name], dict(sizes)
-    return loop.fits(known) and (not learning or loop.learns(known))
+    if not loop.fits(known):
+        return False
+    light = not parallel or loop.keeps_little(known)
+    return not learning or (light and loop.learns(known))

@@ -21,7 +21,7 @@ from seqdsl.backends.triton.loops.extents import dims_of, parallel_of, widest_of
 from seqdsl.backends.triton.loops.gradients import gradient_of, shown
 from seqdsl.backends.triton.loops.kernel import kernel_text
 from seqdsl.backends.triton.loops.supported import allowed, supported
-from seqdsl.backends.triton.loops.waiting import NOTE, REFUSED, reason
+from seqdsl.backends.triton.loops.waiting import NOTE, REFUSED, SEQUENTIAL, reason
 from seqdsl.diagnostics import SpecError, UnsupportedError
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Size
@@ -224,8 +224,9 @@ def _asking(method: Sequence[str], loops: str, why: str | None) -> tuple[str, ..
     arguments = ", ".join([*plain, *(f"{n}={n}" for n in named)])
     state = "state" if "state" in (*plain, *named) else "None"
     lines = [f"        # {NOTE}: {why}"] if why else []
+    parallel = "" if why in (None, SEQUENTIAL) else ", parallel=True"
     lines += [
-        f"        if loops_fit(self, ({given},), {state}, {loops}):  # fmt: skip",
+        f"        if loops_fit(self, ({given},), {state}, {loops}{parallel}):  # fmt: skip",
         f"            return self._fused_{function.name}({arguments})  # fmt: skip",
     ]
     return _begun(method, function, lines)
