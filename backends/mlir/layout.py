@@ -175,6 +175,8 @@ def _moves(node: ir.Node, dim: str) -> bool:
             return dim == whole or dim in into
         case ir.SliceDim(dim=whole, into=into):
             return dim in (whole, into)
+        case ir.Merge(dims=dims, into=whole):
+            return dim == whole or dim in dims
         case _:
             return False
 

@@ -93,7 +93,7 @@ def _fits(node: ir.Node) -> bool:
             return op in ALONGS and where is None
         case ir.Contract(over=over):
             return not {TIME, BATCH} & set(over)
-        case ir.Rename() | ir.Split():
+        case ir.Rename() | ir.Split() | ir.Merge() | ir.SliceDim():
             return True
         case ir.Shift(arg=arg, axis=axis):
             return isinstance(arg, ir.Ref) and axis == TIME

@@ -62,7 +62,7 @@ def fits(node: ir.Node, inside: frozenset[str], fusion: Fusion, member: bool) ->
             return member or any(r.type.dims for r in streams)
         case ir.Along():
             return own and member
-        case ir.Split():
+        case ir.Split() | ir.Merge() | ir.SliceDim():
             return own
         case ir.Shift(offset=offset):
             return own or (fusion.whole and offset == -1)

@@ -73,3 +73,45 @@ def test_complex_states(number: int) -> None:
         f"    state h: complex [D] = 0\n    h = {update}\n"
         f"    output {output} + 0 * sum[E](real(m))\n"
     )
+
+
+MOVES = {
+    "a merged state": (
+        "A, B, C = A*B",
+        "param w: [C] ~ normal(0, 1)\n    state h: [A, B] = 0.5",
+        "h = tanh(x + 0.3 * h[t-1] * sum[C](h[t-1].([A, B] -> C) * w))",
+        "x: [A, B]",
+        "h",
+    ),
+    "one state from another, merged": (
+        "A, B, C = A*B",
+        "state h: [A, B] = 0\n    state g: [C] = 1",
+        "h = 0.5 * h[t-1] + x\n    g = sigmoid(g[t-1]) + h[t-1].([A, B] -> C)",
+        "x: [A, B]",
+        "g * h.([A, B] -> C)",
+    ),
+    "a part of a state": (
+        "D = 7",
+        "state h: [D] = 0.5",
+        "low = h[t-1][D = 1:5 as Low]\n    h = tanh(0.5 * h[t-1] + x * sum[Low](low * low))",
+        "x: [D]",
+        "h",
+    ),
+    "every second entry": (
+        "D = 37",
+        "state h: [D] = 0.5\n    state s: [] = 0",
+        "even = h[t-1][D = 0:D:2 as Half]\n    s = 0.9 * s[t-1] + 0.1 * max[Half](even)\n"
+        "    h = 0.5 * h[t-1] + sigmoid(x) * s",
+        "x: [D]",
+        "h",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_states_are_read_merged_and_in_parts(name: str) -> None:
+    options, states, update, given, output = MOVES[name]
+    check(
+        f"layer Row({options}):\n    input {given}\n    {states}\n    {update}\n"
+        f"    output {output}\n"
+    )
