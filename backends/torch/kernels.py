@@ -34,7 +34,7 @@ from seqdsl.schedule.cut import Fusion
 from seqdsl.schedule.halves import in_reals
 from seqdsl.schedule.obstacles import obstacles
 from seqdsl.schedule.plan import TimeLoop, defined
-from seqdsl.schedule.region import Region, identity, outline
+from seqdsl.schedule.region import Region, identity, outline, with_floats
 
 
 @dataclass
@@ -95,7 +95,7 @@ def call_kernel(body: Body, loop: TimeLoop) -> None:
     }
     wanted, ends = _wanted(body, loop, names)
     made = outline(m.model, loop, wanted, lambda node: _axes(m, node))
-    halved = in_reals(made)
+    halved = with_floats(in_reals(made))
     name = kernels.add(halved)
     carried = [*loop.carried, *(g.state for g in made.lags)]
     backs = [*(1 for _ in loop.carried), *(g.back for g in made.lags)]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import Type
+from seqdsl.ir.walk import subtree
 from seqdsl.rewrite.real_parts import Pair, full, pair, real
 from seqdsl.schedule.region import Region
 
@@ -15,7 +16,7 @@ Names = dict[str, tuple[str, str]]
 
 
 def in_reals(region: Region) -> Region:
-    """`region` without complex numbers; itself where it has none.
+    """`region` without complex numbers, not even on the way; itself where it has none.
 
     A complex input, state or output is two, one behind the other: of real parts and of
     imaginary parts.
@@ -24,7 +25,8 @@ def in_reals(region: Region) -> Region:
     values = [*model.inputs, *model.states]
     wide = [v.name for v in values if v.type.dtype == "complex"]
     wide += [e.name for e in model.equations if e.expr.type.dtype == "complex"]
-    if not wide:
+    nodes = (n for e in model.equations for n in subtree(e.expr))
+    if not wide and all(n.type.dtype != "complex" for n in nodes):
         return region
     taken = {v.name for v in values} | {e.name for e in model.equations}
     return _Halver(region, _names(dict.fromkeys(wide), taken)).run()

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
+from seqdsl.ir.names import fresh
 from seqdsl.ir.sizes import Lit, Scalar, evaluate
 from seqdsl.ir.types import BATCH, TIME, Type
 from seqdsl.ir.walk import children, subtree, transform, with_children
@@ -121,6 +122,20 @@ def outline(
         replayed=loop.replayed,
         reads=tuple(outliner.found),
     )
+
+
+def with_floats(region: Region) -> Region:
+    """`region` with a number among its inputs that tells the dtype of floats, if none does."""
+    model = region.model
+    outputs = (o.expr.type.dtype for o in model.outputs)
+    if "float" not in outputs or any(i.type.dtype == "float" for i in model.inputs):
+        return region
+    taken = {i.name for i in model.inputs} | {e.name for e in model.equations}
+    like = ir.Input(name=fresh("like", taken), type=Type("float"))
+    at = len(region.reads)
+    inputs = (*model.inputs[:at], like, *model.inputs[at:])
+    reads = (*region.reads, build.const(0.0))
+    return replace(region, model=replace(model, inputs=inputs), reads=reads)
 
 
 def segmented(region: Region) -> Region:

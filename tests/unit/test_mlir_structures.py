@@ -60,6 +60,21 @@ UPDATES = (
 """Of a complex state; `a` and `m` are complex parameters."""
 
 
+def test_floats_of_what_holds_none_have_the_dtype_of_the_layer() -> None:
+    check(
+        "layer Row(D):\n    input x: [D]\n    param p: [] = 0.5\n    state f: bool [] = false\n"
+        "    f = not f[t-1] or p > 1\n    output x\n    output 0.1 * float(f)\n"
+    )
+
+
+def test_complex_numbers_on_the_way() -> None:
+    check(
+        "layer Row(D):\n    input x: [D]\n    input y: [D]\n    state h: [D] = 0\n"
+        "    h = 0.9 * h[t-1] + tanh(real(complex(x, y) * complex(0.3, -0.5)))\n"
+        "    output h\n"
+    )
+
+
 OUTPUTS = ("real(h)", "imag(h) * y", "abs(h)")
 
 
