@@ -104,6 +104,8 @@ class Derivative:
         """Gradients of the inputs, None where they are 0."""
         found = self.adjoint
         assert found is not None
+        if not found.gradients:
+            return [None] * len(inputs)
         given = {**self._given(inputs), **kept}
         for name, grad in zip(self._produced(), grads, strict=True):
             if name in found.upstream and grad is not None:

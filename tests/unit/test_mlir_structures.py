@@ -67,6 +67,13 @@ def test_floats_of_what_holds_none_have_the_dtype_of_the_layer() -> None:
     )
 
 
+def test_loops_through_which_no_gradient_goes() -> None:
+    check(
+        "layer Row(D):\n    input x: [D]\n    state f: bool [] = false\n"
+        "    f = f[t-1] or linear(x, []) > 0.2\n    output x\n    output float(f)\n"
+    )
+
+
 def test_complex_numbers_on_the_way() -> None:
     check(
         "layer Row(D):\n    input x: [D]\n    input y: [D]\n    state h: [D] = 0\n"
@@ -115,8 +122,7 @@ MOVES = {
     "every second entry": (
         "D = 37",
         "state h: [D] = 0.5\n    state s: [] = 0",
-        "even = h[t-1][D = 0:D:2 as Half]\n    s = 0.9 * s[t-1] + 0.1 * max[Half](even)\n"
-        "    h = 0.5 * h[t-1] + sigmoid(x) * s",
+        "s = 0.9 * s[t-1] + 0.1 * max[Half](h[t-1][D = 0:D:2 as Half])\n    h = 0.5 * h[t-1] + x * s",
         "x: [D]",
         "h",
     ),
