@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -167,6 +168,28 @@ def test_a_file_stands_alone(tmp_path: Path) -> None:
         env={"PYTHONPATH": "."},
     )
     assert run.stdout.strip() == "(1, 5, 16)", run.stderr
+
+
+def test_files_with_the_same_kernels_have_operators_of_their_own(
+    tmp_path: Path,
+) -> None:
+    """Registering one anew would leave those of the other file without theirs."""
+    layer: Any = seqdsl.std.gla.GLA
+    spaces = set[str]()
+    for size in (8, 16):
+        module = layer(D=size, heads=2, target="triton")
+        spaces.add(sys.modules[module.__class__.__module__].__dict__["NAMESPACE"])
+    text = compile_model(layer.elaborate(D=8, heads=2).model).text
+    for name in ("one", "two"):
+        (tmp_path / f"{name}_gla.py").write_text(text)
+    sys.path.insert(0, str(tmp_path))
+    try:
+        spaces |= {
+            importlib.import_module(f"{n}_gla").NAMESPACE for n in ("one", "two")
+        }
+    finally:
+        sys.path.remove(str(tmp_path))
+    assert len(spaces) == 4
 
 
 @pytest.mark.parametrize("file", ["hmm", "memory_caching", "jrt"])

@@ -8,6 +8,22 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+
+def unused(namespace: str) -> str:
+    """`namespace`, with a number behind it where a file in this process has it already.
+
+    An operator registered once more under its name takes the first one away from those
+    who have it in hand.
+    """
+    names: list[str] = torch._C._dispatch_get_all_op_names()  # pyright: ignore
+    taken = {name.partition("::")[0] for name in names}
+    found, number = namespace, 1
+    while found in taken:
+        number += 1
+        found = f"{namespace}_{number}"
+    return found
+
+
 NAMESPACE = "seqdsl"
 """Under which the operators of this file are known to torch."""
 
@@ -95,6 +111,8 @@ def _untuned(key: Key) -> Tiles:
         elif key[1] == "channel":
             columns = 16
     warps = 2 * tiles.warps if largest > 64 and not wide else tiles.warps
+    if key[1:3] == ("channel", "backward") and warps == 4 and not wide:
+        rows = min(rows, 32)  # so few lanes would spill on an A100
     rows, columns = min(rows, key[3]), min(columns, key[4])
     return Tiles(chunk, rows, columns, warps, tiles.stages)
 
