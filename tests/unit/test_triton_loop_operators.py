@@ -51,6 +51,14 @@ CELLS: Mapping[str, tuple[bool, str]] = {
     output dot[D](M, k)
 """,
     ),
+    "two steps back": (
+        True,
+        """
+    state h: [H] = 0.2
+    h = tanh(linear(x, H) + linear(h[t-1], H) - 0.5 * h[t-2])
+    output h
+""",
+    ),
     "from the end": (
         False,
         """

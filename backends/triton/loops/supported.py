@@ -30,8 +30,8 @@ def allowed(node: ir.Node) -> bool:
             return not {TIME, BATCH} & set(over)
         case ir.Rename():
             return True
-        case ir.Shift(arg=arg, axis=axis, offset=offset):
-            return isinstance(arg, ir.Ref) and axis == TIME and abs(offset) == 1
+        case ir.Shift(arg=arg, axis=axis):
+            return isinstance(arg, ir.Ref) and axis == TIME
         case _:
             return False
 
