@@ -183,6 +183,8 @@ class _Cutter:
         return self.fits(node) and bool(names_in(node) & self.reached)
 
     def fits(self, node: ir.Node) -> bool:
+        if node.type.axes & set(self.model.copies):
+            return False  # kernels have no copies of time
         return fits(node, self.inside, self.fusion, self.member)
 
     def take(self, node: ir.Node, name: str, scope: tuple[str, ...]) -> ir.Node:

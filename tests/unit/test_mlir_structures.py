@@ -136,3 +136,22 @@ def test_states_are_read_merged_and_in_parts(name: str) -> None:
         f"layer Row({options}):\n    input {given}\n    {states}\n    {update}\n"
         f"    output {output}\n"
     )
+
+
+def test_what_varies_along_a_copy_of_time_stays_in_its_sum() -> None:
+    """It is no work for a kernel, and has no name that other equations could read."""
+    text = (
+        "layer Row(D):\n    input x: [D]\n    input u: []\n"
+        "    state h: [D] = 0\n    h = 0.7 * h[t-1] + x\n"
+        "    state g: [] = 1\n"
+        "    g = min(g[t-1] + 0.1, dot[s](sigmoid(dot[D](h, h[s])) * float(s <= t), u[s]))\n"
+        "    output g\n"
+    )
+    program = load_text(text)
+    failures = [
+        str(outcome.failure)
+        for made in subjects(program, "Row", build=partial(compiled, target="auto"))
+        for outcome in check_subject(made, examples=1, names=PROPERTIES)
+        if outcome.failure is not None
+    ]
+    assert not failures, "\n\n".join(failures)
