@@ -32,14 +32,15 @@ def matrix() -> Any:
     return plain("stdlib_matrix")
 
 
-def compare(file: str, layer: str, options: dict[str, Scalar], theirs: Plain) -> None:
+def moved(file: str, layer: str, options: dict[str, Scalar]) -> dict[str, Tensor]:
+    """Initial values, moved so that no zero hides a mistake."""
     model = elaborate(load_std(file), layer, options).model
-    params = {
-        name: value + 0.1 * noise(*value.shape, seed=i)
-        for i, (name, value) in enumerate(
-            initial_params(model, options, seed=3).items()
-        )
-    }
+    found = initial_params(model, options, seed=3).items()
+    return {n: v + 0.1 * noise(*v.shape, seed=i) for i, (n, v) in enumerate(found)}
+
+
+def compare(file: str, layer: str, options: dict[str, Scalar], theirs: Plain) -> None:
+    params = moved(file, layer, options)
     x = noise(BATCH, TIME, int(options["D"]))
     agree(
         lambda x: ours(file, layer, options, params, x=x),
@@ -271,8 +272,7 @@ def test_rwkv7(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(matrix(), "scan", scan)
     first = noise(BATCH, TIME, 6, seed=9)
     options: dict[str, Scalar] = {"D": 6, "K": 3, "gate_rank": 2}
-    model = elaborate(load_std("rwkv7"), "RWKV7", options).model
-    params = initial_params(model, options, seed=3)
+    params = moved("rwkv7", "RWKV7", options)
     agree(
         lambda x: ours("rwkv7", "RWKV7", options, params, x=x, first=first),
         partial(matrix().rwkv7, params, first=first),

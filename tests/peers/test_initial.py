@@ -63,13 +63,13 @@ def test_rwkv7_starts_as_released(monkeypatch: pytest.MonkeyPatch) -> None:
     mixes = [getattr(theirs, n).data.flatten() for n in names]
     same(ours["mu"], torch.stack(mixes))
     for mine, value in (
-        ("rate_linear.bias", theirs.w_lora.lora[2].bias),
-        ("a_linear.bias", theirs.a_lora.lora[2].bias),
+        ("w0", theirs.w_lora.lora[2].bias),
+        ("a0", theirs.a_lora.lora[2].bias),
         ("k_k", theirs.k_k),
         ("k_a", theirs.k_a),
         ("r_k", theirs.r_k),
         ("out.weight", theirs.o_proj.weight),
-        ("rate_y.weight", theirs.w_lora.lora[0].weight),
+        ("rate.low.weight", theirs.w_lora.lora[0].weight),
     ):
         same(ours[mine].flatten()[: value.numel()], value.data.flatten())
     for mine, gain in (("r", 1), ("k0", 0.1), ("own", 1)):

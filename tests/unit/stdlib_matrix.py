@@ -229,20 +229,20 @@ def rwkv7(p: Params, x: Tensor, first: Tensor) -> Tensor:
     r, w, k, v, a, g = y.unbind(2)
     shape = p["k_k"].shape
 
-    def low_rank(y: Tensor, inner: str, outer: str) -> Tensor:
-        return project(
-            y @ p[f"{inner}.weight"].T, p[f"{outer}.weight"], p[f"{outer}.bias"]
-        )
+    def lora(y: Tensor, name: str) -> Tensor:
+        low = y @ p[f"{name}.low.weight"].T
+        bent = {"rate": torch.tanh, "g": torch.sigmoid}.get(name, lambda x: x)(low)
+        return bent @ p[f"{name}.out.weight"].T
 
-    hidden = torch.tanh(w @ p["rate_y.weight"].T)
-    rate = project(hidden, p["rate_linear.weight"]) + p["rate_linear.bias"]
-    decay = torch.exp(-math.exp(-0.5) * rate.sigmoid())
+    def heads(y: Tensor) -> Tensor:
+        return y.reshape(*y.shape[:2], *shape)
+
+    decay = torch.exp(-math.exp(-0.5) * heads((p["w0"] + lora(w, "rate")).sigmoid()))
     r, k = project(r, p["r.weight"]), project(k, p["k0.weight"])
     own = v @ p["own.weight"].T
-    mixed = own + (first - own) * low_rank(v, "low", "mix").sigmoid()
-    v = mixed.reshape(*mixed.shape[:2], *shape)
-    a = low_rank(a, "a_y", "a_linear").sigmoid()
-    g = project((g @ p["gate.weight"].T).sigmoid(), p["g.weight"])
+    v = heads(own + (first - own) * (p["v0"] + lora(v, "mix")).sigmoid())
+    a = heads((p["a0"] + lora(a, "a")).sigmoid())
+    g = heads(lora(g, "g"))
     kk = F.normalize(k * p["k_k"], dim=-1)
     k = k * (1 + (a - 1) * p["k_a"])
 

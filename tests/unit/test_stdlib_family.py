@@ -98,8 +98,8 @@ def test_gated_deltanet_without_decay_is_deltanet() -> None:
 def test_rwkv7_at_full_rate_is_a_delta_rule() -> None:
     """a = 1, no decay, keys of length one: each token replaces what its key returns."""
     layer = made("rwkv7", "RWKV7", D=4, K=4, is_first=True)
-    for name, value in (("rate_linear", -1000.0), ("a_linear", 1000.0)):
-        layer.get_parameter(f"{name}.bias").data[:] = value
+    for name, value in (("w0", -1000.0), ("a0", 1000.0)):
+        layer.get_parameter(name).data[:] = value
     layer.k_k.data[:] = 1
     layer.mu.data[2] = 0
     layer.k0.weight.data[0] = torch.eye(4)
