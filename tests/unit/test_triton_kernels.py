@@ -277,6 +277,20 @@ def test_several_segments_of_many_chunks() -> None:
     )
 
 
+@pytest.mark.parametrize("kind", ["scalar", "channel"])
+def test_keys_in_two_blocks(kind: str) -> None:
+    torch.manual_seed(0)
+    q, k = (torch.randn(1, 21, 1, 200) / 10 for _ in range(2))
+    v, first = torch.randn(1, 21, 1, 5), torch.randn(1, 1, 200, 5)
+    g = gates(kind, (1, 21, 1), 200, harsh=True)
+    agree(
+        lambda *x: decayed_products(*x),
+        lambda *x: outer_loop(*x, 0),
+        (q, k, v, g, first),
+        1e-5,
+    )
+
+
 def test_no_steps() -> None:
     q, k, v = (torch.randn(1, 0, 2, n) for n in (4, 4, 3))
     first = torch.randn(1, 2, 4, 3)

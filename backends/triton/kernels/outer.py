@@ -125,31 +125,49 @@ def outer_forward(
     part, bh, n = tl.program_id(0) % parts, tl.program_id(0) // parts, tl.program_id(1)
     b, head = (bh // H).to(tl.int64), bh % H
     kc, vc = tl.arange(0, BK), part * BV + tl.arange(0, BV)
-    q, k, v, o = (
-        q + b * T * H * K,
-        k + b * T * H * K,
-        v + b * T * H * V,
-        o + b * T * H * V,
-    )
+    more = BK + kc  # keys of which a second block takes care, where there are any
+    q, k = q + b * T * H * K, k + b * T * H * K
+    v, o = v + b * T * H * V, o + b * T * H * V
     g += b * T * H * (K if DECAY == "channel" else 1)
     state = entering(
         initial, added, wholes, bh, n, segments, kc, vc, K, V, DECAY, INITIAL
     )
-    steps = tl.cdiv(tl.minimum(length, T - n * length), C)
-    for i in range(steps):
+    other = state
+    if K > BK:
+        other = entering(
+            initial, added, wholes, bh, n, segments, more, vc, K, V, DECAY, INITIAL
+        )
+    for i in range(tl.cdiv(tl.minimum(length, T - n * length), C)):
         first = n * length + i * C
-        a = decays(load_logs(g, first, T, H, head, kc, K, C, DECAY), DECAY)
-        qt = load_rows(q, first, TQ, H, head, kc, K, C)
-        kt = load_rows(k, first, T, H, head, kc, K, C)
         vt = load_rows(v, first, T, H, head, vc, V, C)
-        p, since, until, _ = scores(qt, kt, a, DECAY, PRECISION)
-        decay = whole(since)
-        y = read(qt, since, state, DECAY, PRECISION)
+        p, y, state = outer_block(
+            q, k, g, vt, state, first, T, TQ, head, kc, H, K, C, DECAY, PRECISION
+        )
+        if K > BK:
+            p2, y2, other = outer_block(
+                q, k, g, vt, other, first, T, TQ, head, more, H, K, C, DECAY, PRECISION
+            )
+            p, y = p + p2, y + y2
         y += tl.dot(p.to(vt.dtype), vt, input_precision=PRECISION)
         store_rows(o, y * scale, first, TQ, H, head, vc, V, C)
-        state = write(state, decay, kt, vt, until, DECAY, PRECISION)
     if FINAL and n == segments - 1:
         store_state(final, bh.to(tl.int64), state, kc, vc, K, V)
+        if K > BK:
+            store_state(final, bh.to(tl.int64), other, more, vc, K, V)
+
+
+@triton.jit
+def outer_block(
+    q, k, g, vt, state, first, T, TQ, head, kc,
+    H: tl.constexpr, K: tl.constexpr, C: tl.constexpr, DECAY: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Of a chunk and a block of keys: products, what is read of the state, and the next."""
+    a = decays(load_logs(g, first, T, H, head, kc, K, C, DECAY), DECAY)
+    qt = load_rows(q, first, TQ, H, head, kc, K, C)
+    kt = load_rows(k, first, T, H, head, kc, K, C)
+    p, since, until, _ = scores(qt, kt, a, DECAY, PRECISION)
+    y = read(qt, since, state, DECAY, PRECISION)
+    return p, y, write(state, whole(since), kt, vt, until, DECAY, PRECISION)
 
 
 @triton.jit

@@ -93,7 +93,7 @@ def _outer_run(
     outer_forward[size.states * parts, size.segments](
         q[:, lag:], k, v, g, initial, added, wholes, o[:, lag:], final,
         scale, size.time, size.time - lag, size.length, size.segments,
-        **(size.constants(tiles) | {"BK": fitting(size.K)}),
+        **(size.constants(tiles) | {"BK": min(128, fitting(size.K))}),
         INITIAL=initial is not None, FINAL=keep, PRECISION=precision(k),
     )  # fmt: skip
     return made
