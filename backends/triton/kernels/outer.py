@@ -139,17 +139,28 @@ def outer_forward(
         )
     for i in range(tl.cdiv(tl.minimum(length, T - n * length), C)):
         first = n * length + i * C
-        vt = load_rows(v, first, T, H, head, vc, V, C)
-        p, y, state = outer_block(
-            q, k, g, vt, state, first, T, TQ, head, kc, H, K, C, DECAY, PRECISION
-        )
         if K > BK:
+            vt = load_rows(v, first, T, H, head, vc, V, C)
+            p, y, state = outer_block(
+                q, k, g, vt, state, first, T, TQ, head, kc, H, K, C, DECAY, PRECISION
+            )
             p2, y2, other = outer_block(
                 q, k, g, vt, other, first, T, TQ, head, more, H, K, C, DECAY, PRECISION
             )
             p, y = p + p2, y + y2
-        y += tl.dot(p.to(vt.dtype), vt, input_precision=PRECISION)
-        store_rows(o, y * scale, first, TQ, H, head, vc, V, C)
+            y += tl.dot(p.to(vt.dtype), vt, input_precision=PRECISION)
+            store_rows(o, y * scale, first, TQ, H, head, vc, V, C)
+        else:
+            a = decays(load_logs(g, first, T, H, head, kc, K, C, DECAY), DECAY)
+            qt = load_rows(q, first, TQ, H, head, kc, K, C)
+            kt = load_rows(k, first, T, H, head, kc, K, C)
+            vt = load_rows(v, first, T, H, head, vc, V, C)
+            p, since, until, _ = scores(qt, kt, a, DECAY, PRECISION)
+            decay = whole(since)
+            y = read(qt, since, state, DECAY, PRECISION)
+            y += tl.dot(p.to(vt.dtype), vt, input_precision=PRECISION)
+            store_rows(o, y * scale, first, TQ, H, head, vc, V, C)
+            state = write(state, decay, kt, vt, until, DECAY, PRECISION)
     if FINAL and n == segments - 1:
         store_state(final, bh.to(tl.int64), state, kc, vc, K, V)
         if K > BK:

@@ -90,10 +90,11 @@ def _outer_run(
     if size.segments > 1:
         _segments(size, k, v, g, added, wholes, 1.0, size.time, adjoint=False)
     parts = blocks(size.V, tiles.columns)
+    most = 128 if size.kind == "channel" else 256  # keys of a block
     outer_forward[size.states * parts, size.segments](
         q[:, lag:], k, v, g, initial, added, wholes, o[:, lag:], final,
         scale, size.time, size.time - lag, size.length, size.segments,
-        **(size.constants(tiles) | {"BK": min(128, fitting(size.K))}),
+        **(size.constants(tiles) | {"BK": min(most, fitting(size.K))}),
         INITIAL=initial is not None, FINAL=keep, PRECISION=precision(k),
     )  # fmt: skip
     return made
