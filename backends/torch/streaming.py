@@ -158,7 +158,9 @@ class _Scan:
         self.timed = True
         if copy not in self.reaches:
             where = looks_ahead(self.model, copy) or span
-            self.refuse(f"`{copy}` is not known to stay at `{copy} <= t`", where)
+            self.refuse(
+                f"`{copy}` may run over later steps: `{copy} <= t` is not known", where
+            )
         else:
             self.copied[key_of(arg)] = arg.type
             self.uses_t = True
@@ -176,7 +178,10 @@ class _Scan:
                 late = still_initial(self.model, state.name, copy)
                 late = late and TIME not in state.initial.type.axes
                 if copy not in self.reaches:
-                    why, late = f"`{copy}` is not known to stay at `{copy} <= t`", False
+                    why, late = (
+                        f"`{copy}` may run over later steps: `{copy} <= t` is not known",
+                        False,
+                    )
                 if not late or self.lags.get(("ref", state.name)) != 1:
                     self.refuse(why, equation.span)
 

@@ -9,7 +9,7 @@ from typing import Literal
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import TIME
 from seqdsl.ir.walk import children, references
-from seqdsl.schedule.visibility import Reach, reach_of_copies
+from seqdsl.schedule.visibility import Reach, reach_of_copies, reach_within
 
 Distance = int | Literal["past", "ahead", "any"]
 """Steps from the reader to what it reads; "past" is 0 or any number below, "ahead" above."""
@@ -89,7 +89,7 @@ def _distances(
     model: ir.Model,
     node: ir.Node,
     around: Mapping[str, Distance],
-    reaches: Mapping[str, Reach],
+    reaches: Mapping[str, Reach | None],
 ) -> Iterator[tuple[str, Mapping[str, Distance]]]:
     """Names read by `node` with their distances, `around` being those of its users."""
     match node:
@@ -111,6 +111,9 @@ def _distances(
             around = {**around, TIME: _copied(reaches.get(copy))}
         case ir.Reduce(over=over) if TIME in over:
             around = {**around, TIME: "any"}
+        case ir.Contract() | ir.Reduce() | ir.Along():
+            within = reach_within(model, node)
+            reaches = {**reaches, **within} if within else reaches
         case ir.Conv(axes=axes, ahead=ahead) if TIME in axes:
             way: Distance = "ahead" if ahead else "past"
             around = {**around, TIME: add(around.get(TIME, 0), way)}
@@ -135,7 +138,7 @@ def _initial(
     arg: ir.Ref | ir.Result,
     around: Mapping[str, Distance],
     axis: str,
-    reaches: Mapping[str, Reach],
+    reaches: Mapping[str, Reach | None],
 ) -> Iterator[tuple[str, Mapping[str, Distance]]]:
     """What the initial value of a shifted state reads: nothing is carried along `axis`."""
     if isinstance(arg, ir.Ref) and arg.name in model.state:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
@@ -48,6 +49,13 @@ class _Bounds:
     later: ir.Node | None = None
 
     @property
+    def reach(self) -> Reach | None:
+        """The same where it never looks ahead."""
+        if self.least is None or self.least < 0:
+            return None
+        return Reach(self.least, self.window, self.later)
+
+    @property
     def never_later(self) -> bool:
         """Whether no step but `s` itself is left."""
         return self.window in (Lit(0), Lit(1))
@@ -84,19 +92,17 @@ def reach_of_copies(model: ir.Model) -> Mapping[str, Reach]:
     """Copies of time that only look at the current and earlier steps, and how far."""
     result: dict[str, Reach] = {}
     for copy in model.copies:
-        found = [bounds for _, bounds in _all_sums(model, copy)]
-        bounds = found[0] if found else _Bounds()
-        for other in found[1:]:
-            bounds = bounds.either(other)
-        if bounds.least is not None and bounds.least >= 0:
-            result[copy] = Reach(bounds.least, bounds.window, bounds.later)
+        found = [bounds for _, bounds in _all_sums(model, copy)] or [_Bounds()]
+        bounds = reduce(_Bounds.either, found)
+        if bounds.reach is not None:
+            result[copy] = bounds.reach
     return result
 
 
 def looks_ahead(model: ir.Model, copy: str) -> Span | None:
     """Where `copy` is not known to stay at the current and earlier steps."""
     for span, bounds in _all_sums(model, copy):
-        if bounds.least is None or bounds.least < 0:
+        if bounds.reach is None:
             return span
     return None
 
@@ -118,37 +124,44 @@ def window_of(reaches: Mapping[str, Reach]) -> Size | None:
     return result
 
 
+def reach_within(model: ir.Model, node: ir.Node) -> Mapping[str, Reach | None]:
+    """How far what stands in `node` is seen, for each copy that it sums or normalizes."""
+    if not isinstance(node, ir.Contract | ir.Reduce | ir.Along):
+        return {}
+    copies = (c for c in model.copies if c in node.over)
+    return {c: _summed(model, node, c).reach for c in copies}
+
+
 def _sums(model: ir.Model, expr: ir.Node, copy: str) -> Iterator[tuple[Span, _Bounds]]:
     """Bounds of every place in `expr` where `copy` is summed away or normalized."""
     for node in subtree(expr):
-        match node:
-            case ir.Contract(args=args, over=over) if copy in over:
-                yield node.span, _product(model, args, copy)
-            case ir.Reduce(op=op, arg=arg, over=over, where=where) if copy in over:
-                bounds = _Bounds() if where is None else holds(model, where, copy)
-                if op == "sum":
-                    bounds = bounds.both(_support(model, arg, copy))
-                yield node.span, bounds
-            case ir.Along(op="cumsum", arg=arg, over=over) if copy in over:
-                yield node.span, _support(model, arg, copy)
-            case ir.Along(op="top", arg=arg, over=over) if copy in over:
-                # zeros of later steps change nothing where nothing is below them
-                known = _not_negative(model, arg)
-                yield node.span, _support(model, arg, copy) if known else _Bounds()
-            case ir.Along(over=over, where=where) if copy in over:
-                yield (
-                    node.span,
-                    _Bounds() if where is None else holds(model, where, copy),
-                )
-            case _:
-                pass
+        if isinstance(node, ir.Contract | ir.Reduce | ir.Along) and copy in node.over:
+            yield node.span, _summed(model, node, copy)
+
+
+def _summed(
+    model: ir.Model, node: ir.Contract | ir.Reduce | ir.Along, copy: str
+) -> _Bounds:
+    """What is known of the entries along `copy` that count in a node over it."""
+    match node:
+        case ir.Contract(args=args):
+            return _product(model, args, copy)
+        case ir.Reduce(op=op, arg=arg, where=where):
+            bounds = _Bounds() if where is None else holds(model, where, copy)
+            return bounds.both(_support(model, arg, copy)) if op == "sum" else bounds
+        case ir.Along(op="cumsum", arg=arg):
+            return _support(model, arg, copy)
+        case ir.Along(op="top", arg=arg):
+            # zeros of later steps change nothing where nothing is below them
+            known = _not_negative(model, arg)
+            return _support(model, arg, copy) if known else _Bounds()
+        case ir.Along(where=where):
+            return _Bounds() if where is None else holds(model, where, copy)
 
 
 def _product(model: ir.Model, args: tuple[ir.Node, ...], copy: str) -> _Bounds:
-    bounds = _Bounds()
-    for arg in args:
-        bounds = bounds.both(_support(model, arg, copy))
-    return bounds
+    supports = (_support(model, arg, copy) for arg in args)
+    return reduce(_Bounds.both, supports, _Bounds())
 
 
 def _support(model: ir.Model, node: ir.Node, copy: str) -> _Bounds:
@@ -185,11 +198,7 @@ def _support(model: ir.Model, node: ir.Node, copy: str) -> _Bounds:
 
 def _any(model: ir.Model, args: Sequence[ir.Node], copy: str) -> _Bounds:
     """Where at least one of `args` is not 0."""
-    bounds = [_support(model, arg, copy) for arg in args]
-    found = bounds[0]
-    for other in bounds[1:]:
-        found = found.either(other)
-    return found
+    return reduce(_Bounds.either, (_support(model, arg, copy) for arg in args))
 
 
 def _not_negative(model: ir.Model, node: ir.Node) -> bool:

@@ -272,3 +272,20 @@ layer L(D):
         assert "dot[s]" in text.splitlines()[span.line - 1]
     else:
         assert found == Reach(0) and span is None
+
+
+def test_each_sum_over_a_copy_of_time_looks_back_as_far_as_it_says() -> None:
+    """`h` looks at its own past, though another sum, even beside it, sees the present."""
+    text = """
+layer L(D):
+    input x: [D]
+    state h: [D] = 0
+    own = dot[s](softmax[s < t](dot[D](x, h[s])), h[s])
+    h = tanh(own + dot[s](softmax[s <= t](dot[D](x, x[s])), x[s]))
+    output h + dot[s](softmax[s <= t](dot[D](h, h[s])), h[s])
+"""
+    steps = walk(plan(elaborate_text(text)).steps)
+    (loop,) = [step for step in steps if isinstance(step, TimeLoop)]
+    assert "h" in {a.equation.name for a in walk(loop.body) if isinstance(a, Assign)}
+    with pytest.raises(SpecError, match="E0310"):
+        plan(elaborate_text(text.replace("s < t", "s <= t")))
