@@ -9,6 +9,7 @@ and the compiler are loaded before. Milliseconds of a processor; a table, slowes
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import pickle
@@ -84,6 +85,7 @@ def _inputs(subject: Subject) -> dict[str, torch.Tensor]:
 def _apart(run: Callable[[], Times]) -> Times | None:
     """What `run` gives in a copy of this process; None where it fails there."""
     read, write = os.pipe()
+    gc.freeze()  # a new process has no more to look through than it made itself
     child = os.fork()
     if child == 0:
         result: Times | None = None

@@ -9,6 +9,7 @@ from typing import Literal
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import TIME
 from seqdsl.ir.walk import children, references
+from seqdsl.schedule.copy_groups import reach_of_readers
 from seqdsl.schedule.visibility import Reach, reach_of_copies, reach_within
 
 Distance = int | Literal["past", "ahead", "any"]
@@ -49,20 +50,22 @@ def dependences(model: ir.Model) -> Graph:
     scope = {e.name: e.scope for e in model.equations}
     scope |= {c.name: c.scope for c in model.calls}
     edges: list[Edge] = []
-    reaches = reach_of_copies(model)
+    reaches = reach_of_readers(model)
     for equation in model.equations:
-        edges.extend(_reads(model, equation.name, equation.expr, reaches))
+        own = reaches[equation.name]
+        edges.extend(_reads(model, equation.name, equation.expr, own))
     for call in model.calls:
         for _, arg in call.args:
-            edges.extend(_reads(model, call.name, arg, reaches))
-    edges.extend(_halting(model, reaches))
+            edges.extend(_reads(model, call.name, arg, reaches[call.name]))
+    edges.extend(_halting(model, reach_of_copies(model)))
     known = [e for e in edges if e.source in scope]
     return Graph(scope, tuple(dict.fromkeys(known)))
 
 
 def edges_to(model: ir.Model, reader: str, expr: ir.Node) -> tuple[Edge, ...]:
     """What `expr` reads, as edges to `reader`."""
-    return tuple(_reads(model, reader, expr, reach_of_copies(model)))
+    reaches = reach_of_readers(model).get(reader) or reach_of_copies(model)
+    return tuple(_reads(model, reader, expr, reaches))
 
 
 def _halting(model: ir.Model, reaches: Mapping[str, Reach]) -> Iterator[Edge]:

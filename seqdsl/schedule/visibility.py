@@ -8,7 +8,7 @@ and forgets its past when `t - s < W` is. Where a step is seen later only if a c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 
@@ -92,23 +92,24 @@ def reach_of_copies(model: ir.Model) -> Mapping[str, Reach]:
     """Copies of time that only look at the current and earlier steps, and how far."""
     result: dict[str, Reach] = {}
     for copy in model.copies:
-        found = [bounds for _, bounds in _all_sums(model, copy)] or [_Bounds()]
-        bounds = reduce(_Bounds.either, found)
-        if bounds.reach is not None:
-            result[copy] = bounds.reach
+        reach = reach_in(model, roots(model), copy)
+        if reach is not None:
+            result[copy] = reach
     return result
 
 
 def looks_ahead(model: ir.Model, copy: str) -> Span | None:
     """Where `copy` is not known to stay at the current and earlier steps."""
-    for span, bounds in _all_sums(model, copy):
+    for span, bounds in _sums(model, roots(model), copy):
         if bounds.reach is None:
             return span
     return None
 
 
-def _all_sums(model: ir.Model, copy: str) -> list[tuple[Span, _Bounds]]:
-    return [found for root in roots(model) for found in _sums(model, root, copy)]
+def reach_in(model: ir.Model, exprs: Iterable[ir.Node], copy: str) -> Reach | None:
+    """How far `copy` is seen by all sums over it in `exprs`; None where it may look ahead."""
+    found = [bounds for _, bounds in _sums(model, exprs, copy)] or [_Bounds()]
+    return reduce(_Bounds.either, found).reach
 
 
 def window_of(reaches: Mapping[str, Reach]) -> Size | None:
@@ -132,9 +133,11 @@ def reach_within(model: ir.Model, node: ir.Node) -> Mapping[str, Reach | None]:
     return {c: _summed(model, node, c).reach for c in copies}
 
 
-def _sums(model: ir.Model, expr: ir.Node, copy: str) -> Iterator[tuple[Span, _Bounds]]:
-    """Bounds of every place in `expr` where `copy` is summed away or normalized."""
-    for node in subtree(expr):
+def _sums(
+    model: ir.Model, exprs: Iterable[ir.Node], copy: str
+) -> Iterator[tuple[Span, _Bounds]]:
+    """Bounds of every place in `exprs` where `copy` is summed away or normalized."""
+    for node in (n for expr in exprs for n in subtree(expr)):
         if isinstance(node, ir.Contract | ir.Reduce | ir.Along) and copy in node.over:
             yield node.span, _summed(model, node, copy)
 

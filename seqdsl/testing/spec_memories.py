@@ -147,7 +147,9 @@ def looking_back(w: Writer, at: str) -> None:
     score = f"dot[D]({leaf(w, ('D',))}, {h}[s])"
     w.lines.append(f"state {h}: [D] = 0")
     past = f"dot[s](softmax[s < t]({score}), {h}[s])"
-    w.add(h, ("D",), f"{h} = tanh({expression(w, ('D',), 1)} + {past})")
+    moving = f"linear({w.any_float(varies=True).text}, D)"
+    text = f"tanh({expression(w, ('D',), 1)} + {moving} + {past})"
+    w.add(h, ("D",), f"{h} = {text}")
 
 
 def within(w: Writer, at: str) -> None:

@@ -287,5 +287,8 @@ layer L(D):
     steps = walk(plan(elaborate_text(text)).steps)
     (loop,) = [step for step in steps if isinstance(step, TimeLoop)]
     assert "h" in {a.equation.name for a in walk(loop.body) if isinstance(a, Assign)}
+    apart = text.replace("softmax[s < t](dot[D](x, h[s]))", "weights")
+    apart += "    weights = softmax[s < t](dot[D](x, h[s]))\n"
+    plan(elaborate_text(apart))
     with pytest.raises(SpecError, match="E0310"):
         plan(elaborate_text(text.replace("s < t", "s <= t")))
