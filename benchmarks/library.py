@@ -71,7 +71,7 @@ def line(name: str, found: Sequence[Row]) -> str | None:
     kernel = ways.pop("mlir", None)
     if kernel is None:
         return None
-    torch = [row for way, row in ways.items() if way.startswith("torch")]
+    torch = [row for way, row in ways.items() if way.startswith("torch ")]
     cells = [name]
     for key in ("forward_ms", "backward_ms", "step_ms"):
         own = kernel[key]

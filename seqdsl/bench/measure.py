@@ -21,19 +21,37 @@ CLOCKS: Mapping[str, Callable[[], float]] = {
 """Seconds that pass, and those that processors spend on this process."""
 
 
+_REST = 0.02
+"""Seconds between runs."""
+
+_SHORT = 0.05
+"""Seconds below which a run is a short one."""
+
+
 def median_times(
     runs: Mapping[str, Run], rounds: int, clock: Callable[[], float]
 ) -> dict[str, float]:
-    """Milliseconds of each run: the median of `rounds`, after one that is not counted."""
+    """Milliseconds of each run: the median of `rounds`, after one that is not counted.
+
+    Threads that waited for more work of the run before, as those of many libraries do for
+    some milliseconds, are given time to leave their processors; a short run then goes once
+    uncounted, to find its own threads and what it reads where they are in a stream of calls.
+    """
     found: dict[str, list[float]] = {name: [] for name in runs}
-    for run in runs.values():
-        run()
+    first = {name: _seconds(run, clock) for name, run in runs.items()}
     for _ in range(rounds):
         for name, run in runs.items():
-            start = clock()
-            run()
-            found[name].append(1e3 * (clock() - start))
+            time.sleep(_REST)
+            if first[name] < _SHORT:
+                run()
+            found[name].append(1e3 * _seconds(run, clock))
     return {name: median(times) for name, times in found.items()}
+
+
+def _seconds(run: Run, clock: Callable[[], float]) -> float:
+    start = clock()
+    run()
+    return clock() - start
 
 
 def forward(call: Callable[..., object], inputs: Sequence[Tensor]) -> Run:
