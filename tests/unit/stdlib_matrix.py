@@ -231,7 +231,7 @@ def rwkv7(p: Params, x: Tensor, first: Tensor) -> Tensor:
 
     def lora(y: Tensor, name: str) -> Tensor:
         low = y @ p[f"{name}.low.weight"].T
-        bent = {"rate": torch.tanh, "g": torch.sigmoid}.get(name, lambda x: x)(low)
+        bent = low.tanh() if name == "rate" else low.sigmoid() if name == "g" else low
         return bent @ p[f"{name}.out.weight"].T
 
     def heads(y: Tensor) -> Tensor:
