@@ -96,6 +96,9 @@ def main() -> None:
     parser.add_argument("--heads", type=int, default=8)
     parser.add_argument("-o", "--out", type=Path)
     given = parser.parse_args()
+    unknown = set(given.names) - set(OPERATIONS)
+    if unknown:
+        parser.error(f"choose from {', '.join(OPERATIONS)}")
     shape = Shape(time=given.time, heads=given.heads, K=given.K, V=given.V)
     found: list[dict[str, Any]] = []
     for row in rows(given.names, shape, given.arch):
