@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -10,6 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from seqdsl.backends.torch.carried.masked import (
+    _logcumsumexp,  # pyright: ignore[reportPrivateUsage]
+)
 from seqdsl.backends.torch.carried.monoids import (
     _SEMIRINGS,  # pyright: ignore[reportPrivateUsage]
     _product,  # pyright: ignore[reportPrivateUsage]
@@ -238,3 +242,21 @@ def test_mapped_and_pushed_forward() -> None:
         for x in given_
     )
     assert torch.autograd.gradgradcheck(ours, leaves)
+
+
+def test_running_logs_of_sums_have_finite_second_gradients() -> None:
+    """torch's own are nan where the first gradient that comes in is 0."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(3, 6, generator=generator, dtype=torch.float64)
+    x[0, :2] = x[1, 3] = -math.inf
+    for dim in (0, 1, -1):
+        torch.testing.assert_close(_logcumsumexp(x, dim, None), x.logcumsumexp(dim))
+    leaf = x.clamp(min=-3).requires_grad_()
+    grad = torch.randn(3, 6, generator=generator, dtype=torch.float64)
+    grad[0, 2] = 0
+
+    def ours(x: Tensor) -> Tensor:
+        return _logcumsumexp(x, 1, x.detach() > -2)
+
+    assert torch.autograd.gradcheck(ours, (leaf,))
+    assert torch.autograd.gradgradcheck(ours, (leaf,), (grad.requires_grad_(),))

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from seqdsl.backends.torch.carried.scan import _scan
+
 __all__ = [
     "_all",
     "_any",
@@ -121,12 +123,27 @@ def _cummin(x: Tensor, dim: int, where: Tensor | None) -> Tensor:
 
 
 def _logcumsumexp(x: Tensor, dim: int, where: Tensor | None) -> Tensor:
-    """Running log of sums; -inf is their identity, also for gradients."""
+    """Running log of sums; -inf is their identity, also for gradients.
+
+    torch's own second gradient takes the log of the first one, which may be 0. Here
+    `total` is a constant, and the sum of what is relative to it, 1, carries all orders.
+    """
     x = _masked(x, where, -math.inf)
-    low = torch.finfo(x.dtype).min / 4
-    begun = (x > -math.inf).cummax(dim).values
-    total = torch.where(x > -math.inf, x, low).logcumsumexp(dim)
-    return torch.where(begun, total, -math.inf)
+    seen = x > -math.inf
+    x = torch.where(seen, x, torch.finfo(x.dtype).min / 4)
+    if not torch.compiler.is_compiling() and x.numel():
+        total = x.detach().logcumsumexp(dim)
+        finite = total.isfinite()
+        before = total.roll(1, dim)
+        before.narrow(dim, 0, 1).fill_(-math.inf)
+        decay = torch.where(finite, before - total, -math.inf).exp().movedim(dim, 0)
+        part = torch.where(finite, x - total, -math.inf).exp().movedim(dim, 0)
+        start = torch.zeros_like(part[:1])
+        relative = _scan(decay[None], part[None], start, None, 0)[0][0].movedim(0, dim)
+        total = total + torch.where(finite, relative, 1).log()
+    else:
+        total = x.logcumsumexp(dim)
+    return torch.where(seen.cummax(dim).values, total, -math.inf)
 
 
 def _any(x: Tensor, dims: tuple[int, ...], where: Tensor | None) -> Tensor:
