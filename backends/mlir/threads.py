@@ -5,9 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from math import prod
 from threading import Lock
 
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from seqdsl.backends.mlir.engine import Code
 from seqdsl.backends.mlir.kernel import Kernel
+from seqdsl.backends.mlir.workers import workers
 
 _ALONE = 1 << 15
 """Entries of state times steps below which one thread does the work."""
@@ -98,9 +98,9 @@ def _share(call: Launch, kernel: Kernel, count: int, threads: int) -> None:
         call.run(0, count, (0, 1, *shared))
         return
     with _team:
-        pool = _pool(threads - 1)
         parts = [(m, members, *shared) for m in range(members)]
-        waiting = [pool.submit(call.run, 0, count, p) for p in parts[1:]]
+        rest = [partial(call.run, 0, count, p) for p in parts[1:]]
+        waiting = workers(threads - 1).start(rest)
         call.run(0, count, parts[0])
         for future in waiting:
             future.result()
@@ -127,8 +127,8 @@ def side_by_side(calls: Sequence[Callable[[], None]]) -> None:
     """Every call in a thread of its own; there are at most as many as torch's threads."""
     if not calls:
         return
-    pool = _pool(torch.get_num_threads() - 1) if len(calls) > 1 else None
-    waiting = [pool.submit(call) for call in calls[1:]] if pool is not None else []
+    rest = calls[1:]
+    waiting = workers(torch.get_num_threads() - 1).start(rest) if rest else []
     calls[0]()
     for future in waiting:
         future.result()
@@ -152,18 +152,10 @@ def _spread(call: Launch, count: int, threads: int) -> None:
                 return
             call.run(first, min(count, first + portion))
 
-    waiting = [_pool(threads - 1).submit(work) for _ in range(threads - 1)]
+    waiting = workers(threads - 1).start([work] * (threads - 1))
     work()
     for future in waiting:
         future.result()
-
-
-# ---- Threads
-
-
-@cache
-def _pool(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, "seqdsl")
 
 
 _team = Lock()
@@ -171,10 +163,9 @@ _team = Lock()
 
 
 def _after_fork() -> None:
-    """A child has neither the threads of its parent nor what they hold."""
+    """A child does not have what threads of its parent hold."""
     global _team
     _team = Lock()
-    _pool.cache_clear()
 
 
 if hasattr(os, "register_at_fork"):
