@@ -120,13 +120,22 @@ class InPieces:
         borders = [{s: whole.state(s, after) for s in names}]
         borders += self._borders(borders[0], ends, found)
         rooms = [*(whole.behind() for _ in found), dict[str, Tensor]()]
+        none = self._from_nothing(borders[0])
         side_by_side(
             [
-                partial(whole.call, part, {**whole.before(border), **room})
+                partial(whole.call, part, {**whole.before(border | none), **room})
                 for part, border, room in zip(rest, borders, rooms, strict=True)
             ]
         )
+        for name in none:
+            for room in (after, *rooms[:-1]):
+                whole.arguments[f"{name}.last"].add_(room[f"{name}.last"])
         return results
+
+    def _from_nothing(self, states: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """States that the pieces behind the first add to what others find."""
+        assert self.piece is not None
+        return {s: torch.zeros_like(states[s]) for s in self.piece.sums}
 
     def _parts(self, time: int) -> list[Part]:
         """Equal parts in the order in which they run, one more than there are threads."""

@@ -23,8 +23,6 @@ _FILES = (
     "chunks",
     "chunk_gates",
     "stretches",
-    "divided_chunks",
-    "divided_chunks_back",
     "chunk_gates_back",
     "chunk_gradients",
     "chunk_groups",

@@ -8,16 +8,17 @@ from dataclasses import dataclass, field
 
 from seqdsl.backends.torch.equations import assign
 from seqdsl.backends.torch.expressions import expression
-from seqdsl.backends.torch.from_the_end import whole_initial
 from seqdsl.backends.torch.halved import halves, unpack
-from seqdsl.backends.torch.loop_state import begun, carried_entries
+from seqdsl.backends.torch.loop_state import begun, carried_entries, whole_initial
 from seqdsl.backends.torch.memory import Body
 from seqdsl.backends.torch.method import Method
 from seqdsl.backends.torch.pointwise import cast, tensor
 from seqdsl.backends.torch.python import (
     Atom,
+    Binary,
     Expr,
     Item,
+    Unary,
     call,
     one_line,
     tuple_of,
@@ -28,25 +29,31 @@ from seqdsl.backends.torch.time_loop import hand_on
 from seqdsl.backends.torch.values import Value, align
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
-from seqdsl.ir.sizes import Lit, options_of
+from seqdsl.ir.sizes import Lit
 from seqdsl.ir.types import BATCH, TIME, DType, Type
-from seqdsl.ir.walk import children, subtree
+from seqdsl.ir.walk import children
+from seqdsl.schedule.choose import LOOP, Wish
 from seqdsl.schedule.cut import Fusion
 from seqdsl.schedule.halves import in_reals
 from seqdsl.schedule.obstacles import obstacles
 from seqdsl.schedule.plan import TimeLoop, defined
 from seqdsl.schedule.region import Region, identity, outline, with_floats
+from seqdsl.schedule.repeats import axes_in
+from seqdsl.schedule.sized import named
 
 
 @dataclass
 class Kernels:
     """The loops of a file that kernels run; `fusion` says what they can do.
 
-    `refused` names the loops that stay in torch and says why. `classes` are the layers of the file by
+    Other loops run as `rest` says. With `lazy`, what states begin again from is computed
+    only where there are segments. `refused` names the loops that stay in torch and says why. `classes` are the layers of the file by
     the names of their classes, each with the name of its named tuple of outputs.
     """
 
     fusion: Fusion
+    rest: Wish = LOOP
+    lazy: bool = False
     regions: dict[str, Region] = field(default_factory=dict[str, Region])
     refused: list[str] = field(default_factory=list[str])
     classes: dict[str, tuple[ir.Model, str | None]] = field(
@@ -77,7 +84,7 @@ def _obstacles(m: Method, loop: TimeLoop, fusion: Fusion) -> Iterator[str]:
     if any(m.model.repeat[axis].condition is not None for axis in m.steps):
         yield "a repeat that may end early"
     scopes = (m.model.equation[n].scope for n in defined(loop.body))
-    if any(set(scope) - set(m.steps) for scope in scopes):
+    if any(set(scope) - {*m.steps, *axes_in(loop)} for scope in scopes):
         yield "a repeat inside"
     yield from obstacles(m.model, loop, fusion)
 
@@ -123,7 +130,7 @@ def call_kernel(body: Body, loop: TimeLoop) -> None:
         tuple_of(reads),
         tuple_of(first),
         starts,
-        tuple_of(again),
+        _where_segments(starts, again) if kernels.lazy else tuple_of(again),
         m.need("batch"),
         m.need("time"),
     )
@@ -184,8 +191,11 @@ def _wanted(
         if entry.kind == "lag" or (entry.kind == "carry" and not left):
             keys.add(entry.owner)
     ends: set[str] = set()
+    inside = names | frozenset(defined(loop.replay))
+    own = [m.model.equation[n].expr for n in inside]
+    first = [s.initial for s in m.model.states if s.carried & axes_in(loop)]
     for expr, _ in expressions(m.model):
-        if any(expr is m.model.equation[n].expr for n in names):
+        if any(expr is e for e in (*own, *first)):
             continue
         _note(expr, loop, keys, ends)
     return [n for n in defined(loop.body) if n in keys], ends
@@ -258,6 +268,13 @@ def _again(
     return Atom(starts), again
 
 
+def _where_segments(starts: Expr, again: Sequence[Expr]) -> Expr:
+    """What states begin with, computed only where there are segments."""
+    if all(isinstance(a, Atom | Unary) for a in again):
+        return tuple_of(again)
+    return Binary("and", Binary("is not", starts, Atom("None")), tuple_of(again))
+
+
 def _at_start(m: Method, node: ir.Node, dims: tuple[str, ...], dtype: DType) -> Expr:
     """What a state, or a part of it, begins with."""
     value = cast(m, expression(m, node), dtype)
@@ -280,17 +297,3 @@ def _sizes(m: Method, region: Region) -> Expr:
 
 def _size(m: Method, name: str) -> Expr:
     return m.layer.extent(name) if name in m.model.dims else m.layer.option(name)
-
-
-def named(region: Region) -> Iterator[str]:
-    """Dims and options that a kernel of `region` must know, some more than once."""
-    model = region.model
-    for value in (*model.inputs, *model.states):
-        yield from value.type.dims
-    for equation in model.equations:
-        for node in subtree(equation.expr):
-            yield from node.type.dims
-            if isinstance(node, ir.Const):
-                yield from options_of(node.value)
-            if isinstance(node, ir.Contract | ir.Reduce | ir.Along):
-                yield from (d for d in node.over)

@@ -162,7 +162,7 @@ class _Writer:
                 return name
         plain = prepared = prepare(model, self.wish, self.prepared)
         if self.kernels is not None:
-            prepared = fuse(prepared, self.kernels.fusion)
+            prepared = fuse(prepared, self.kernels.fusion, self.kernels.rest)
         inner = {id(i.model): self.add(i.model) for i in prepared.model.instances}
         name = self.names.new(model.name)
         self.done[id(model)] = (model, name)

@@ -260,6 +260,11 @@ def _checked(run: Run) -> Run:
 def _check_agreement(work: Workload, ways: list[_Way]) -> None:
     ours = [way for way in ways if way.ours]
     wanted = _values(forward(_caller(work, ours[0].module), work.inputs)())
+    if all(bool(a.isnan().all()) for a in wanted):
+        raise CallError(
+            f"{work.name}: {ours[0].row.way} gives nothing but NaN on random input, so "
+            f"there is nothing to compare other ways with"
+        )
     for way in ours[1:]:
         found = _values(forward(_caller(work, way.module), work.inputs)())
         for a, b in zip(wanted, found, strict=True):

@@ -95,6 +95,9 @@ class _Choice:
                 continue
             seen.add(read)
             if read in model.state and TIME in model.state[read].carried:
+                # what another state of its size is made of, it is made of as well
+                if set(type_of(model, read).dims) == set(type_of(model, name).dims):
+                    yield from self._sources(read, seen)
                 continue
             if read in model.equation and _pointwise(model.equation[read].expr):
                 yield from self._sources(read, seen)

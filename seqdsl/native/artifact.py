@@ -11,6 +11,7 @@ from seqdsl.backends.torch.kernels import Kernels
 from seqdsl.backends.torch.lower import lower
 from seqdsl.backends.torch.render import render
 from seqdsl.ir import nodes as ir
+from seqdsl.schedule.choose import LOOP, Wish
 from seqdsl.schedule.cut import Fusion
 from seqdsl.schedule.region import Region
 
@@ -30,14 +31,19 @@ class NativeArtifact:
 
 
 def native_artifact(
-    model: ir.Model, *, whole: bool = False, again: frozenset[str] = frozenset()
+    model: ir.Model,
+    *,
+    whole: bool = False,
+    again: frozenset[str] = frozenset(),
+    rest: Wish = LOOP,
 ) -> NativeArtifact:
     """The module of `model` with kernels for its loops along time.
 
     `whole`: it is called with complete sequences of one segment only. `again` are
-    states that are run again rather than stored.
+    states that are run again rather than stored. Loops that no kernel runs do so in torch
+    as `rest` says.
     """
-    kernels = Kernels(Fusion(allowed, whole, again))
+    kernels = Kernels(Fusion(allowed, whole, again, turns=True), rest, lazy=True)
     module = lower(model, kernels=kernels)
     name = f"{model.name.lower()}.py"
     host = Artifact({name: render(module)}, name, module.main)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from seqdsl.diagnostics import UnsupportedError
 from seqdsl.ir import nodes as ir
+from seqdsl.schedule.choose import wish_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -85,7 +86,7 @@ def choose(model: ir.Model, target: str, strategy: str) -> Choice:
         return Choice(None, native_artifact(model))
     plain = compile_model(model, strategy=strategy)
     try:
-        made = native_artifact(model)
+        made = native_artifact(model, rest=wish_of(strategy))
     except UnsupportedError:
         # a parallel form of torch may do what no loop does
         return Choice(plain)

@@ -14,27 +14,40 @@ from seqdsl.backends.torch import compile_model
 from seqdsl.backends.torch.load import load
 from seqdsl.diagnostics import SpecError, UnsupportedError
 from seqdsl.differentiate.adjoint import Adjoint, adjoint
+from seqdsl.differentiate.reverse import smooth
 from seqdsl.differentiate.states import open_states
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
-from seqdsl.native.artifact import native_artifact
-from seqdsl.rewrite.spread import accumulate, inline_spread
+from seqdsl.native.artifact import NativeArtifact, native_artifact
+from seqdsl.rewrite.accumulate import accumulate
+from seqdsl.rewrite.spread import inline_spread
+from seqdsl.schedule.choose import Wish
 from seqdsl.schedule.region import Region
 
 
 class Derivative:
-    """Two modules: the forward pass, which keeps what the other reads, and backward."""
+    """Two modules: the forward pass, which keeps what the other reads, and backward.
 
-    def __init__(self, region: Region) -> None:
+    `wanted` are the inputs of the region whose gradients are computed, by default all
+    that have one.
+    """
+
+    def __init__(self, region: Region, wanted: frozenset[str] | None = None) -> None:
         self.region = region
         self.closed = _closed(region.model)
         self.opened = open_states(self.closed)
+        self.wanted = wanted
 
     @cached_property
     def adjoint(self) -> Adjoint | None:
         """The adjoint; None for a region that has none."""
+        wrt = None
+        if self.wanted is not None:
+            inputs = self.region.model.inputs
+            pairs = zip(self._names(), inputs, strict=True)
+            wrt = [n for n, i in pairs if i.name in self.wanted and smooth(i.type)]
         try:
-            return adjoint(self.closed)
+            return adjoint(self.closed, wrt)
         except (UnsupportedError, SpecError):
             return None
 
@@ -47,14 +60,20 @@ class Derivative:
     def forward(self) -> Any:
         """The module of the forward pass."""
         assert self.adjoint is not None
-        return _module(inline_spread(self.adjoint.forward), frozenset())
+        model = inline_spread(self.adjoint.forward)
+        return _module(native_artifact(model, whole=True, rest=Wish()))
 
     @cached_property
     def backward(self) -> Any:
         """The module of the backward pass."""
         assert self.adjoint is not None
-        backward = accumulate(inline_spread(self.adjoint.backward))
-        return _module(backward, frozenset(self.adjoint.kept.borders))
+        again = frozenset(self.adjoint.kept.borders)
+        plain = inline_spread(self.adjoint.backward)
+        summed = accumulate(plain, again)
+        made = native_artifact(summed, whole=True, again=again)
+        if made.refused:  # no kernel keeps one of the sums
+            made = native_artifact(plain, whole=True, again=again, rest=Wish())
+        return _module(made)
 
     @cached_property
     def plain(self) -> Any:
@@ -63,10 +82,13 @@ class Derivative:
 
     # ---- Names: the region's own are those of `NAME_0` for states before the first step
 
-    def _given(self, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
+    def _names(self) -> list[str]:
+        """Inputs as the adjoint calls them."""
         first = {f"{s}_0": n for s, n in self.opened.first.items()}
-        names = (first.get(i.name, i.name) for i in self.region.model.inputs)
-        return dict(zip(names, inputs, strict=True))
+        return [first.get(i.name, i.name) for i in self.region.model.inputs]
+
+    def _given(self, inputs: Sequence[Tensor]) -> dict[str, Tensor]:
+        return dict(zip(self._names(), inputs, strict=True))
 
     def _produced(self) -> list[str]:
         """What the region gives back, by the names of its outputs here."""
@@ -121,9 +143,7 @@ class Derivative:
     def learned(self) -> list[bool]:
         """Which inputs have a gradient that is not 0."""
         assert self.adjoint is not None
-        first = {f"{s}_0": n for s, n in self.opened.first.items()}
-        names = (first.get(i.name, i.name) for i in self.region.model.inputs)
-        return [n in self.adjoint.gradients for n in names]
+        return [n in self.adjoint.gradients for n in self._names()]
 
     def differentiable(
         self,
@@ -166,10 +186,10 @@ def _closed(model: ir.Model) -> ir.Model:
     )
 
 
-def _module(model: ir.Model, again: frozenset[str]) -> Any:
+def _module(made: NativeArtifact) -> Any:
     from seqdsl.native.load import load_kernels
 
-    return load_kernels(native_artifact(model, whole=True, again=again))()
+    return load_kernels(made)()
 
 
 def _called(

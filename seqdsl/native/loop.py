@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +16,9 @@ from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Scalar
 from seqdsl.native import ops
 from seqdsl.native.derivative import Derivative
-from seqdsl.schedule.region import Region, bound, segmented
+from seqdsl.schedule.region import Region
+from seqdsl.schedule.segments import segmented
+from seqdsl.schedule.sized import bound
 
 
 class NativeLoop:
@@ -33,18 +35,19 @@ class NativeLoop:
         reads: Sequence[Tensor],
         first: Sequence[Tensor],
         starts: Tensor | None,
-        again: Sequence[Tensor | float],
+        again: Sequence[Tensor | float] | bool,
         batch: int,
         time: int,
     ) -> tuple[Tensor, ...]:
         """Values of every step, then the states after the last.
 
         `first` are the states before the first step; where `starts` says, they begin
-        again from `again`.
+        again from `again`, which nothing reads where there are no segments.
         """
         floats = _floats((*first, *reads))
-        inputs = [*reads, *first]
+        inputs = [*self._entries(reads), *first]
         if starts is not None:
+            assert not isinstance(again, bool)
             states = self.region.model.states
             inputs.append(starts)
             inputs += [
@@ -56,6 +59,15 @@ class NativeLoop:
             return ops.call_traced(self.name, sizes, segments, inputs, batch, time)
         loop = self.sized(sizes, starts is not None)
         return loop(inputs, batch, time, floats)
+
+    def _entries(self, reads: Sequence[Tensor]) -> Iterator[Tensor]:
+        """What is read, with an entry for each step of a repeat that reads one."""
+        stacked = {n for turns in self.region.turns for n in turns.stacked}
+        for read, tensor in zip(self.region.model.inputs, reads, strict=False):
+            if read.name in stacked:
+                yield from tensor.unbind(len(read.type.axes))
+            else:
+                yield tensor
 
     def sized(self, sizes: Mapping[str, Scalar], segments: bool) -> SizedLoop:
         """The loop of these sizes; with `segments`, of rows that begin anew."""
@@ -85,6 +97,7 @@ class SizedLoop:
         self.pieces = InPieces(self.native)
         self.extents = extents_of(region)
         self._known: dict[tuple[int, int], list[tuple[int, ...]]] = {}
+        self._derivatives: dict[frozenset[str], Derivative] = {}
 
     def __call__(
         self, inputs: Sequence[Tensor], batch: int, time: int, floats: torch.dtype
@@ -97,10 +110,11 @@ class SizedLoop:
         if torch.is_grad_enabled() and any(t.requires_grad for t in ready):
             if time == 0:
                 return self._no_step(ready, batch, floats)
-            if not self.derivative.known:
-                return self.derivative.run_plain(ready, batch, time)
+            derivative = self._derivative_of(ready)
+            if not derivative.known:
+                return derivative.run_plain(ready, batch, time)
             apply: Any = getattr(_Differentiable, "apply")  # noqa: B009 (untyped)
-            return tuple(apply(self.derivative, batch, time, *ready))
+            return tuple(apply(derivative, batch, time, *ready))
         run = self.pieces if self.pieces.pays(batch, time, floats) else self.native
         return tuple(run(ready, batch, time, floats))
 
@@ -129,8 +143,16 @@ class SizedLoop:
 
     @cached_property
     def derivative(self) -> Derivative:
-        """The adjoint, made when a gradient is first wanted."""
+        """The adjoint with all gradients, made when it is first wanted."""
         return Derivative(self.region)
+
+    def _derivative_of(self, inputs: Sequence[Tensor]) -> Derivative:
+        """The adjoint with the gradients that are wanted; constants have none."""
+        pairs = zip(self.region.model.inputs, inputs, strict=True)
+        wanted = frozenset(i.name for i, t in pairs if t.requires_grad)
+        if wanted not in self._derivatives:
+            self._derivatives[wanted] = Derivative(self.region, wanted)
+        return self._derivatives[wanted]
 
 
 class _Differentiable(torch.autograd.Function):

@@ -20,7 +20,8 @@ from seqdsl.ir.sizes import Scalar
 from seqdsl.native.artifact import native_artifact
 from seqdsl.native.load import available
 from seqdsl.rewrite.inline import inline_calls
-from seqdsl.schedule.region import Region, bound
+from seqdsl.schedule.region import Region
+from seqdsl.schedule.sized import bound
 
 
 def regions_of(model: ir.Model, options: Mapping[str, Scalar]) -> tuple[Region, ...]:

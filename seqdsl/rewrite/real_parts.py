@@ -42,6 +42,35 @@ def parted(node: ir.Node) -> bool:
             return not wide and node.type.dtype != "complex"
 
 
+def apart(node: ir.Node) -> tuple[ir.Node, ir.Node] | None:
+    """Both parts of a complex value in terms of parts of what it is made of.
+
+    None where that is the value itself: a name, or what has no form in real numbers.
+    """
+    leaves: dict[str, ir.Node] = {}
+
+    def marked(inner: ir.Node) -> ir.Node:
+        if inner.type.dtype != "complex" or (
+            parted(inner) and isinstance(inner, ir.Map | ir.Contract | ir.Rename)
+        ):
+            old = children(inner)
+            new = tuple(map(marked, old))
+            return inner if new == old else with_children(inner, new)
+        name = f" {len(leaves)}"
+        leaves[name] = inner
+        return build.ref(name, inner.type)
+
+    tree = marked(node)
+    if isinstance(tree, ir.Ref):
+        return None
+
+    def known(read: ir.Ref) -> Pair:
+        leaf = leaves[read.name]
+        return build.map_("real", leaf), build.map_("imag", leaf)
+
+    return pair(tree, known)
+
+
 def real(node: ir.Node, known: Known) -> ir.Node:
     """A real value, in terms of real values alone."""
     assert node.type.dtype != "complex"

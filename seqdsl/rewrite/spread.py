@@ -1,12 +1,11 @@
 """Values with more dims than all they are made of, such as `a[i] + B[i, j]` at every step.
 
-To store them takes far more memory than to compute them again where they are read, and
-a sum of them over all steps is better kept while the steps run.
+To store them takes far more memory than to compute them again where they are read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from seqdsl.differentiate.keep import spreads
@@ -27,7 +26,32 @@ from seqdsl.ir.walk import (
 
 def inline_spread(model: ir.Model) -> ir.Model:
     """`model` in which such values have no names: what reads them computes them."""
-    return _all_inlined(_sums_named(_all_inlined(model)))
+    inlined = _all_inlined(_sums_named(_all_inlined(model)))
+    return map_roots(inlined, lambda root: transform(root, _factored))
+
+
+def _factored(node: ir.Node) -> ir.Node:
+    """A sum of products with the factors outside of it that all its terms share."""
+    if not isinstance(node, ir.Contract):
+        return node
+    factors = [f for arg in node.args for f in _factors(arg)]
+    over = set(node.over)
+    inner = [f for f in factors if over & {*f.type.dims, *f.type.axes}]
+    outer = [f for f in factors if f not in inner]
+    if not outer or not inner:
+        return node
+    result: ir.Node = build.contract(inner, node.over, node.span)
+    for factor in reversed(outer):
+        result = build.map_("mul", factor, result)
+    return replace(result, type=node.type)
+
+
+def _factors(node: ir.Node) -> Iterator[ir.Node]:
+    if isinstance(node, ir.Map) and node.op == "mul" and node.type.dtype == "float":
+        for arg in node.args:
+            yield from _factors(arg)
+    else:
+        yield node
 
 
 def _all_inlined(model: ir.Model) -> ir.Model:
@@ -109,91 +133,3 @@ def _inlined(model: ir.Model, equation: ir.Equation) -> ir.Model:
 
     kept = tuple(e for e in model.equations if e is not equation)
     return map_roots(replace(model, equations=kept), lambda r: transform(r, rule))
-
-
-def accumulate(model: ir.Model) -> ir.Model:
-    """`model` in which sums of such values over all steps are states.
-
-    They run the way of the states that they are made of.
-    """
-    taken = names_of(model)
-    equations: list[ir.Equation] = []
-    states = list(model.states)
-    for equation in model.equations:
-        arg = _summed(equation.expr)
-        offset = None if arg is None else _direction(model, arg)
-        if arg is None or offset is None:
-            equations.append(equation)
-            continue
-        name = fresh(f"{equation.name}_sum", taken)
-        type_ = replace(arg.type, axes=frozenset((BATCH, TIME)))
-        total = build.ref(name, type_)
-        update = build.map_("add", build.shift(total, TIME, offset), arg)
-        end = None if offset < 0 else build.const(0)
-        whole = build.reduce("sum", build.at(total, TIME, end), (BATCH,))
-        carried = frozenset([TIME])
-        first = build.const(0.0)
-        states.append(ir.State(name=name, type=type_, initial=first, carried=carried))
-        equations.append(ir.Equation(name=name, expr=update, span=equation.span))
-        equations.append(replace(equation, expr=whole))
-    return replace(model, equations=tuple(equations), states=tuple(states))
-
-
-def _summed(expr: ir.Node) -> ir.Node | None:
-    """What a sum over all steps adds up; None for others, and for products of matrices."""
-    if expr.type.dtype != "float":
-        return None
-    match expr:
-        case ir.Reduce(op="sum", arg=arg, over=over, where=None):
-            return arg if set(over) == {BATCH, TIME} else None
-        case ir.Contract(args=args, over=over):
-            whole = any(set(expr.type.dims) <= set(a.type.dims) for a in args)
-            return build.map_("mul", *args) if _two(args, over) and whole else None
-        case _:
-            return None
-
-
-def _two(args: Sequence[ir.Node], over: Sequence[str]) -> bool:
-    return len(args) == 2 and set(over) == {BATCH, TIME}
-
-
-def _direction(model: ir.Model, arg: ir.Node) -> int | None:
-    """The way in which a sum of `arg` runs; None where `arg` is no larger than its parts."""
-    reads = [r for r in references(arg) if isinstance(r, ir.Ref)]
-    streams = [set(r.type.dims) for r in reads if TIME in r.type.axes]
-    if not streams or not all(s < set(arg.type.dims) for s in streams):
-        return None
-    return _way(model, {r.name for r in reads})
-
-
-def _way(model: ir.Model, names: set[str]) -> int | None:
-    """The offset at which the recurrences that `names` are made of read themselves."""
-    states = {n for n in _reached(model, names) if n in model.state}
-    moving = {s for s in states if s in _reached(model, _read_by(model, s))}
-    nodes = (n for e in model.equations for n in subtree(e.expr))
-    offsets = {
-        n.offset
-        for n in nodes
-        if isinstance(n, ir.Shift)
-        and n.axis == TIME
-        and isinstance(n.arg, ir.Ref)
-        and n.arg.name in moving
-    }
-    return next(iter(offsets)) if len(offsets) == 1 else None
-
-
-def _read_by(model: ir.Model, name: str) -> set[str]:
-    equation = model.equation.get(name)
-    read = () if equation is None else references(equation.expr)
-    return {r.name for r in read if isinstance(r, ir.Ref)}
-
-
-def _reached(model: ir.Model, names: set[str]) -> set[str]:
-    """`names` and everything that they are computed from."""
-    found: set[str] = set()
-    left = set(names)
-    while left:
-        name = left.pop()
-        found.add(name)
-        left |= _read_by(model, name) - found
-    return found

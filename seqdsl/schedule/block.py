@@ -15,7 +15,9 @@ from seqdsl.ir.sizes import Lit, Scalar, evaluate
 from seqdsl.ir.types import BATCH, TIME, Type
 from seqdsl.ir.walk import children, subtree, with_children
 from seqdsl.schedule.cut import Allowed
-from seqdsl.schedule.region import Region, bound
+from seqdsl.schedule.halves import in_reals
+from seqdsl.schedule.region import Region
+from seqdsl.schedule.sized import bound
 
 Key = tuple[str | int, ...]
 """What an input of a block stands for: `(kind, …)` with one of these kinds.
@@ -28,7 +30,7 @@ repeat (PLACE -1: the last). `position AXIS`: the index along an axis.
 
 @dataclass(frozen=True)
 class Block:
-    """A region, and what each of its inputs stands for."""
+    """A region, and what each of its inputs stands for; complex ones are two inputs."""
 
     region: Region
     reads: tuple[Key, ...]
@@ -47,8 +49,6 @@ def in_block(expr: ir.Node, allowed: Allowed) -> bool:
 
 
 def _fits(node: ir.Node, allowed: Allowed) -> bool:
-    if node.type.dtype == "complex":
-        return False
     match node:
         case ir.Ref() | ir.Result() | ir.Const():
             return True
@@ -56,6 +56,8 @@ def _fits(node: ir.Node, allowed: Allowed) -> bool:
             return offset < 0 if axis == TIME else offset == -1
         case ir.At(axis=axis, index=index):
             return axis != TIME and (index is None or isinstance(index, ir.Const))
+        case _ if node.type.dtype == "complex":
+            return allowed(node)
         case ir.Position() | ir.Merge() | ir.SliceDim():
             return True
         case ir.Gather(index=index):
@@ -104,7 +106,7 @@ def make_block(
         steps=tuple(e.name for e in made),
         still=True,
     )
-    return Block(bound(region, sizes), tuple(outliner.inputs))
+    return Block(in_reals(bound(region, sizes)), tuple(outliner.inputs))
 
 
 def _dims(node: ir.Node, sizes: Mapping[str, Scalar]) -> Iterable[tuple[str, Lit]]:

@@ -14,7 +14,9 @@ from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import TIME
 from seqdsl.ir.walk import children, references, with_children
+from seqdsl.rewrite.real_parts import apart, full
 from seqdsl.schedule.dependence import names_in
+from seqdsl.schedule.repeats import of_step
 
 Allowed = Callable[[ir.Node], bool]
 """Whether a kernel of the target has a form of a node, its operands aside."""
@@ -26,12 +28,15 @@ class Fusion:
 
     `allowed` says of which nodes they have a form. With `whole`, a sequence is always
     complete and one segment, so that a loop may read `x[t-1]` of what stands outside.
-    `again` are states that are better run again than stored.
+    `again` are states that are better run again than stored. With `turns`, a loop may hold
+    repeats; `repeats` are the axes of those that some loop does hold.
     """
 
     allowed: Allowed
     whole: bool = False
     again: frozenset[str] = frozenset()
+    turns: bool = False
+    repeats: frozenset[str] = frozenset()
 
 
 def cut(model: ir.Model, inside: frozenset[str], fusion: Fusion) -> ir.Model:
@@ -48,6 +53,8 @@ def fits(node: ir.Node, inside: frozenset[str], fusion: Fusion, member: bool) ->
     and products with weights never are.
     """
     if isinstance(node, ir.Const | ir.Ref | ir.Result):
+        return True
+    if of_step(node, fusion.repeats):
         return True
     if not fusion.allowed(node):
         return False
@@ -98,6 +105,17 @@ def _reached(model: ir.Model, inside: frozenset[str]) -> frozenset[str]:
     while new := {n for n, r in reads.items() if r & found} - found:
         found |= new
     return frozenset(found)
+
+
+def _of_parts(node: ir.Node) -> ir.Node:
+    """A part of a complex value in terms of parts of what that is made of."""
+    match node:
+        case ir.Map(op="real" | "imag" as op, args=(arg,)) if (
+            arg.type.dtype == "complex" and (parts := apart(arg)) is not None
+        ):
+            return full(parts[op == "imag"], node.type.dims)
+        case _:
+            return node
 
 
 def _inward(node: ir.Node) -> ir.Node:
@@ -190,7 +208,7 @@ class _Cutter:
     def take(self, node: ir.Node, name: str, scope: tuple[str, ...]) -> ir.Node:
         """`node` with operands of the other kind replaced by names."""
         self.member = name in self.inside
-        node = _inward(node)
+        node = _inward(_of_parts(node))
         if isinstance(node, ir.Shift | ir.At | ir.Stack | ir.Copy):
             return node
         new: list[ir.Node] = []
@@ -212,7 +230,11 @@ class _Cutter:
         return node if same else with_children(node, tuple(new))
 
     def named(self, node: ir.Node, base: str, scope: tuple[str, ...]) -> ir.Node:
-        """`node` under a name of its own."""
+        """`node` under a name of its own; a complex stream by its parts."""
+        stream = node.type.dtype == "complex" and TIME in node.type.axes
+        if stream and (parts := apart(node)) is not None:
+            named = (self.named(full(p, node.type.dims), base, scope) for p in parts)
+            return build.map_("complex", *named, span=node.span)
         if (node, scope) not in self.found:
             number, name = 1, f"{base}_part"
             while name in self.taken:

@@ -7,6 +7,7 @@ way over values of each other become one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from seqdsl.ir import nodes as ir
@@ -14,42 +15,80 @@ from seqdsl.ir.names import names_of
 from seqdsl.ir.types import TIME
 from seqdsl.ir.walk import subtree
 from seqdsl.rewrite.drop_unused import drop_unused
+from seqdsl.schedule.choose import LOOP, Wish
 from seqdsl.schedule.cut import Fusion, cut, fits
 from seqdsl.schedule.dependence import dependences, names_in
 from seqdsl.schedule.hoist import hoist
+from seqdsl.schedule.in_parallel import in_parallel
 from seqdsl.schedule.loops import order
 from seqdsl.schedule.obstacles import kernel_loop, shift_fits
 from seqdsl.schedule.plan import (
     Assign,
     DepthLoop,
+    Parallel,
     Plan,
     Step,
     TimeLoop,
     defined,
     walk,
 )
-from seqdsl.schedule.step_reads import left, needed_by, needed_of, reads_of, shifted
+from seqdsl.schedule.repeats import axes_in, parted
+from seqdsl.schedule.step_reads import (
+    beside_states,
+    left,
+    merged,
+    needed_by,
+    needed_of,
+    parted_by,
+    reads_of,
+    run_again,
+    shifted,
+)
 
 
-def fuse(plan: Plan, fusion: Fusion) -> Plan:
-    """`plan` for kernels; loops that they cannot run stay as they were."""
-    model = plan.model
-    loops = [s for s in walk(plan.steps) if isinstance(s, TimeLoop)]
+def fuse(plan: Plan, fusion: Fusion, rest: Wish = LOOP) -> Plan:
+    """`plan` for kernels; loops that they cannot run do so as `rest` says."""
+    made = _with_repeats(plan, fusion) if fusion.turns else None
+    if made is None:
+        made = _fused(plan.model, plan.steps, fusion)
+
+    def kernel(loop: TimeLoop) -> bool:
+        return kernel_loop(made.model, loop, fusion)
+
+    whole = in_parallel(made, rest, kernel)
+    return replace(whole, steps=_rest_hoisted(whole.model, whole.steps, kernel))
+
+
+def _fused(model: ir.Model, steps: tuple[Step, ...], fusion: Fusion) -> Plan:
+    loops = [s for s in walk(steps) if isinstance(s, TimeLoop)]
     inside = frozenset(n for loop in loops for n in defined(loop.body))
     model = drop_unused(cut(model, inside, fusion))
     steps = order(model, dependences(model))
-    steps = _Fuser(model, fusion).steps(steps)
-    return Plan(model=model, steps=_rest_hoisted(model, steps, fusion))
+    return Plan(model=model, steps=_Fuser(model, fusion).steps(steps))
+
+
+def _with_repeats(plan: Plan, fusion: Fusion) -> Plan | None:
+    """`plan` with repeats in the loops of kernels; None where that changes nothing."""
+    model = parted(plan.model, plan.steps)
+    if model is plan.model:
+        return None
+    steps = order(model, dependences(model))
+    loops = [s for s in walk(steps) if isinstance(s, TimeLoop)]
+    axes = frozenset(a for loop in loops for a in axes_in(loop))
+    made = _fused(model, steps, replace(fusion, repeats=axes))
+    loops = [s for s in walk(made.steps) if isinstance(s, TimeLoop)]
+    held = all(kernel_loop(made.model, s, fusion) for s in loops if axes_in(s))
+    return made if held else None
 
 
 def _rest_hoisted(
-    model: ir.Model, steps: tuple[Step, ...], fusion: Fusion
+    model: ir.Model, steps: tuple[Step, ...], kernel: Callable[[TimeLoop], bool]
 ) -> tuple[Step, ...]:
     """Loops that no kernel runs without their state-free work."""
     taken = names_of(model)
     found: list[Step] = []
     for step in steps:
-        if not (isinstance(step, TimeLoop) and kernel_loop(model, step, fusion)):
+        if not (isinstance(step, TimeLoop) and kernel(step)):
             (step,) = hoist((step,), frozenset(taken))
             taken |= {e.name for s in walk((step,)) for e in _hoisted(s)}
         found.append(step)
@@ -57,7 +96,11 @@ def _rest_hoisted(
 
 
 def _hoisted(step: Step) -> tuple[ir.Equation, ...]:
-    return step.hoisted if isinstance(step, TimeLoop) else ()
+    match step:
+        case TimeLoop(hoisted=hoisted) | Parallel(loop=TimeLoop(hoisted=hoisted)):
+            return hoisted
+        case _:
+            return ()
 
 
 @dataclass(frozen=True)
@@ -94,12 +137,16 @@ class _Fuser:
     ) -> tuple[Step, ...] | None:
         """Every loop grown; None where what `replay` computes is read elsewhere."""
         place, asked = 0, replay
+        grown: list[Step] = []
         while place < len(todo):
             match todo[place]:
-                case TimeLoop() as loop if kernel_loop(self.model, loop, self.fusion):
+                case TimeLoop() as loop if not any(
+                    loop is g for g in grown
+                ) and kernel_loop(self.model, loop, self.fusion):
                     own = replay if loop.direction == "backward" else None
-                    place = self._grow(todo, place, loop, own)
+                    grown.append(self._grow(todo, place, loop, own))
                     replay = None if own is not None else replay
+                    continue  # loops that have moved before it grow as well
                 case DepthLoop(body=body) as loop:
                     todo[place] = replace(loop, body=self.steps(body))
                 case _:
@@ -113,21 +160,24 @@ class _Fuser:
         """Whether a step reads what no step computes for all of time."""
         names = set(self.model.equation)
         return any(
-            (reads_of(s) - _replayed(s)) & names - set(defined(tuple(steps)))
+            (reads_of(s) - run_again(s)) & names - set(defined(tuple(steps)))
             for s in steps
         )
 
     def _grow(
         self, todo: list[Step], place: int, loop: TimeLoop, replay: TimeLoop | None
-    ) -> int:
-        """Puts the grown loop into `todo`; the place where it then stands."""
+    ) -> TimeLoop:
+        """The grown loop, which then stands in `todo` as well."""
         again = () if replay is None else replay.body
+        front, behind = todo[:place], todo[place + 1 :]
         if replay is not None:
+            front, late = parted_by(front, loop, replay)
+            behind = [*late, *behind]
             loop = replace(loop, replay=again, replayed=replay.carried)
-        taken, before, rest = self._after(loop, todo[place + 1 :])
-        front = [*todo[:place], *before]
-        group = _merged(loop, taken)
-        group = replace(group, body=(*_beside_states(group), *group.body))
+        taken, before, rest = self._after(loop, behind)
+        front = [*front, *before]
+        group = merged(loop, taken)
+        group = replace(group, body=(*beside_states(group), *group.body))
         front, early = self._before(group, front, rest)
         group = replace(
             group,
@@ -135,7 +185,7 @@ class _Fuser:
             replay=(*needed_by(again, early), *again),
         )
         todo[:] = [*front, group, *rest]
-        return len(front)
+        return group
 
     def _after(
         self, loop: TimeLoop, steps: list[Step]
@@ -172,7 +222,7 @@ class _Fuser:
                     if not isinstance(n, ir.Ref | ir.Result)
                 )
             case TimeLoop(direction=direction):
-                same = direction == loop.direction
+                same = direction == loop.direction and not step.replay
                 known = (*loop.carried, *loop.replayed)
                 return same and kernel_loop(self.model, step, self.fusion, known)
             case _:
@@ -235,31 +285,3 @@ class _Fuser:
             isinstance(n, ir.Ref | ir.Result) or fits(n, nothing, self.fusion, False)
             for n in subtree(expr)
         )
-
-
-def _replayed(step: Step) -> frozenset[str]:
-    """What a loop runs again for itself."""
-    if not isinstance(step, TimeLoop):
-        return frozenset()
-    return frozenset(defined(step.replay))
-
-
-def _merged(loop: TimeLoop, taken: list[Step]) -> TimeLoop:
-    carried, body = list(loop.carried), list(loop.body)
-    for step in taken:
-        if isinstance(step, TimeLoop):
-            carried += [n for n in step.carried if n not in carried]
-            body += step.body
-        else:
-            body.append(step)
-    return replace(loop, carried=tuple(carried), body=tuple(body))
-
-
-def _beside_states(loop: TimeLoop) -> list[Step]:
-    """What the body reads of a step run again, its states aside: computed once more."""
-    rest = [
-        s
-        for s in loop.replay
-        if isinstance(s, Assign) and s.equation.name not in loop.replayed
-    ]
-    return needed_by(loop.body, rest)

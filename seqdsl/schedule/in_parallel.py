@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from seqdsl.analysis.analyze import own_verdicts
@@ -28,8 +28,13 @@ from seqdsl.schedule.plan import (
 from seqdsl.schedule.products import Chunked, Turns
 
 
-def in_parallel(plan: Plan, wish: Wish) -> Plan:
-    """`plan` with parallel forms in the place of the loops that `wish` is about."""
+def in_parallel(
+    plan: Plan, wish: Wish, kept: Callable[[TimeLoop], bool] = lambda loop: False
+) -> Plan:
+    """`plan` with parallel forms in the place of the loops that `wish` is about.
+
+    Those that are `kept` stay loops.
+    """
     if wish.strategy == "loop" or not any(
         isinstance(s, TimeLoop) for s in walk(plan.steps)
     ):
@@ -39,7 +44,7 @@ def in_parallel(plan: Plan, wish: Wish) -> Plan:
         for v in own_verdicts(plan.model)
         if v.recurrence.axis == TIME
     }
-    chooser = _Chooser(plan.model, verdicts, wish)
+    chooser = _Chooser(plan.model, verdicts, wish, kept)
     steps = chooser.steps(plan.steps)
     if chooser.replaced:
         steps = rewritten(steps, chooser.replaced, chooser.dropped)
@@ -54,6 +59,7 @@ class _Chooser:
     model: ir.Model
     verdicts: Mapping[frozenset[str], Verdict]
     wish: Wish
+    kept: Callable[[TimeLoop], bool]
     replaced: dict[ir.Node, ir.Node] = field(default_factory=dict[ir.Node, ir.Node])
     dropped: frozenset[str] = frozenset()
     read: tuple[tuple[ir.Equation, ...], dict[str, set[str]]] | None = None
@@ -84,11 +90,11 @@ class _Chooser:
 
     def _step(self, step: Step) -> Iterator[Step]:
         match step:
-            case TimeLoop():
+            case TimeLoop() if not self.kept(step):
                 yield from self._loop(step)
             case DepthLoop(body=body):
                 yield replace(step, body=self.steps(body))
-            case Assign() | Call() | Parallel():
+            case TimeLoop() | Assign() | Call() | Parallel():
                 yield step
 
     def _loop(self, loop: TimeLoop) -> Iterator[Step]:

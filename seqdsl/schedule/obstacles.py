@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import TIME
 from seqdsl.ir.walk import subtree
 from seqdsl.schedule.cut import Fusion
-from seqdsl.schedule.plan import Assign, TimeLoop, defined
+from seqdsl.schedule.dependence import names_in
+from seqdsl.schedule.plan import Assign, DepthLoop, Step, TimeLoop, defined
+from seqdsl.schedule.repeats import axes_in, of_step
 
 
 def kernel_loop(
@@ -25,20 +27,46 @@ def obstacles(
     known = {*loop.carried, *loop.replayed, *more}
     copies = set(model.copies)
     inside = frozenset(defined((*loop.body, *loop.replay)))
-    for step in (*loop.body, *loop.replay):
+    axes = axes_in(loop) if fusion.turns else frozenset[str]()
+    for step in _flat((*loop.body, *loop.replay), axes):
         if not isinstance(step, Assign):
             yield "a layer or a repeat inside"
             continue
         # a kernel's values have a batch and a time, but no copies of it
         if step.equation.expr.type.axes & copies:
             yield "values along a copy of time"
+        if axes and step.equation.expr.type.dtype == "complex":
+            yield "complex numbers in a repeat"
         for n in subtree(step.equation.expr):
-            if isinstance(n, ir.Ref | ir.Result | ir.Const):
+            if isinstance(n, ir.Ref | ir.Result | ir.Const) or of_step(n, axes):
                 continue
             if not fusion.allowed(n):
                 yield _unknown(n)
             elif not shift_fits(n, known, inside, fusion):
                 yield "a read of another step than the last"
+    yield from _read_inside(model, axes, inside)
+
+
+def _flat(steps: Iterable[Step], axes: frozenset[str]) -> Iterator[Step]:
+    """Steps with those of the repeats along `axes` in the place of these."""
+    for step in steps:
+        if isinstance(step, DepthLoop) and step.repeat.axis in axes:
+            yield from step.body
+        else:
+            yield step
+
+
+def _read_inside(
+    model: ir.Model, axes: frozenset[str], inside: frozenset[str]
+) -> Iterator[str]:
+    """Steps of repeats are not seen outside of the loop."""
+    if not axes:
+        return
+    held = {n for n in inside if axes & set(model.equation[n].scope)}
+    exprs = [e.expr for e in model.equations if e.name not in inside]
+    exprs += [o.expr for o in model.outputs]
+    if any(names_in(e) & held for e in exprs):
+        yield "a step of a repeat is read outside"
 
 
 def _unknown(node: ir.Node) -> str:

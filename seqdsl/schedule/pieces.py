@@ -14,6 +14,7 @@ from seqdsl.analysis.analyze import own_verdicts
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.names import fresh, names_of
+from seqdsl.ir.sizes import Lit
 from seqdsl.ir.types import BATCH, TIME
 from seqdsl.ir.walk import references
 from seqdsl.schedule.forms import DiagonalScan
@@ -39,11 +40,14 @@ ZERO: Mapping[str, float] = {
 @dataclass(frozen=True)
 class Piece:
     """`region` computes what a piece adds to each state, under the state's name, and how
-    much it keeps of it, under the name in `kept`; `semirings` says how they combine."""
+    much it keeps of it, under the name in `kept`; `semirings` says how they combine.
+
+    `sums` are states that nothing reads but what they end as: pieces add up to them."""
 
     region: Region
     kept: Mapping[str, str]
     semirings: Mapping[str, str]
+    sums: tuple[str, ...]
 
 
 def piece_of(region: Region) -> Piece | None:
@@ -54,11 +58,13 @@ def piece_of(region: Region) -> Piece | None:
     if forms is None:
         return None
     model, offset = region.model, -1 if region.direction == "forward" else 1
+    sums = tuple(s for s, f in forms.items() if _is_sum(model, f))
+    forms = {s: f for s, f in forms.items() if s not in sums}
     needed = _needed(model, forms.values())
-    if needed & set(region.states):
+    if not forms or needed & set(region.states):
         return None
     taken = names_of(model) | {s.name for s in model.states}
-    kept = {s: fresh(f"{s}_kept", taken) for s in region.states}
+    kept = {s: fresh(f"{s}_kept", taken) for s in forms}
     equations = [e for e in model.equations if e.name in needed]
     states: list[ir.State] = []
     for name, form in forms.items():
@@ -89,7 +95,19 @@ def piece_of(region: Region) -> Piece | None:
         steps=tuple(e.name for e in equations),
         reads=(),
     )
-    return Piece(made, kept, {s: f.semiring for s, f in forms.items()})
+    return Piece(made, kept, {s: f.semiring for s, f in forms.items()}, sums)
+
+
+def _is_sum(model: ir.Model, form: DiagonalScan) -> bool:
+    """Whether a state adds up what others compute, and nothing reads it on the way."""
+    kept = form.coefficient
+    if isinstance(kept, ir.Const) and kept.value == Lit(1.0):
+        kept = None
+    if form.semiring != "real" or kept is not None:
+        return False
+    others = [e.expr for e in model.equations if e.name != form.state]
+    exprs = (*others, *(o.expr for o in model.outputs))
+    return all(form.state not in _names(e) for e in exprs)
 
 
 def _forms(region: Region) -> dict[str, DiagonalScan] | None:

@@ -8,16 +8,17 @@ layer means, so that it can be interpreted, differentiated and planned like any 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.names import fresh
-from seqdsl.ir.sizes import Lit, Scalar, evaluate
+from seqdsl.ir.sizes import Size
 from seqdsl.ir.types import BATCH, TIME, Type
-from seqdsl.ir.walk import children, subtree, transform, with_children
-from seqdsl.schedule.plan import Assign, Direction, TimeLoop
+from seqdsl.ir.walk import children, subtree, with_children
+from seqdsl.schedule.plan import Assign, DepthLoop, Direction, TimeLoop, walk
+from seqdsl.schedule.repeats import of_step
 
 _KEPT = frozenset((BATCH, TIME))
 
@@ -29,6 +30,20 @@ class Lag:
     name: str
     state: str
     back: int
+
+
+@dataclass(frozen=True)
+class Turns:
+    """A repeat within a step: `count` steps along `axis`, of the equations in its scope.
+
+    `states` are carried from step to step of it, `stacked` the inputs of which every step
+    has an entry along their first dim.
+    """
+
+    axis: str
+    count: Size
+    states: tuple[ir.State, ...]
+    stacked: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +59,8 @@ class Region:
     begins. `still`: it is one step, and what states were before is among its inputs.
 
     `lags` are states of the region alone, among `states` behind those of the layer: each
-    holds what a state of the layer was one step and more before.
+    holds what a state of the layer was one step and more before. `turns` are repeats
+    within a step, which `sized.bound` writes out.
     """
 
     name: str
@@ -56,6 +72,7 @@ class Region:
     replayed: tuple[str, ...] = ()
     still: bool = False
     lags: tuple[Lag, ...] = ()
+    turns: tuple[Turns, ...] = ()
     reads: tuple[ir.Node, ...] = field(default=(), compare=False, repr=False)
 
 
@@ -82,11 +99,14 @@ def outline(
     `outputs` are names that others read at every step; `axes` says along which of batch
     and time the value of a node really varies.
     """
-    steps = tuple(s.equation for s in loop.body if isinstance(s, Assign))
-    replay = tuple(s.equation for s in loop.replay if isinstance(s, Assign))
+    steps = tuple(s.equation for s in walk(loop.body) if isinstance(s, Assign))
+    replay = tuple(s.equation for s in walk(loop.replay) if isinstance(s, Assign))
     every = {e.name: e for e in (*replay, *steps)}
-    outliner = _Outliner(model, set(every), axes)
+    repeats = [s for s in (*loop.body, *loop.replay) if isinstance(s, DepthLoop)]
+    inner = {s.repeat.axis: s for s in repeats}
+    outliner = _Outliner(model, set(every), axes, frozenset(inner))
     equations = tuple(map(outliner.equation, every.values()))
+    turns = tuple(map(outliner.turns, inner.values()))
     inputs, lags = outliner.inputs(), tuple(outliner.lags.values())
     later = tuple(map(outliner.kept, lags))
     equations = (*equations, *later)
@@ -118,6 +138,7 @@ def outline(
         states=(*loop.carried, *(g.name for g in lags)),
         steps=(*(e.name for e in steps), *(e.name for e in later)),
         lags=lags,
+        turns=turns,
         replay=tuple(e.name for e in replay),
         replayed=loop.replayed,
         reads=tuple(outliner.found),
@@ -138,39 +159,6 @@ def with_floats(region: Region) -> Region:
     return replace(region, model=replace(model, inputs=inputs), reads=reads)
 
 
-def segmented(region: Region) -> Region:
-    """The region for rows of several segments: states begin again where `starts` says."""
-    model = region.model
-    starts = ir.Input(name="starts", type=Type("bool", (), _KEPT))
-    again = {
-        s.name: ir.Input(name=f"{s.name}_again", type=replace(s.type, axes=_KEPT))
-        for s in model.states
-    }
-    flag = build.ref("starts", starts.type)
-
-    def fresh(node: ir.Node) -> ir.Node:
-        if (
-            isinstance(node, ir.Shift)
-            and isinstance(node.arg, ir.Ref)
-            and node.arg.name in again
-        ):
-            name = node.arg.name
-            return build.map_(
-                "where", flag, build.ref(f"{name}_again", again[name].type), node
-            )
-        old = children(node)
-        new = tuple(map(fresh, old))
-        return node if new == old else with_children(node, new)
-
-    equations = tuple(replace(e, expr=fresh(e.expr)) for e in model.equations)
-    inputs = (*model.inputs, starts, *again.values())
-    return replace(
-        region,
-        name=f"{region.name}_segmented",
-        model=replace(model, inputs=inputs, equations=equations),
-    )
-
-
 def _state(state: ir.State) -> ir.State:
     type_ = replace(state.type, axes=_KEPT)
     first = build.ref(f"{state.name}_0", replace(state.type, axes=frozenset([BATCH])))
@@ -184,16 +172,50 @@ class _Outliner:
     model: ir.Model
     names: set[str]
     axes: Callable[[ir.Node], frozenset[str]]
+    inner: frozenset[str] = frozenset()
     found: dict[ir.Node, ir.Input] = field(default_factory=dict[ir.Node, ir.Input])
     lags: dict[tuple[str, int], Lag] = field(default_factory=dict[tuple[str, int], Lag])
+    stacked: dict[str, dict[str, None]] = field(
+        default_factory=dict[str, dict[str, None]]
+    )
 
     def inputs(self) -> tuple[ir.Input, ...]:
         return tuple(self.found.values())
 
     def equation(self, equation: ir.Equation) -> ir.Equation:
-        return replace(equation, expr=self.take(equation.expr), scope=())
+        scope = tuple(a for a in equation.scope if a in self.inner)
+        return replace(equation, expr=self.take(equation.expr), scope=scope)
+
+    def turns(self, step: DepthLoop) -> Turns:
+        """A repeat of the loop, all of whose equations are outlined."""
+        axis, count = step.repeat.axis, step.repeat.count
+        assert not isinstance(count, ir.Base)
+        states = tuple(
+            replace(state, initial=self.take(state.initial))
+            for state in map(self.model.state.__getitem__, step.carried)
+        )
+        return Turns(axis, count, states, tuple(self.stacked.get(axis, ())))
+
+    def _of_step(self, node: ir.Node) -> ir.Node:
+        """A read of one step of a repeat, along its axis alone."""
+        match node:
+            case ir.Gather(arg=arg, dim=dim, index=index):
+                whole = self.take(arg)
+                assert isinstance(whole, ir.Ref)
+                (axis,) = index.type.axes
+                self.stacked.setdefault(axis, {})[whole.name] = None
+                return build.gather(whole, dim, index)
+            case ir.Shift(arg=arg) | ir.At(arg=arg):
+                type_ = replace(node.type, axes=node.type.axes & _KEPT)
+                read = self.take(arg)
+                assert isinstance(read, ir.Ref)
+                return replace(node, arg=read, type=type_)
+            case _:
+                return node
 
     def take(self, node: ir.Node) -> ir.Node:
+        if of_step(node, self.inner):
+            return self._of_step(node)
         match node:
             case ir.Ref(name=name) if name not in self.names:
                 return self._input(node, name)
@@ -269,27 +291,3 @@ class _Outliner:
             self.found[node] = ir.Input(name=name, type=type_)
         known = self.found[node]
         return build.ref(known.name, known.type)
-
-
-def bound(region: Region, sizes: Mapping[str, Scalar]) -> Region:
-    """The region for known extents and options, which it then no longer has."""
-    model = region.model
-    dims = {d: Lit(sizes[d]) for d in model.dims if d in sizes}
-
-    def known(node: ir.Node) -> ir.Node:
-        match node:
-            case ir.Const(value=value):
-                return replace(node, value=Lit(evaluate(value, sizes)))
-            case ir.SliceDim(start=start, step=step):
-                first, every = evaluate(start, sizes), evaluate(step, sizes)
-                return replace(node, start=Lit(first), step=Lit(every))
-            case _:
-                return node
-
-    equations = tuple(
-        replace(e, expr=transform(e.expr, known)) for e in model.equations
-    )
-    return replace(
-        region,
-        model=replace(model, options=(), dims=dims, equations=equations),
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.walk import subtree
@@ -78,3 +79,47 @@ def needed_of(taken: Iterable[Step], free: Sequence[Step]) -> set[int]:
 def left(step: Step, free: list[Step], needed: set[int]) -> bool:
     """Whether `step` is one of `free` that nothing needs."""
     return any(step is s for s in free) and id(step) not in needed
+
+
+def run_again(step: Step) -> frozenset[str]:
+    """What a loop runs again for itself."""
+    if not isinstance(step, TimeLoop):
+        return frozenset()
+    return frozenset(defined(step.replay))
+
+
+def parted_by(
+    steps: list[Step], loop: TimeLoop, replay: TimeLoop
+) -> tuple[list[Step], list[Step]]:
+    """Of the steps before `loop`: the others, and those that read what it runs again."""
+    mine = set(defined(replay.body))
+    late: list[Step] = []
+    for step in steps:
+        if reads_of(step) & mine:
+            late.append(step)
+            mine |= set(defined((step,)))
+    needed = needed_of((loop,), late)
+    late = [s for s in late if id(s) not in needed]
+    return [s for s in steps if not any(s is x for x in late)], late
+
+
+def merged(loop: TimeLoop, taken: list[Step]) -> TimeLoop:
+    """`loop` with what it takes in."""
+    carried, body = list(loop.carried), list(loop.body)
+    for step in taken:
+        if isinstance(step, TimeLoop):
+            carried += [n for n in step.carried if n not in carried]
+            body += step.body
+        else:
+            body.append(step)
+    return replace(loop, carried=tuple(carried), body=tuple(body))
+
+
+def beside_states(loop: TimeLoop) -> list[Step]:
+    """What the body reads of a step run again, its states aside: computed once more."""
+    rest = [
+        s
+        for s in loop.replay
+        if isinstance(s, Assign) and s.equation.name not in loop.replayed
+    ]
+    return needed_by(loop.body, rest)

@@ -1,6 +1,7 @@
 """`python -m seqdsl.testing.fuzz --examples N --seed S`: random specs until one breaks.
 
-`--all` tries the whole suite on each, every strategy among it. Specs come in slices of
+`--all` tries the whole suite on each, every strategy among it; `--target mlir` those specs
+whose loops along time are native kernels, as far as there are any. Specs come in slices of
 `--slice` with seeds of their own, so that a run can be split or go on by `--seed`, and a
 failure is found again by running its slice alone: the command is printed with the
 smallest spec that breaks. Ends with status 1 then. What the specs had in them is counted;
@@ -17,18 +18,23 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from hypothesis import strategies as st
+from torch import nn
 
-from seqdsl.diagnostics import SpecError
+from seqdsl.diagnostics import SpecError, UnsupportedError
 from seqdsl.elaborate import elaborate_text
+from seqdsl.ir import nodes as ir
+from seqdsl.ir.sizes import Scalar
+from seqdsl.native.artifact import native_artifact
 from seqdsl.testing.cases import VALUES, Case, Sizes
 from seqdsl.testing.check import Failure, check_property, chosen, search
 from seqdsl.testing.layers import Build, compiled, subject
 from seqdsl.testing.met import met
 from seqdsl.testing.properties import Property
 from seqdsl.testing.specs import Drawn, random_specs
-from seqdsl.testing.subject import Subject
+from seqdsl.testing.subject import Externs, Subject
 
 DEFAULT: tuple[str, ...] = (
     "forward_equals_reference",
@@ -51,6 +57,34 @@ Properties of one spec share their cases, so that what several ask for is run on
 Example = tuple[Drawn, Case, Case]
 
 
+class _Ways(TypedDict):
+    build: Build
+    wanted: Callable[[ir.Model], bool]
+
+
+def in_kernels(model: ir.Model) -> bool:
+    """Whether native kernels run a loop along time of `model`."""
+    try:
+        return bool(native_artifact(model).regions)
+    except UnsupportedError:
+        return False
+
+
+def _kernels(
+    model: ir.Model, options: Mapping[str, Scalar], externs: Externs
+) -> nn.Module:
+    """A module whose loops are kernels, and its steps too: its own parameters do not learn."""
+    made = compiled(model, options, externs, strategy="loop", target="auto")
+    return made.requires_grad_(False)
+
+
+TARGETS: Mapping[str, _Ways] = {
+    "torch": {"build": compiled, "wanted": lambda model: True},
+    "mlir": {"build": _kernels, "wanted": in_kernels},
+}
+"""How a module is made for a target, and of which specs."""
+
+
 def fuzz(
     examples: int,
     seed: int,
@@ -58,11 +92,13 @@ def fuzz(
     build: Build = compiled,
     random: bool = False,
     after: Callable[[Subject], None] = lambda subject: None,
+    wanted: Callable[[ir.Model], bool] = lambda model: True,
 ) -> Failure | str | None:
     """The failure with the smallest of `examples` random specs, or None.
 
     A text where a spec does not even elaborate. Each property is tried in one case.
-    `after` is called with each layer that passes.
+    Those that are not `wanted` are passed over; `after` is called with each layer that
+    passes.
     """
     rows = chosen(names)
     values = st.tuples(random_specs(random=random), SHORT.drawn(), LONGER.drawn())
@@ -73,6 +109,8 @@ def fuzz(
             model = elaborate_text(drawn.text)
         except SpecError as error:
             return f"{error}\n{drawn.text}"
+        if not wanted(model):
+            return None
         made = subject(model, {}, build=build, text=drawn.text)
         found = _failure(made, rows, *cases)
         if found is None:
@@ -140,6 +178,7 @@ def run(
     names: Sequence[str],
     show: bool,
     log: Path | None = None,
+    target: str = "torch",
 ) -> Report:
     """`examples` specs in slices of `size`, of seeds `seed`, `seed + 1`, …"""
     from rich.console import Console
@@ -163,11 +202,12 @@ def run(
 
         for done in range(0, examples, size):
             count, slice_ = min(size, examples - done), seed + done // size
-            found = fuzz(count, slice_, names, after=after)
+            found = fuzz(count, slice_, names, after=after, **TARGETS[target])
             if log is not None:
                 _note(log, slice_, count, found)
             if found is not None:
-                return report(str(found), _command(slice_, count, size, names))
+                command = _command(slice_, count, size, names, target)
+                return report(str(found), command)
             bar.update(task, completed=done + count)
     return report()
 
@@ -178,10 +218,13 @@ def _note(log: Path, seed: int, count: int, found: object) -> None:
         file.write(json.dumps(line) + "\n")
 
 
-def _command(seed: int, count: int, size: int, names: Sequence[str]) -> str:
+def _command(
+    seed: int, count: int, size: int, names: Sequence[str], target: str
+) -> str:
     whole = tuple(names) == tuple(row.name for row in chosen(None))
     listed = " --all" if whole else "".join(f" --property {n}" for n in names)
-    given = f"--seed {seed} --examples {count} --slice {size}{listed}"
+    made = "" if target == "torch" else f" --target {target}"
+    given = f"--seed {seed} --examples {count} --slice {size}{listed}{made}"
     return f"python -m seqdsl.testing.fuzz {given}"
 
 
@@ -193,12 +236,14 @@ def main() -> int:
     parser.add_argument("--slice", type=int, default=100, help="specs of one seed")
     parser.add_argument("--property", action="append", dest="names")
     parser.add_argument("--all", action="store_true", help="the whole suite")
+    parser.add_argument("--target", choices=tuple(TARGETS), default="torch")
     parser.add_argument("--log", type=Path, help="file to add a line to for each slice")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     names = [row.name for row in chosen(None)] if given.all else given.names or DEFAULT
+    show = not given.json
     found = run(
-        given.examples, given.seed, given.slice, names, not given.json, given.log
+        given.examples, given.seed, given.slice, names, show, given.log, given.target
     )
     print(json.dumps(asdict(found)) if given.json else found)
     return 0 if found.broken is None else 1

@@ -1,5 +1,5 @@
-"""Random specs: they elaborate, they use the whole language, and the torch backend
-computes what the reference does.
+"""Random specs: they elaborate, they use the whole language, and the torch backend and
+kernels compute what the reference does.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from seqdsl.elaborate import elaborate_text
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.ops import ALONGS, MAPS, REDUCTIONS
 from seqdsl.ir.walk import roots, subtree
+from seqdsl.native.load import available
 from seqdsl.testing.check import UNHEALTHY
-from seqdsl.testing.fuzz import fuzz
+from seqdsl.testing.fuzz import TARGETS, fuzz
 from seqdsl.testing.specs import Drawn, random_specs
 
 NODES = frozenset(ir.Node.__args__) - {ir.ExternCall}
@@ -68,6 +69,22 @@ def test_specs_elaborate_and_reach_every_operator() -> None:
 @pytest.mark.parametrize("start", range(4))
 def test_random_specs_run_as_the_reference_says(start: int) -> None:
     found = fuzz(10, start)
+    assert found is None, str(found)
+
+
+@pytest.mark.skipif(not available(), reason="torch-mlir is not installed")
+@pytest.mark.parametrize("start", range(2))
+def test_random_specs_run_in_kernels_as_the_reference_says(start: int) -> None:
+    found = fuzz(12, start, **TARGETS["mlir"])
+    assert found is None, str(found)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not available(), reason="torch-mlir is not installed")
+@pytest.mark.parametrize("start", range(20))
+def test_many_random_specs_in_kernels(start: int) -> None:
+    count = int(os.environ.get("SEQDSL_EXAMPLES", "200"))
+    found = fuzz(count, 1000 + start, **TARGETS["mlir"])
     assert found is None, str(found)
 
 

@@ -33,6 +33,19 @@ def test_every_legal_strategy_is_measured_with_a_peer() -> None:
         assert isinstance(value, float) and value > 0, key
 
 
+def test_ways_of_which_the_first_gives_no_numbers_are_not_called_equal(
+    tmp_path: Path,
+) -> None:
+    spec = tmp_path / "none.seq"
+    spec.write_text(
+        "layer None_():\n    input x: []\n    state h: [] = 0\n"
+        "    h = 0.5 * h[t-1] + log(-1 - x)\n    output h\n"
+    )
+    ran = CliRunner().invoke(app, ["bench", str(spec), *QUICK])
+    assert ran.exit_code != 0
+    assert "nothing to compare" in ran.output
+
+
 def test_files_are_written_and_feed_the_gallery(tmp_path: Path) -> None:
     out = tmp_path / "out"
     ran = CliRunner().invoke(app, ["bench", "std.ema", *QUICK, "-o", str(out)])

@@ -21,7 +21,8 @@ from seqdsl.elaborate import elaborate, load_text
 from seqdsl.native.artifact import native_artifact
 from seqdsl.native.load import available
 from seqdsl.runtime import cache
-from seqdsl.schedule.region import Region, bound
+from seqdsl.schedule.region import Region
+from seqdsl.schedule.sized import bound
 
 needs_compiler = pytest.mark.skipif(
     not (available() and loadable()), reason="torch-mlir is not installed"

@@ -22,6 +22,7 @@ UPDATES = {
     "log": "logaddexp(h[t-1] - x * x, y)",
     "max-plus": "max(h[t-1] + x, y)",
     "from the end": "sigmoid(x) * h[t+1] + y",
+    "weights": "sigmoid(w) * h[t-1] + w * x + y",
 }
 
 
@@ -36,10 +37,10 @@ def few_steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def pair(update: str) -> tuple[Any, Any]:
     text = (
         "layer Row(D):\n    input x: [D]\n    input y: [D]\n    state h: [D] = 0.5\n"
-        f"    h = {update}\n    output h * y\n"
+        f"    param w: [D] = 0.3\n    h = {update}\n    output h * y\n"
     )
     made = [
-        seqdsl.loads(text).Row(D=5, target=t, strategy="loop")
+        seqdsl.loads(text).Row(D=5, target=t, strategy="loop").double()
         for t in ("mlir", "torch")
     ]
     return made[0], made[1]
@@ -51,7 +52,8 @@ def results(module: Any, x: Tensor, y: Tensor, **more: Any) -> list[Tensor]:
     (
         out * torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view(out.shape)
     ).sum().backward()
-    return [out.detach(), *(g.grad for g in given if g.grad is not None)]
+    leaves = [*given, *module.parameters()]
+    return [out.detach(), *(g.grad for g in leaves if g.grad is not None)]
 
 
 @pytest.fixture

@@ -216,3 +216,39 @@ layer Model(D):
     close(state, other)
     # the layer itself is refused, both sub-layers are served
     assert sorted(noted) == [False, True, True]
+
+
+COMPLEX = """\
+layer Row(D):
+    input x: [D]
+    param a: [D] = -0.3
+    param b: [D] ~ normal(0, 1)
+    lambda = exp(complex(a, b))
+    state h: complex [D] = complex(0.5, -0.25)
+    u = complex(x, b) * h[t-2]
+    h = lambda * h[t-1] + 0.1 * u + x
+    output h
+    output y = real(dot[D](complex(a, b), h)) + abs(h)
+"""
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_complex_states_step_in_kernels(
+    batch: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """States and outputs are complex as ever, and read several steps back."""
+    layer = seqdsl.loads(COMPLEX).Row
+    kernel, plain = (layer(target=t, strategy="loop", D=5) for t in ("auto", "torch"))
+    plain.load_state_dict(kernel.state_dict())
+    kernel, plain = kernel.to(dtype), plain.to(dtype)
+    noted = served(monkeypatch)
+    ours, theirs = kernel.initial_state(batch), plain.initial_state(batch)
+    with torch.no_grad():
+        for _ in range(4):
+            x = torch.randn(batch, 5, dtype=dtype)
+            y, ours = kernel.step(x, ours)
+            z, theirs = plain.step(x, theirs)
+            close(tuple(y), tuple(z))
+            close(ours, theirs)
+    assert noted == [True] * 4

@@ -71,9 +71,10 @@ class _Seen(NamedTuple):
 
     kernels: list[list[Tensor]]  # by reader and writer, [chunks, steps * c, steps * w]
     readers: list[Tensor]  # as of the start of the chunk, [chunks, steps * c, rows]
-    writers: list[Tensor]  # as of its end, [chunks, steps * w, rows]
+    writers: list[Tensor]  # as of its end before `end`, [chunks, steps * w, rows]
     total: Tensor | None  # what is left of the states before the chunk; None is all
     levels: list[_Level]
+    end: Tensor | None = None  # what is then left of all, [chunks, rows]; None is all
 
 
 def _apart(x: Tensor, dim: int, first: int, second: int) -> Tensor:
@@ -201,9 +202,10 @@ def _all_carried(x: Tensor, decay: Tensor, states: int, on: bool = False) -> Ten
     return _carried(x, decay.unsqueeze(2), states, on).flatten(1, 2)
 
 
-def _inverse(negative: Tensor) -> Tensor:
-    """Of 1 and a strictly lower triangular matrix."""
+def _inverse(kernel: Tensor, plain: bool) -> Tensor:
+    """Of `1 - kernel`, which is strictly lower triangular, and changed if not `plain`."""
     linalg: Any = torch.linalg
-    one = torch.eye(negative.shape[1], dtype=negative.dtype, device=negative.device)
-    one = one.expand_as(negative)
+    negative = -kernel if plain else kernel.neg_()
+    one = torch.eye(kernel.shape[1], dtype=kernel.dtype, device=kernel.device)
+    one = one.expand_as(kernel)
     return linalg.solve_triangular(negative, one, upper=False, unitriangular=True)

@@ -23,7 +23,8 @@ from seqdsl.ir.sizes import Opt
 from seqdsl.ir.types import BATCH, TIME
 from seqdsl.rewrite.drop_unused import drop_unused
 from seqdsl.schedule.cut import Fusion
-from seqdsl.schedule.region import Region, segmented
+from seqdsl.schedule.region import Region
+from seqdsl.schedule.segments import segmented
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from seqdsl.native.stepping.slots import Slot
 from seqdsl.schedule.block import Key, in_block, key_of, make_block, tapped
 from seqdsl.schedule.make import plan_step
 from seqdsl.schedule.plan import Assign, Call, DepthLoop, Step
+from seqdsl.schedule.sized import cast
 
 
 class Layer:
@@ -62,8 +63,8 @@ class Layer:
         name, expr = equation.name, equation.expr
         state = self.at.flat.state.get(name)
         dims = expr.type.dims if state is None else state.type.dims
-        if state is not None and expr.type.dtype != state.type.dtype:
-            expr = build.map_(state.type.dtype, expr)
+        if state is not None:
+            expr = cast(expr, state.type.dtype)
         if self._is_alias(name, expr, dims):
             return
         if not in_block(expr, allowed):
@@ -123,7 +124,7 @@ class Layer:
             shared,
             self.at.sizes,
         )
-        inputs = tuple(self.at.look(k) for k in block.reads)
+        inputs = tuple(p for k in block.reads for p in self.at.look(k).parts())
         types = {n: (e, d) for n, e, d in self.pending}
         outputs: list[Slot] = []
         for name in wanted:
@@ -131,7 +132,7 @@ class Layer:
             slot = self.target.get(name)
             if slot is None:
                 slot = self.at.work.store.fixed(self.at.extents(dims), expr.type.dtype)
-            outputs.append(slot)
+            outputs += slot.parts()
             self.at.env["ref", name] = slot
         self.pending, self.target = [], {}
         if wanted:
@@ -229,8 +230,7 @@ class Layer:
                 continue
             if not in_block(node, allowed):
                 raise StepRefused(f"no kernel has a form of an argument of {site.name}")
-            if node.type.dtype != wanted.type.dtype:
-                node = build.map_(wanted.type.dtype, node)
+            node = cast(node, wanted.type.dtype)
             self._note_tables(node)
             name = f"{site.name}.{wanted.name}"
             slot = self.at.work.store.fixed(self.at.extents(dims), wanted.type.dtype)
@@ -279,9 +279,7 @@ class Layer:
 
     def _begin(self, axis: str, state: ir.State) -> None:
         """The value of a state before the first step of a repeat."""
-        expr = state.initial
-        if expr.type.dtype != state.type.dtype:
-            expr = build.map_(state.type.dtype, expr)
+        expr = cast(state.initial, state.type.dtype)
         if not in_block(expr, allowed):
             raise StepRefused(f"no kernel has a form of how `{state.name}` starts")
         self._note_tables(expr)

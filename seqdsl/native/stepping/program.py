@@ -15,7 +15,7 @@ from seqdsl.backends.mlir.kernel import Kernel
 from seqdsl.backends.mlir.machine import machine
 from seqdsl.backends.mlir.run import STORAGE
 from seqdsl.native.stepping.plan import BlockCall, StepPlan
-from seqdsl.native.stepping.slots import Path, Slot
+from seqdsl.native.stepping.slots import Base, Path, Slot
 from seqdsl.native.stepping.tree import collect, filled, leaves, tree_of
 from seqdsl.schedule.region import identity
 
@@ -49,7 +49,9 @@ class StepProgram:
         paths = {b.path: n for n, b in numbered if b.kind == "state"}
         self.states = [paths.get(path) for path in leaves(self.tree, ())]
         self.inputs = [n for n, b in numbered if b.kind == "input"]
-        self.fresh = [n for n, b in numbered if b.kind in ("output", "after")]
+        fresh = [(n, b) for n, b in numbered if b.kind in ("output", "after")]
+        self.fresh = [(n, *_room(b)) for n, b in fresh]
+        self.joined = [n for n, b in fresh if b.dtype.is_complex]
         self.outputs = [n for n, b in numbered if b.kind == "output"]
         self.params = [n for n, b in numbered if b.kind == "param"]
         self.weights: list[tuple[Mapping[str, Any], str, Tensor, int]] = []
@@ -92,19 +94,22 @@ class StepProgram:
             return None
         taken = [(n, _dense(args[int(self.bases[n].path[0])])) for n in self.inputs]
         taken += [
-            (n, t) for n, t in zip(self.states, kept, strict=True) if n is not None
+            (n, _dense(t))
+            for n, t in zip(self.states, kept, strict=True)
+            if n is not None
         ]
         if not self._fits(taken) or not self._weights(module):
             return None
-        made: dict[int, Tensor] = {}
-        for number in self.fresh:
-            base = self.bases[number]
-            made[number] = torch.empty(base.shape, dtype=base.dtype)
-        for number, tensor in (*taken, *made.items()):
-            for values, at, offset in self.places.get(number, ()):
-                values[at] = tensor.data_ptr() + offset
+        made = {n: torch.empty(shape, dtype=d) for n, shape, d in self.fresh}
+        known = {n: _apart(t) if t.is_complex() else t for n, t in taken} | made
+        for number, tensor in known.items():
+            address = tensor.data_ptr()
+            for values, place, offset in self.places.get(number, ()):
+                values[place] = address + offset
         for call, pointers in self.calls:
             call(pointers)
+        for number in self.joined:
+            made[number] = torch.complex(made[number][0], made[number][1])
         return [made[n] for n in self.outputs], filled(self.tree, made, state)
 
     def _fits(self, taken: Sequence[tuple[int, Any]]) -> bool:
@@ -152,6 +157,8 @@ class StepProgram:
             tensor = holder.get(name)
             if tensor is None or tensor.dtype != base.dtype or not tensor.is_cpu:
                 return False
+            if tensor.is_complex():  # a copy of its parts would not follow it
+                return False
             if tensor.shape != base.shape or not tensor.is_contiguous():
                 return False
             if grad and tensor.requires_grad:
@@ -162,6 +169,18 @@ class StepProgram:
                 values[at] = address + offset
         self.weights = found
         return True
+
+
+def _room(base: Base) -> tuple[tuple[int, ...], torch.dtype]:
+    """Shape and dtype of the memory in which kernels leave a base."""
+    if base.dtype.is_complex:
+        return (2, *base.shape), base.dtype.to_real()
+    return base.shape, base.dtype
+
+
+def _apart(value: Tensor) -> Tensor:
+    """Real parts, behind them imaginary parts."""
+    return torch.view_as_real(value.resolve_conj()).movedim(-1, 0).contiguous()
 
 
 def _dense(value: Any) -> Any:
