@@ -10,7 +10,7 @@ from seqdsl.backends.torch.module import Artifact
 from seqdsl.backends.torch.render import render
 from seqdsl.backends.triton.assemble import names, with_kernels
 from seqdsl.backends.triton.found import chunks_of
-from seqdsl.backends.triton.loops.classes import with_loops
+from seqdsl.backends.triton.loops.classes import remarked, with_loops
 from seqdsl.ir import nodes as ir
 
 __all__ = ["compile_model"]
@@ -28,7 +28,7 @@ def compile_model(model: ir.Model, *, strategy: str = "auto") -> Artifact:
     wish = replace(required(model, strategy), fused=True)
     plans: Prepared = {}
     prepare(model, wish, plans)
-    module = lower(model, wish, taken=names())
+    module = remarked(lower(model, wish, taken=names()))
     asked = strategy.partition(":")[0] not in ("auto", "loop")
     module, loops = with_loops(module, model, names(), asked)
     found = chunks_of([plan for _, plan in plans.values()])

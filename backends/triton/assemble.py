@@ -6,12 +6,12 @@ import ast
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from textwrap import indent
 
 from seqdsl.backends.torch.module import TorchModule
+from seqdsl.backends.triton.calls import PASSED, PULLED, SCAN, SCAN_IN, Chunks
 
 _FOLDER = Path(__file__).parent
 _FILES = (
@@ -26,23 +26,29 @@ _FILES = (
     "kernels/delta",
     "kernels/delta_backward",
     "kernels/delta_sides",
+    "kernels/passes",
     "launch/tiles",
     "launch/tuning",
     "launch/sizes",
+    "launch/again",
     "launch/scan",
     "launch/outer",
     "launch/delta_forward",
     "launch/delta",
     "launch/dispatch",
+    "launch/passes",
     "launch/loop_gradients",
     "launch/loops",
 )
 _IMPORTS = (
+    "import hashlib",
+    "import inspect",
     "import json",
     "import math",
     "import os",
     "from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence",
     "from dataclasses import asdict, dataclass, replace",
+    "from functools import cache, partial",
     "from itertools import product",
     "from math import prod",
     "from pathlib import Path",
@@ -57,93 +63,6 @@ _IMPORTS = (
     "from triton.errors import TritonError",
     "from triton.testing import do_bench",
 )
-
-SCAN = '''\
-def _scanned(a: Tensor, b: Tensor, first: Tensor, reverse: bool) -> Tensor:
-    """`_scanned_by_torch`, as kernels on a GPU."""
-    if scan_fits(a, b, first):
-        return scan_fused(a, b, first, reverse)
-    return _scanned_by_torch(a, b, first, reverse)'''
-
-SCAN_IN = '''\
-def _scanned_in(
-    semiring: str, a: Tensor, b: Tensor, first: Tensor, reverse: bool
-) -> Tensor:
-    """`_scanned_in_by_torch`, as kernels on a GPU."""
-    if scan_fits(a, b, first):
-        return scan_fused(a, b, first, reverse, semiring)
-    return _scanned_in_by_torch(semiring, a, b, first, reverse)'''
-
-_CHUNKS = '''\
-def _chunkwise(
-    decay: Tensor | None,
-    right: Tensor | None,
-    into: Tensor | None,
-    known: Tensor | None,
-    left: Tensor | None,
-    value: Tensor | None,
-    old: Tensor | None,
-    new: Tensor | None,
-    first: Tensor,
-    initial: Tensor | None,
-    starts: Tensor | None,
-    time: int,
-    size: int,
-    states: int = 1,
-    reverse: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """`_chunkwise_by_torch`, as kernels on a GPU where these can do it."""
-    fresh = None if starts is None else initial
-    if into is not None and known is None:
-        known = first.new_zeros(1).expand(*into.shape[:4], first.shape[-1])
-    lefts, values, query = beside(into, left), beside(known, value), beside(old, new)
-    now = 0 if new is None else new.shape[3]
-    if (
-        lefts is not None
-        and values is not None
-        and chunks_fit(decay, right, lefts, values, query, fresh, states, bounded={bounded})
-    ):
-{calls}
-    return _chunkwise_by_torch(
-        decay, right, into, known, left, value, old, new, first, initial, starts,
-        time, size, states, reverse,
-    )'''
-_OUTER = """\
-return outer_fused(
-    decay, lefts, values, query, first, starts, time, now, reverse
-)"""
-_DELTA = """\
-return delta_fused(
-    decay, right, lefts, values, query, first, starts, time, now, reverse, own={own}
-)"""
-
-
-@dataclass(frozen=True)
-class Chunks:
-    """Matrix states of a layer: whether any write erases, and whether any does not.
-
-    `own`: what erases also writes a value of its own. `bounded`: log decays are.
-    """
-
-    erasing: bool
-    plain: bool
-    own: bool
-    bounded: bool
-
-    def text(self) -> str:
-        """The function that puts them to kernels."""
-        delta = _DELTA.format(own=self.own)
-        if self.erasing and self.plain:
-            delta = f"if right is not None:\n{indent(delta, ' ' * 4)}"
-        calls = [delta] * self.erasing + [_OUTER] * self.plain
-        shown = indent("\n".join(calls), " " * 8)
-        return _CHUNKS.format(bounded=self.bounded, calls=shown)
-
-    def wanted(self) -> set[str]:
-        """Functions that the text calls."""
-        ways = ["delta_fused"] * self.erasing + ["outer_fused"] * self.plain
-        return {"beside", "chunks_fit", *ways}
-
 
 _IMPORTED = frozenset(
     re.findall(r"\w+", " ".join(x.rpartition("import ")[2] for x in _IMPORTS))
@@ -241,6 +160,9 @@ def with_kernels(
     }
     if chunks.erasing or chunks.plain:
         known["_chunkwise"] = chunks.text(), chunks.wanted()
+    if chunks.coupled:
+        known["_chunk_by_chunk"] = PASSED, {"passes_fit", "chunks_passed"}
+        known["_states_back"] = PULLED, {"passes_fit", "chunks_pulled"}
     helpers: list[str] = []
     wanted = {"loops_fit"} if loops else set[str]()
     wanted |= names() & set(re.findall(r"\w+", "\n".join(loops)))

@@ -12,7 +12,8 @@ class Chip:
 
     `shared` bytes and `registers` (32 bits each) are those of a multiprocessor, `block`
     the bytes of shared memory that one program may have. `bandwidth` is in bytes,
-    `products` in floating-point operations of dense bfloat16 matrix products a second.
+    `products` in floating-point operations of dense bfloat16 matrix products a second,
+    `plain` in other ones of float32.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Chip:
     block: int
     bandwidth: float
     products: float
+    plain: float
 
 
 CHIPS: Mapping[str, Chip] = {
@@ -34,15 +36,15 @@ CHIPS: Mapping[str, Chip] = {
     for chip in (
         Chip(
             "NVIDIA A100 SXM 80GB", "sm_80", 108, 32, 64, 32, 65536, 255,
-            167936, 166912, 2.039e12, 312e12,
+            167936, 166912, 2.039e12, 312e12, 19.5e12,
         ),
         Chip(
             "NVIDIA H100 SXM 80GB", "sm_90", 132, 32, 64, 32, 65536, 255,
-            233472, 232448, 3.35e12, 989e12,
+            233472, 232448, 3.35e12, 989e12, 67e12,
         ),
         Chip(
             "AMD Instinct MI300X", "gfx942", 304, 64, 32, 32, 131072, 512,
-            65536, 65536, 5.3e12, 1307e12,
+            65536, 65536, 5.3e12, 1307e12, 163.4e12,
         ),
     )
 }  # fmt: skip
@@ -62,6 +64,6 @@ def occupancy(chip: Chip, registers: int, shared: int, warps: int) -> int:
     return min(chip.programs, chip.warps // warps, chip.registers // each, by_shared)
 
 
-def roofline(chip: Chip, moved: float, flops: float) -> float:
-    """Seconds that `moved` bytes and `flops` of matrix products take at the least."""
-    return max(moved / chip.bandwidth, flops / chip.products)
+def roofline(chip: Chip, moved: float, products: float, others: float = 0.0) -> float:
+    """Seconds that `moved` bytes and operations take at the least, of `products` and `others`."""
+    return max(moved / chip.bandwidth, products / chip.products, others / chip.plain)

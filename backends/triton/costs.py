@@ -37,9 +37,14 @@ class Pass:
         """Floating-point operations of all matrix products."""
         return sum(x.flops for x in self.launches)
 
+    @property
+    def others(self) -> float:
+        """All other floating-point operations."""
+        return sum(x.others for x in self.launches)
+
     def seconds(self, chip: Chip) -> float:
         """The least time by the chip's data sheet, launch after launch."""
-        return sum(roofline(chip, x.given, x.flops) for x in self.launches)
+        return sum(roofline(chip, x.given, x.flops, x.others) for x in self.launches)
 
     def report(self, arch: str, tokens: int) -> dict[str, Any]:
         """All figures, for JSON."""
@@ -48,7 +53,8 @@ class Pass:
             "launches": [_row(x, chip) for x in self.launches],
             "bytes_per_token": self.given / tokens,
             "least_bytes_per_token": self.least_bytes / tokens,
-            "flops_per_token": self.flops / tokens,
+            "flops_per_token": (self.flops + self.others) / tokens,
+            "products_per_token": self.flops / tokens,
             "least_flops_per_token": self.least_flops / tokens,
             "roofline_us": 1e6 * self.seconds(chip),
             "least_us": 1e6 * roofline(chip, self.least_bytes, self.least_flops),
@@ -64,13 +70,21 @@ def _row(launch: Launch, chip: Chip) -> dict[str, Any]:
         "programs_per_processor": used.fits(chip),
         "occupancy": used.fits(chip) * used.warps / chip.warps,
         "bytes": launch.given,
-        "flops": launch.flops,
+        "flops": launch.flops + launch.others,
+        "products": launch.flops,
     }
 
 
-def costs(forward: Callable[[], Sequence[Tensor]], arch: str) -> tuple[Pass, Pass]:
-    """The forward pass that `forward` runs, and the backward pass of its outputs' sum."""
-    with DryRun(arch) as run, _Operators() as least:
+def costs(
+    forward: Callable[[], Sequence[Tensor]],
+    arch: str,
+    loops: Mapping[str, Any] | None = None,
+) -> tuple[Pass, Pass]:
+    """The forward pass that `forward` runs, and the backward pass of its outputs' sum.
+
+    `loops` are those that have kernels of their own, by name.
+    """
+    with DryRun(arch) as run, _Operators(loops or {}) as least:
         outs = [o for o in forward() if o.is_floating_point()]
         cut, first = len(run.launches), least.counted()
         total = sum((o.float().sum() for o in outs), torch.zeros(()))
@@ -89,8 +103,9 @@ _SHOWN: Mapping[str, int] = {"outer": 2, "delta": 2}
 class _Operators(TorchDispatchMode):
     """Adds up what calls of our operators take and give."""
 
-    def __init__(self) -> None:
+    def __init__(self, loops: Mapping[str, Any]) -> None:
         super().__init__()
+        self._loops = loops
         self._bytes, self._flops = 0, 0.0
         self._inner: set[int] = set()
 
@@ -112,7 +127,7 @@ class _Operators(TorchDispatchMode):
             self._inner |= {x.data_ptr() for x in inner if x.numel()}
             sizes = {x.data_ptr(): x.nbytes for x in (*_tensors(args), *outs)}
             self._bytes += sum(n for at, n in sizes.items() if at not in self._inner)
-            self._flops += _least(name, list(args))
+            self._flops += _least(name, list(args), self._loops)
         return out
 
 
@@ -124,7 +139,7 @@ def _tensors(values: Iterable[Any]) -> Iterable[Tensor]:
             yield from _tensors(value)  # pyright: ignore[reportUnknownArgumentType]
 
 
-def _least(name: str, args: Sequence[Any]) -> float:
+def _least(name: str, args: Sequence[Any], loops: Mapping[str, Any]) -> float:
     """Operations of the recurrence step by step; its gradient has twice as many."""
     family, _, gradients = name.partition("_")
     times = 2.0 if gradients else 1.0
@@ -138,5 +153,19 @@ def _least(name: str, args: Sequence[Any]) -> float:
             value = args[5] if args[3] is None else args[3]
             each = 7 + 2 * (args[4] is not None)
             return times * each * prod(args[0].shape) * value.shape[-1]
+        case "fused":
+            return _least_of_loop(args, loops, 2.0 if "gradients" in name else 1.0)
         case _:
             return 0.0
+
+
+def _least_of_loop(
+    args: Sequence[Any], loops: Mapping[str, Any], times: float
+) -> float:
+    """The equations at all steps of all sequences, each once."""
+    name, names, numbers, given, *rest = args
+    loop = loops[name]
+    by_step = given[len(loop.reads)] if len(rest) < 3 else rest[2][0]
+    steps = prod(by_step.shape[:2])
+    sizes = dict(zip(names.split(","), numbers, strict=True))
+    return times * steps * loop.flops(sizes)

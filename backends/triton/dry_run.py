@@ -34,7 +34,7 @@ class Launch:
 
     Tensors that begin at the same place count once: `given` is the least that passes
     through memory if the kernel touches all of what it is given. `flops` are those of
-    its matrix products.
+    its matrix products, `others` all others.
     """
 
     kernel: str
@@ -42,6 +42,7 @@ class Launch:
     given: int
     resources: Resources
     flops: float = 0.0
+    others: float = 0.0
 
 
 class DryRun:
@@ -113,7 +114,8 @@ class DryRun:
         used = self._known[id(compiled)]
         each = flops(compiled.asm["ttir"], named)
         given = sum(sizes.values())
-        self.launches.append(Launch(name, programs, given, used, programs * each))
+        work = programs * each.products, programs * each.others
+        self.launches.append(Launch(name, programs, given, used, *work))
 
     def _tuned(self, tuner: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         """Run a tuned kernel with the configuration that spills least."""

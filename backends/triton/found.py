@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from seqdsl.backends.triton.assemble import Chunks
+from seqdsl.backends.triton.calls import Chunks
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit
 from seqdsl.schedule.forms import Products
@@ -14,21 +14,21 @@ from seqdsl.schedule.plan import Parallel, Plan, walk
 def chunks_of(plans: Sequence[Plan]) -> Chunks:
     """The matrix states that `plans` run by chunks and kernels can, all together.
 
-    Several coupled states have no such kernel.
+    Of several coupled states only the way from chunk to chunk is a kernel.
     """
-    found = [
+    every = [
         (plan.model, step.form)
         for plan in plans
         for step in walk(plan.steps)
-        if isinstance(step, Parallel)
-        and isinstance(step.form, Products)
-        and len(step.form.states) == 1
+        if isinstance(step, Parallel) and isinstance(step.form, Products)
     ]
+    found = [(model, form) for model, form in every if len(form.states) == 1]
     erasing = [w for _, form in found for w in form.writes if w.right]
     return Chunks(
         erasing=bool(erasing),
         plain=any(not any(w.right for w in form.writes) for _, form in found),
         own=any(w.value is not None for w in erasing),
+        coupled=len(found) < len(every),
         bounded=all(
             bounded_log(model, decay.coefficient)
             for model, form in found

@@ -4,6 +4,8 @@ The kernels are texts of `backends/triton/kernels`, so only their names are show
 `UPDATE_GOLDEN=1` to write the files in `tests/golden/triton` anew.
 """
 
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import ast
@@ -52,3 +54,13 @@ def test_text(name: str) -> None:
         path.parent.mkdir(exist_ok=True)
         path.write_text(found, "utf-8")
     assert found == path.read_text("utf-8")
+
+
+def test_kernels_and_helpers_of_torch_have_names_of_their_own() -> None:
+    """A file may have both."""
+    from seqdsl.backends.torch import helpers
+    from seqdsl.backends.triton import assemble
+
+    kernels = [n for d, _, _ in assemble._statements().values() for n in d]
+    assert len(kernels) == len(set(kernels))
+    assert not set(kernels) & set(helpers._definitions())

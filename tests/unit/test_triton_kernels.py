@@ -264,6 +264,116 @@ def test_scans(semiring: str, time: int, channels: int, harsh: bool) -> None:
     agree(kernel, loop, (a, b, torch.randn(2, channels)), 1e-5)
 
 
+# ---- Gradients of gradients
+
+
+def again(
+    run: Callable[..., Sequence[Tensor]], values: Values, dtype: torch.dtype
+) -> list[Tensor]:
+    """Second gradients: of a weighted sum of those of squares, which depend on all."""
+    torch.manual_seed(1)
+    leaves = [None if x is None else x.to(dtype).requires_grad_() for x in values]
+    there, zero = [x for x in leaves if x is not None], torch.zeros((), dtype=dtype)
+    outs = [x.where(x > -100, 0) for x in run(*leaves)]
+    loss = sum((x.square().sum() for x in outs), zero)
+    grads = torch.autograd.grad(loss, there, create_graph=True)
+    more = sum(((g * torch.randn(g.shape)).sum() for g in grads), zero)
+    return list(torch.autograd.grad(more, there, materialize_grads=True))
+
+
+def agree_again(
+    kernel: Callable[..., Sequence[Tensor]],
+    loop: Callable[..., Sequence[Tensor]],
+    values: Values,
+) -> None:
+    """Second gradients, relative to the largest of each."""
+    found = again(kernel, values, torch.float32), again(loop, values, torch.float64)
+    for a, b in zip(*found, strict=True):
+        allowed = 1e-5 * float(b.abs().max().clamp(min=1))
+        torch.testing.assert_close(a.double(), b, atol=allowed, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["none", "scalar", "channel"])
+@pytest.mark.parametrize("lag", [0, 1])
+def test_second_gradients_of_outer_products(kind: str, lag: int) -> None:
+    torch.manual_seed(0)
+    q, k, v = (torch.randn(1, 20, 2, n) for n in (5, 5, 3))
+    g, first = gates(kind, (1, 20, 2), 5, harsh=False), torch.randn(1, 2, 5, 3)
+    agree_again(
+        lambda *x: decayed_products(*x, 1.0, lag),
+        lambda *x: outer_loop(*x, lag),
+        (q, k, v, g, first),
+    )
+
+
+@pytest.mark.parametrize("kind", ["scalar", "channel"])
+@pytest.mark.parametrize("both", [False, True])
+def test_second_gradients_of_delta_rules(kind: str, both: bool) -> None:
+    torch.manual_seed(0)
+    q, l, k, v, y = (torch.randn(1, 20, 2, n) for n in (5, 5, 5, 3, 3))
+    l = torch.nn.functional.normalize(l, dim=-1)
+    g, first = gates(kind, (1, 20, 2), 5, harsh=False), torch.randn(1, 2, 5, 3)
+    scales = torch.rand(1, 20, 2), torch.rand(1, 20, 2)
+    more = (k, v) if both else ()
+    values = (q, l, -0.9 * l, y, g, *scales, first, *more)
+    agree_again(delta_products, delta_loop, values)
+
+
+def pairs_loop(
+    q: Tensor, l: Tensor, r: Tensor, y: Tensor, g: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Two rows a step, of which the first decays, as the definition has them."""
+    state = before = q.new_zeros(q.shape[0], q.shape[2], q.shape[3], y.shape[3])
+    reads: list[Tensor] = []
+    for t in range(q.shape[1]):
+        if t % 2 == 0:
+            before, state = state, kept(g[:, ::2], t // 2, state)
+        seen = torch.einsum("bhk,bhkv->bhv", r[:, t], before)
+        state = state + l[:, t, ..., None] * (y[:, t] + seen)[:, :, None]
+        reads.append(torch.einsum("bhk,bhkv->bhv", q[:, t], state))
+    return torch.stack(reads, 1), state
+
+
+def test_second_gradients_of_several_writes_in_a_step() -> None:
+    torch.manual_seed(0)
+    q, l, y = (torch.randn(1, 12, 2, n) for n in (5, 5, 3))
+    l = torch.nn.functional.normalize(l, dim=-1)
+    first = torch.arange(12)[:, None] % 2 == 0
+
+    def kernel(*x: Tensor) -> tuple[Tensor, Tensor]:
+        q, l, r, y, g = x
+        return delta_products(q, l, r, y, torch.where(first, g, 0), group=2)
+
+    agree_again(kernel, pairs_loop, (q, l, -0.4 * l, y, -torch.rand(1, 12, 2)))
+
+
+@pytest.mark.filterwarnings("ignore:(divide by zero|invalid value)")
+@pytest.mark.parametrize("semiring", list(PLUS))
+def test_second_gradients_of_scans(semiring: str) -> None:
+    torch.manual_seed(0)
+    a, b = torch.randn(2, 40, 3), torch.randn(2, 40, 3)
+    if semiring == "log":
+        a[:, 1::7], b[:, 2::3] = -math.inf, -math.inf
+
+    def loop(a: Tensor, b: Tensor, h: Tensor) -> tuple[Tensor, ...]:
+        steps: list[Tensor] = []
+        if semiring == "log":  # torch has no second gradients at -inf
+            a, b = a.clamp_min(-200), b.clamp_min(-200)
+        for t in range(a.shape[1]):
+            if semiring == "real":
+                h = a[:, t] * h
+            else:
+                h = torch.minimum(a[:, t], h) if semiring == "max_min" else a[:, t] + h
+            h = PLUS[semiring](h, b[:, t])
+            steps.append(h)
+        return (torch.stack(steps, 1),)
+
+    def kernel(a: Tensor, b: Tensor, h: Tensor) -> tuple[Tensor, ...]:
+        return (scan(a, b, h, semiring),)
+
+    agree_again(kernel, loop, (0.5 * a, b, torch.randn(2, 3)))
+
+
 def test_several_segments_of_many_chunks() -> None:
     torch.manual_seed(1)
     q, k, v = (torch.randn(1, 600, 1, n) for n in (8, 8, 8))

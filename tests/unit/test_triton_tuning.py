@@ -5,9 +5,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+import seqdsl
 
 pytest.importorskip("triton", reason="Triton is there for Linux only")
 
@@ -21,10 +25,11 @@ from seqdsl.backends.triton.launch.delta import delta_products
 from seqdsl.backends.triton.launch.outer import decayed_products, outer
 from seqdsl.backends.triton.launch.tiles import TUNED, Key, Tiles, key_of, tiles_of
 
+FLAT = ("scan", "loop")  # families without keys and values
 KEYS = [
     key_of(family, kind, direction, K, 2 * K)
     for family, direction in tuning.SPACE
-    for kind in (("scalar",) if family == "scan" else ("scalar", "channel"))
+    for kind in (("scalar",) if family in FLAT else ("scalar", "channel"))
     for K in (16, 64, 200)
 ]
 
@@ -32,7 +37,7 @@ KEYS = [
 @pytest.mark.parametrize("key", KEYS, ids=str)
 def test_the_tiles_that_are_taken_untuned_are_in_the_space(key: Key) -> None:
     found = tuning.matching(key, {})
-    tiles = tiles_of(*key)
+    tiles = tiles_of(key)
     assert tiles in found
     assert key[0] == "scan" or all(t.rows <= key[3] for t in found)
     assert all(t.columns <= max(key[4], 32) for t in found)
@@ -51,7 +56,7 @@ def test_any_tiles_compute_the_same(family: str) -> None:
             return decayed_products(q, k, v, g)[0]
         return delta_products(q, k, -k, v, g)[0]
 
-    want, key = call(), key_of(family, "scalar", "forward", 16, 16)
+    want, key = call(), key_of(family, "scalar", "forward", 16, 16, 4, 70)
     seen = set[int]()
     for tiles in tuning.matching(key, {}):
         if tiles.chunk not in seen:
@@ -99,7 +104,7 @@ def test_the_first_call_finds_the_fastest_and_keeps_it(
         for _ in range(2):
             found = decayed_products(q, k, v, None, keep=False)[0]
             torch.testing.assert_close(found, want)
-            assert tiles_of(*key) == TUNED[key] == best
+            assert tiles_of(key) == TUNED[key] == best
         count = len(asked)
         assert count == len(set(asked)) < len(tuning.matching(key, {}))
         TUNED.clear()  # another process: the file knows
@@ -108,6 +113,43 @@ def test_the_first_call_finds_the_fastest_and_keeps_it(
         assert tuning.read_tuned(tmp_path / "tuned" / "chip.json") == {key: best}
     finally:
         TUNED.clear()
+
+
+def test_loops_are_tuned_by_their_text_and_sizes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    text = """
+layer Cell(H = 2000):
+    input x: [H]
+    state h: [H] = 0
+    h = tanh(x - h[t-1])
+    output h
+"""
+    layer: Any = seqdsl.loads(text).Cell
+    mine, loop = layer(target="triton"), layer(target="torch", strategy="loop")
+    file: Any = sys.modules[type(mine).__module__]
+    timed = list[Any]()
+
+    def timer(call: tuning.Call) -> float:
+        call()
+        *_, tiles = file.TUNED.values()
+        timed.append(tiles)
+        return abs(tiles.rows - 1024) + tiles.warps
+
+    monkeypatch.setattr(file, "_asked", lambda _: True)  # pyright: ignore
+    monkeypatch.setattr(file, "milliseconds", timer)
+    monkeypatch.setattr(file, "kept_at", lambda _: tmp_path / "chip.json")  # pyright: ignore
+    for batch, time in ((1, 3), (1, 50), (1, 70), (5, 3)):
+        x = torch.randn(batch, time, 2000)
+        with torch.no_grad():
+            torch.testing.assert_close(mine(x), loop(x), atol=1e-5, rtol=1e-5)
+    keys = list(file.TUNED)
+    assert [(k.time, k.sequences) for k in keys] == [(64, 1), (256, 1), (64, 16)]
+    assert (
+        all("H=2000" in k.kernel for k in keys) and len({k.kernel for k in keys}) == 1
+    )
+    assert {(t.rows, t.warps) for t in file.TUNED.values()} == {(1024, 1)}
+    assert len({t.rows for t in timed}) > 3 and len({t.warps for t in timed}) == 5
 
 
 def test_shapes_in_a_graph_do_not_change(asked: list[Tiles]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,6 +10,11 @@ from torch import Tensor
 
 from seqdsl.backends.triton.kernels.delta_backward import delta_adjoints, delta_values
 from seqdsl.backends.triton.kernels.delta_sides import delta_keys
+from seqdsl.backends.triton.launch.again import (
+    delta_in_torch,
+    pulled_again,
+    wanted_again,
+)
 from seqdsl.backends.triton.launch.delta_forward import (
     Given,
     delta,
@@ -164,7 +170,8 @@ def _launched(
         q, *given.sides, *given.written, do, given.decay, inner, *ends,
         x, dy, dv, dinitial, scale, *cut, **constants,
     )  # fmt: skip
-    rows = constants | {"BK": tiles.rows, "WV": fitting(size.V)}
+    chunk = min(tiles.chunk, 16 if size.V > 64 else tiles.chunk)
+    rows = constants | {"BK": tiles.rows, "WV": fitting(size.V), "C": chunk}
     del rows["BV"], rows["OWN"], rows["W"]
     delta_keys[size.states * blocks(size.K, tiles.rows), size.segments](
         q, *given.sides, *given.written[1:], do, given.decay, *ends, x, dy,
@@ -183,6 +190,13 @@ def _delta_pulled(
     ctx: Any, do: Tensor | None, dfinal: Tensor | None, *_: Any
 ) -> tuple[Tensor | None, ...]:
     *tensors, inner, moved, states = ctx.saved_tensors
+    if wanted_again():
+        again = pulled_again(
+            partial(delta_in_torch, scale=ctx.scale, group=ctx.group),
+            tensors,
+            (do, dfinal if ctx.keep else None),
+        )
+        return *again, None, None, None
     given = Given(*tensors, ctx.group)
     do = torch.zeros_like(given.values) if do is None else do.contiguous()
     dfinal = dfinal.contiguous() if dfinal is not None and ctx.keep else None
@@ -190,13 +204,13 @@ def _delta_pulled(
         *tensors, inner, moved, states, do, dfinal, ctx.scale, ctx.group
     )
     grads = (
-        None if x is None else _summed(dx, x)
+        None if x is None else _from_parts(dx, x)
         for x, dx in zip(tensors, made, strict=True)
     )
     return *grads, None, None, None
 
 
-def _summed(dx: Tensor, x: Tensor) -> Tensor:
+def _from_parts(dx: Tensor, x: Tensor) -> Tensor:
     """A gradient like `x`, of which `dx` may have the parts."""
     return (dx if dx.shape == x.shape else dx.sum(0)).to(x.dtype)
 

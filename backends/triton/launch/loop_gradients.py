@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from seqdsl.backends.triton.launch.again import pulled_again, wanted_again
 from seqdsl.backends.triton.launch.tiles import NAMESPACE
+from seqdsl.backends.triton.launch.tuning import settled
 
 LOOPS: dict[str, Any] = {}
 """The loops of this file, by name."""
@@ -55,7 +57,11 @@ def fused_loop(
 ) -> list[Tensor]:
     """Values of every step, then the states after the last."""
     loop, sizes = LOOPS[name], sized(names, numbers)
-    return loop.launched(sizes, given, states, starts, fresh)
+    batch, time = fresh[0].shape[:2]
+    rest = given, states, starts, fresh
+    key = loop.key(sizes, states[0], batch, time)
+    settled(key, states[0], lambda: loop.launched(sizes, *rest))
+    return loop.launched(sizes, *rest)
 
 
 @fused_loop.register_fake
@@ -155,9 +161,10 @@ def _loop_pulled(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, ...]:
         torch.zeros_like(x) if dx is None else dx.contiguous()
         for x, dx in zip(made[: gradient.own], grads, strict=False)
     ]
-    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+    if wanted_again():
         module = gradient.plain()(**sized(*ctx.call[1:]))
-        return None, None, None, _in_torch(module, given, wanted)
+        again = pulled_again(lambda *x: several(module(*x)), given, wanted)
+        return None, None, None, again
     found = iter(fused_loop_gradients(*ctx.call, given, made, wanted))
     return (
         None,
@@ -165,22 +172,6 @@ def _loop_pulled(ctx: Any, grads: Sequence[Tensor | None]) -> tuple[Any, ...]:
         None,
         [None if i is None else next(found) for i in gradient.found],
     )
-
-
-def _in_torch(
-    module: nn.Module, given: Sequence[Tensor], wanted: Sequence[Tensor]
-) -> list[Tensor | None]:
-    """Gradients that have gradients: the loop runs once more, in torch."""
-    outs = several(module(*given))
-    found = torch.autograd.grad(
-        [x for x in outs if x.requires_grad],
-        [x for x in given if x.requires_grad],
-        [dx for x, dx in zip(outs, wanted, strict=True) if x.requires_grad],
-        create_graph=True,
-        allow_unused=True,
-    )
-    left = iter(found)
-    return [next(left) if x.requires_grad else None for x in given]
 
 
 fused_loop_kept.register_autograd(_loop_pulled, setup_context=_loop_remember)

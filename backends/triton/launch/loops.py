@@ -4,8 +4,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 from typing import Any
 
@@ -19,10 +22,8 @@ from seqdsl.backends.triton.launch.loop_gradients import (
     fused_loop,
     fused_loop_kept,
 )
-from seqdsl.backends.triton.launch.tiles import blocks
+from seqdsl.backends.triton.launch.tiles import Key, blocks, bucket, tiles_of
 
-_DESIRED = 4096
-"""Entries that a program would best hold."""
 _MOST = 32768
 """Entries that a program may hold."""
 _KEPT = 1024
@@ -36,8 +37,9 @@ class Loop:
     """What a kernel of a loop takes and gives, by the dims of each; `kernel` runs it.
 
     `reads` say whether they vary by sequence and by step. Programs may share out the
-    dims in `parallel`. `values` are the dims of all that is in registers; `numbers` follow
-    from the options of the layer.
+    dims in `parallel`. `values` are the dims of all that is in registers, `work` says how
+    many operations of a step have which dims; `numbers` follow from the options of the
+    layer.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Loop:
     states: tuple[Dims, ...]
     outputs: tuple[Dims, ...]
     values: tuple[Dims, ...]
+    work: Mapping[Dims, int]
     numbers: Mapping[str, Callable[[Mapping[str, Any]], float]]
     gradient: Gradient | None = None
 
@@ -72,13 +75,28 @@ class Loop:
         """Whether registers hold what there is."""
         return self._held(self.cut(sizes)) <= _MOST
 
-    def cut(self, sizes: Mapping[str, int]) -> dict[str, int]:
-        """How much of each dim a program has."""
+    def cut(self, sizes: Mapping[str, int], entries: int = 4096) -> dict[str, int]:
+        """How much of each dim a program has, that would best hold so many `entries`."""
         found = {d: 1 << max(0, sizes[d] - 1).bit_length() for d in self.dims}
         for dim in self.parallel:
-            while found[dim] > 1 and self._held(found) > _DESIRED:
+            while found[dim] > 1 and self._held(found) > entries:
                 found[dim] //= 2
         return found
+
+    def key(
+        self, sizes: Mapping[str, int], first: Tensor, batch: int, time: int
+    ) -> Key:
+        """What its tiles depend on; `first` is a state."""
+        whole, usual = (self._held(self.cut(sizes, n)) for n in (1 << 62, 4096))
+        held = 1 << (whole - 1).bit_length(), 1 << (usual.bit_length() - 1)
+        calls = first.element_size(), bucket(time, 64), bucket(batch)
+        extents = ",".join(f"{d}={sizes[d]}" for d in self.dims)
+        kernel = f"{self.name} {source_of(self.kernel)} {extents}"
+        return Key("loop", "scalar", "forward", *held, *calls, kernel)
+
+    def flops(self, sizes: Mapping[str, int]) -> float:
+        """Operations of a step of one sequence."""
+        return sum(n * prod(sizes[d] for d in dims) for dims, n in self.work.items())
 
     def _held(self, found: Mapping[str, int]) -> int:
         """Entries in registers: what is the same at all steps, and room to work."""
@@ -143,7 +161,9 @@ class Loop:
     ) -> list[Tensor]:
         """What `room` has, filled by the kernel."""
         batch, time = fresh[0].shape[:2]
-        made, cuts = self.room(sizes, states[0], batch, time), self.cut(sizes)
+        made = self.room(sizes, states[0], batch, time)
+        tiles = tiles_of(self.key(sizes, states[0], batch, time))
+        cuts = self.cut(sizes, tiles.rows)
         leads = [rows + steps for rows, steps, _ in self.reads]
         given = [_dense(x, lead) for x, lead in zip(given, leads, strict=True)]
         fresh = [_dense(x, 2) for x in fresh]
@@ -155,6 +175,7 @@ class Loop:
                 *given, *(x.contiguous() for x in states),
                 None if starts is None else starts.contiguous(), *fresh, *made, time, *strides,
                 **self._constants(sizes, cuts), SEGMENTED=starts is not None,
+                num_warps=tiles.warps,
             )  # fmt: skip
         return made
 
@@ -164,9 +185,13 @@ class Loop:
         """What the kernel is compiled for."""
         found: dict[str, Any] = {f"N_d_{d}": sizes[d] for d in self.dims}
         found |= {f"B_d_{d}": n for d, n in cuts.items()}
-        found |= {n: made(sizes) for n, made in self.numbers.items()}
-        warps = 1 << max(0, min(4, (self._held(cuts) // 1024).bit_length()))
-        return found | {"num_warps": warps}
+        return found | {n: made(sizes) for n, made in self.numbers.items()}
+
+
+@cache
+def source_of(kernel: Any) -> str:
+    """A digest of the text of a kernel."""
+    return hashlib.sha256(inspect.getsource(kernel.fn).encode()).hexdigest()[:12]
 
 
 def _wide(

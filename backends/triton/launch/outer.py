@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,11 @@ from seqdsl.backends.triton.kernels.outer import (
     outer_backward,
     outer_forward,
     outer_segments,
+)
+from seqdsl.backends.triton.launch.again import (
+    outer_in_torch,
+    pulled_again,
+    wanted_again,
 )
 from seqdsl.backends.triton.launch.sizes import Sizes, sizes_of
 from seqdsl.backends.triton.launch.tiles import (
@@ -250,6 +256,13 @@ def _gradients(
     ctx: Any, do: Tensor | None, dfinal: Tensor | None, *_: Any
 ) -> tuple[Tensor | None, ...]:
     q, k, v, g, initial, added, wholes = ctx.saved_tensors
+    if wanted_again():
+        found = pulled_again(
+            partial(outer_in_torch, scale=ctx.scale, lag=ctx.lag),
+            (q, k, v, g, initial),
+            (do, dfinal if ctx.keep else None),
+        )
+        return *found, None, None, None
     do = torch.zeros_like(v) if do is None else do.contiguous()
     dfinal = dfinal.contiguous() if dfinal is not None and ctx.keep else None
     dq, dk, dv, dg, dinitial = outer_gradients(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from seqdsl.backends.triton.kernels.scan import scan_forward, scan_segments
 from seqdsl.backends.triton.kernels.scan_backward import scan_adjoints, scan_backward
+from seqdsl.backends.triton.launch.again import wanted_again
 from seqdsl.backends.triton.launch.tiles import (
     NAMESPACE,
     Key,
@@ -58,7 +60,9 @@ def _scan_made(*args: Any) -> Tensor:
 
 def scan_key(b: Tensor) -> Key:
     """What the tiles of a scan, and of its gradient, depend on."""
-    return key_of("scan", "none", "forward", 1, b.shape[2], b.element_size())
+    batch, time, channels = b.shape
+    width = b.element_size()
+    return key_of("scan", "none", "forward", 1, channels, width, time, batch)
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class Cutting:
     def of(cls, b: Tensor) -> Cutting:
         """How sequences like `b` are cut."""
         batch, time, channels = b.shape
-        tiles = tiles_of(*scan_key(b))
+        tiles = tiles_of(scan_key(b))
         programs = batch * blocks(channels, tiles.columns)
         sizes = time, *cut(tiles.chunk, programs, time, b.device)
         constants = {"D": channels, "BD": tiles.columns, "C": tiles.chunk}
@@ -129,7 +133,52 @@ def _scan_remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _scan_pulled(ctx: Any, dh: Tensor) -> tuple[Tensor | None, ...]:
     a, b, h, initial = ctx.saved_tensors
     b = h if b is None else b
+    if wanted_again():
+        return *_scan_pulled_again(a, b, h, initial, dh, ctx.semiring), None
     return *scan_gradients(a, b, h, initial, dh.contiguous(), ctx.semiring), None
+
+
+def _scan_pulled_again(
+    a: Tensor, b: Tensor, h: Tensor, initial: Tensor, dh: Tensor, semiring: str
+) -> tuple[Tensor, ...]:
+    """Gradients that have gradients: a scan of numbers from the end, as an operator."""
+    given, types = (a, b, h, initial, dh), (a.dtype, h.dtype, initial.dtype)
+    a, b, h, initial, dh = (x.float() for x in given)
+    before = torch.cat([initial.unsqueeze(1), h[:, :-1]], 1)
+    kept, by_a, by_b = derivatives(a, b, before, h, semiring)
+    later = torch.cat([kept[:, 1:], torch.ones_like(kept[:, :1])], 1)
+    back = later.flip(1), dh.flip(1), torch.zeros_like(initial)
+    y = scan(*(x.contiguous() for x in back)).flip(1)
+    found = y * by_a, y * by_b, y[:, 0] * kept[:, 0]
+    return tuple(x.to(t) for x, t in zip(found, types, strict=True))
+
+
+def derivatives(
+    a: Tensor, b: Tensor, before: Tensor, h: Tensor, semiring: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of `h = a * before + b` by `before`, `a` and `b`; ties of a maximum share it."""
+
+    def larger(x: Tensor, y: Tensor) -> Tensor:
+        return (x > y).float() + 0.5 * (x == y).float()
+
+    def part(x: Tensor) -> Tensor:
+        nothing = h == -math.inf
+        return (x - h.masked_fill(nothing, 0)).exp().masked_fill(nothing, 0)
+
+    match semiring:
+        case "real":
+            return a, before, torch.ones_like(a)
+        case "log":
+            kept, made = part(a + before), part(b)
+        case "max_plus" | "min_plus":
+            pair = (a + before, b) if semiring == "max_plus" else (b, a + before)
+            kept = larger(*pair)
+            made = 1 - kept
+        case _:
+            moved = larger(torch.minimum(a, before), b)
+            kept = moved * larger(a, before)
+            return kept, moved - kept, 1 - moved
+    return kept, kept, made
 
 
 scan.register_autograd(_scan_pulled, setup_context=_scan_remember)

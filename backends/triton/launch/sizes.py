@@ -39,11 +39,14 @@ class Sizes:
 
     def key(self, direction: str) -> Key:
         """What its tiles depend on."""
-        return key_of(self.family, self.kind, direction, self.K, self.V, self.width)
+        return key_of(
+            self.family, self.kind, direction, self.K, self.V, self.width,
+            self.time, self.states,
+        )  # fmt: skip
 
     def tiles(self, direction: str) -> Tiles:
         """The tiles that its kernels run with."""
-        return tiles_of(*self.key(direction))
+        return tiles_of(self.key(direction))
 
     def constants(self, tiles: Tiles) -> dict[str, Any]:
         """What kernels are compiled for."""
@@ -65,7 +68,7 @@ def sizes_of(family: str, k: Tensor, v: Tensor, g: Tensor | None) -> Sizes:
     (batch, time, heads, K), V = k.shape, v.shape[-1]
     kind = "none" if g is None else "scalar" if g.dim() == 3 else "channel"
     width = k.element_size()
-    tiles = tiles_of(family, kind, "forward", K, V, width)
+    tiles = tiles_of(key_of(family, kind, "forward", K, V, width, time, batch * heads))
     programs = max(1, batch * heads * blocks(V, tiles.columns))
     length, segments = cut(tiles.chunk, programs, time, k.device)
     return Sizes(family, batch, time, heads, K, V, kind, width, length, segments)

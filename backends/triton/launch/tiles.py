@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -59,61 +60,95 @@ TILES: Mapping[tuple[str, str, str], Tiles] = {
     ("delta", "channel", "forward"): Tiles(16, 64, 32, 4, 1),
     ("delta", "channel", "backward"): Tiles(16, 32, 32, 4, 1),
     ("scan", "scalar", "forward"): Tiles(32, 1, 64, 4, 2),
+    ("loop", "scalar", "forward"): Tiles(1, 4096, 1, 4, 1),
 }
-"""By family, kind of decay and direction."""
+"""By family, kind of decay and direction; `rows` of a loop are entries of a program."""
 
 
-Key = tuple[str, str, str, int, int, int]
-"""Family, kind of decay, direction, rows and columns of a state as powers of 2, bytes of
-an entry."""
+class Key(NamedTuple):
+    """What tiles depend on: calls with the same key run with the same.
+
+    Rows and columns of a state (of a loop: entries of its states and room to work, whole
+    and as a program usually has them) are powers of 2, and `width` the bytes of an entry.
+    `time` and `sequences`, how many there are side by side, are powers of 4 that are not
+    less. `kernel` says which loop it is.
+    """
+
+    family: str
+    kind: str
+    direction: str
+    K: int
+    V: int
+    width: int
+    time: int
+    sequences: int
+    kernel: str = ""
+
 
 TUNED: dict[Key, Tiles] = {}
 """What was found to be faster than `TILES` on this machine (`tuning.py`)."""
 
 
+def bucket(extent: int, least: int = 1) -> int:
+    """`least` times a power of 4 that is not less than `extent`."""
+    found = least
+    while found < extent:
+        found *= 4
+    return found
+
+
 def key_of(
-    family: str, kind: str, direction: str, K: int, V: int, width: int = 2
+    family: str,
+    kind: str,
+    direction: str,
+    K: int,
+    V: int,
+    width: int = 2,
+    time: int = 1,
+    sequences: int = 1,
 ) -> Key:
-    """Calls with the same key run with the same tiles."""
+    """The key of a call on states of K by V."""
     kind = "scalar" if kind == "none" else kind
-    return family, kind, direction, fitting(K), fitting(V), width
+    sizes = fitting(K), fitting(V), width, bucket(time, 64), bucket(sequences)
+    return Key(family, kind, direction, *sizes)
 
 
-def tiles_of(
-    family: str, kind: str, direction: str, K: int, V: int, width: int = 2
-) -> Tiles:
+def tiles_of(key: Key) -> Tiles:
     """The tiles of a call: those tuned, or what suits the size of its states.
 
     They are no larger than what there is, and smaller where states are large. Chunks
     of both directions go together.
     """
-    key = key_of(family, kind, direction, K, V, width)
     if key in TUNED:
         return TUNED[key]
     tiles = _untuned(key)
-    if direction == "forward":
+    if key.direction == "forward":
         return tiles
-    chunk = tiles_of(family, kind, "forward", K, V, width).chunk
-    return replace(tiles, chunk=chunk if family == "delta" else min(chunk, tiles.chunk))
+    chunk = tiles_of(key._replace(direction="forward")).chunk
+    inverted = key.family == "delta"
+    return replace(tiles, chunk=chunk if inverted else min(chunk, tiles.chunk))
 
 
 def _untuned(key: Key) -> Tiles:
     """What suits the size of states; a warp has 64 lanes on an AMD GPU, 32 on others."""
-    tiles, largest = TILES[key[:3]], max(key[3:5])
-    if key[0] == "scan":
-        return replace(tiles, columns=min(tiles.columns, key[4]))
+    tiles, largest = TILES[key[:3]], max(key.K, key.V)
+    if key.family == "scan":
+        return replace(tiles, columns=min(tiles.columns, key.V))
+    if key.family == "loop":
+        warps = 1 << min(4, (key.V // 1024).bit_length())
+        return replace(tiles, rows=min(tiles.rows, key.K), warps=warps)
     wide = torch.version.hip is not None
     chunk, rows, columns = tiles.chunk, tiles.rows, tiles.columns
     if largest > (64 if wide else 128):
         chunk = max(16, chunk // 2)
-        if key[2] == "backward":
+        if key.direction == "backward":
             rows, columns = max(16, rows // 2), max(16, columns // 2)
-        elif key[1] == "channel":
+        elif key.kind == "channel":
             columns = 16
     warps = 2 * tiles.warps if largest > 64 and not wide else tiles.warps
     if key[1:3] == ("channel", "backward") and warps == 4 and not wide:
         rows = min(rows, 32)  # so few lanes would spill on an A100
-    rows, columns = min(rows, key[3]), min(columns, key[4])
+    rows, columns = min(rows, key.K), min(columns, key.V)
     return Tiles(chunk, rows, columns, warps, tiles.stages)
 
 

@@ -58,8 +58,12 @@ SPACE: Mapping[tuple[str, str], Space] = {
     ("scan", "forward"): Space(
         {"scalar": (16, 32, 64)}, (1,), (32, 64, 128), (2, 4), (1, 2)
     ),
+    ("loop", "forward"): Space(
+        {"scalar": (1,)}, (512, 1024, 2048, 4096, 8192), (1,), (1, 2, 4, 8, 16), (1,)
+    ),
 }
-"""By family and direction; the gradient of a scan runs with the tiles of the scan."""
+"""By family and direction; the gradient of a scan runs with the tiles of the scan, that of
+a loop is made of loops."""
 
 
 def matching(key: Key, others: Mapping[Key, Tiles]) -> list[Tiles]:
@@ -68,13 +72,12 @@ def matching(key: Key, others: Mapping[Key, Tiles]) -> list[Tiles]:
     A delta rule inverts chunks forwards and reads them backwards, so both have the same;
     segments are whole chunks forwards and must be so backwards.
     """
-    family, kind, direction, K, V, width = key
-    other = (family, kind, "forward", K, V, width)
-    found = list(SPACE[family, direction].tiles(kind, K, V))
-    if direction == "forward":
+    found = list(SPACE[key.family, key.direction].tiles(key.kind, key.K, key.V))
+    if key.direction == "forward":
         return found
-    chunk = (others.get(other) or tiles_of(*other)).chunk
-    if family == "delta":
+    other = key._replace(direction="forward")
+    chunk = (others.get(other) or tiles_of(other)).chunk
+    if key.family == "delta":
         return [t for t in found if t.chunk == chunk]
     return [t for t in found if chunk % t.chunk == 0]
 
@@ -105,7 +108,7 @@ def _asked(x: Tensor) -> bool:
 def pinned(*keys: Key) -> None:
     """Keep the tiles of `keys` from now on: shapes in a graph depend on them."""
     for key in keys:
-        TUNED.setdefault(key, tiles_of(*key))
+        TUNED.setdefault(key, tiles_of(key))
 
 
 def fastest(
@@ -113,7 +116,7 @@ def fastest(
 ) -> Tiles:
     """The best of `choices` by `clock`, changing one thing at a time from the usual tiles."""
     times: dict[Tiles, float] = {}
-    best = tiles_of(*key) if tiles_of(*key) in choices else choices[0]
+    best = tiles_of(key) if tiles_of(key) in choices else choices[0]
     while True:
         before = best
         for name in ("columns", "warps", "rows", "chunk", "stages"):
@@ -168,25 +171,20 @@ def kept_at(device: torch.device) -> Path:
     return base / "seqdsl" / "tuned" / f"{name}-{triton.__version__}.json"
 
 
-_NAMES = ("family", "kind", "direction", "K", "V", "width")
-
-
 def read_tuned(cache: Path) -> dict[Key, Tiles]:
     """What a file of tuned tiles says; nothing where there is none, or none that can be read."""
     try:
         rows = json.loads(cache.read_text("utf-8"))
-        pairs = [(tuple(r[n] for n in _NAMES), Tiles(**r["tiles"])) for r in rows]
+        return {
+            Key(**{n: r[n] for n in Key._fields}): Tiles(**r["tiles"]) for r in rows
+        }
     except (OSError, ValueError, TypeError, KeyError):
         return {}
-    return {(a, b, c, d, e, f): tiles for (a, b, c, d, e, f), tiles in pairs}
 
 
 def write_tuned(cache: Path, known: Mapping[Key, Tiles]) -> None:
     """Write a file of tuned tiles, whole or not at all."""
-    rows = [
-        {**dict(zip(_NAMES, key, strict=True)), "tiles": asdict(tiles)}
-        for key, tiles in known.items()
-    ]
+    rows = [{**key._asdict(), "tiles": asdict(tiles)} for key, tiles in known.items()]
     cache.parent.mkdir(parents=True, exist_ok=True)
     draft = cache.with_suffix(f".{os.getpid()}")
     draft.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")

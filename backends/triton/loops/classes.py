@@ -17,11 +17,22 @@ from seqdsl.backends.torch.module import TorchClass, TorchModule
 from seqdsl.backends.torch.names import Names
 from seqdsl.backends.torch.python import Atom, one_line
 from seqdsl.backends.torch.sizes import size_code
-from seqdsl.backends.triton.loops.extents import dims_of, parallel_of, widest_of
+from seqdsl.backends.triton.loops.extents import (
+    dims_of,
+    parallel_of,
+    widest_of,
+    work_of,
+)
 from seqdsl.backends.triton.loops.gradients import gradient_of, shown
 from seqdsl.backends.triton.loops.kernel import kernel_text
 from seqdsl.backends.triton.loops.supported import allowed, supported
-from seqdsl.backends.triton.loops.waiting import NOTE, REFUSED, SEQUENTIAL, reason
+from seqdsl.backends.triton.loops.waiting import (
+    NOTE,
+    REFUSED,
+    SEQUENTIAL,
+    reason,
+    remarks,
+)
 from seqdsl.diagnostics import SpecError, UnsupportedError
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Size
@@ -147,6 +158,7 @@ def _texts(region: Region, title: str, names: Names, *more: str) -> tuple[str, .
         "states": tuple(model.state[s].type.dims for s in region.states),
         "outputs": tuple(o.expr.type.dims for o in model.outputs),
         "values": widest_of(region),
+        "work": work_of(region),
     }
     text, numbers = kernel_text(name, region)
     lines = [f"    {key}={value!r},".replace("'", '"') for key, value in fields.items()]
@@ -265,6 +277,17 @@ def _begun(
     assert isinstance(first, ast.Expr) and first.end_lineno is not None
     cut = first.end_lineno - 1
     return (*text[:cut], *lines, *text[cut:])
+
+
+def remarked(module: TorchModule) -> TorchModule:
+    """`module`, whose `forward` says where only a part of it is a kernel."""
+
+    def said(method: tuple[str, ...]) -> tuple[str, ...]:
+        found = remarks(method) if _name(method) == "forward" else ()
+        return _begun(method, _function(method), found) if found else method
+
+    classes = (replace(c, methods=tuple(map(said, c.methods))) for c in module.classes)
+    return replace(module, classes=tuple(classes))
 
 
 _OTHERS = ("state", "segments", "return_state", "batch", "time")

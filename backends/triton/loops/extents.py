@@ -1,4 +1,7 @@
-"""The dims of a region: all, those that programs may share out, those held at a time."""
+"""The dims of a region: all, those that programs may share out, those held at a time.
+
+Also how many operations have which.
+"""
 
 from __future__ import annotations
 
@@ -45,6 +48,26 @@ def widest_of(region: Region) -> tuple[tuple[str, ...], ...]:
                 None
             )
     return tuple(d for d in found if d)
+
+
+def work_of(region: Region) -> dict[tuple[str, ...], int]:
+    """How many operations of a step have which dims."""
+    found: dict[tuple[str, ...], int] = {}
+    for node in _nodes(region):
+        match node:
+            case ir.Map(type=type_):
+                dims, count = type_.dims, 1
+            case ir.Contract(args=args, over=over):
+                dims = tuple(dict.fromkeys(d for a in args for d in a.type.dims))
+                count = len(args) - (not over)
+            case ir.Reduce(arg=arg, op=op):
+                dims, count = arg.type.dims, 3 if op == "logsumexp" else 1
+            case ir.Along(type=type_):
+                dims, count = type_.dims, 5
+            case _:
+                continue
+        found[dims] = found.get(dims, 0) + count
+    return found
 
 
 def _nodes(region: Region) -> Iterator[ir.Node]:

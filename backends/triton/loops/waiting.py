@@ -10,12 +10,14 @@ _LACKING: Mapping[str, str] = {
     "_scan_matrices": "matrices that mix entries have no kernel that scans",
     "_scan_monoid": "steps of a monoid have no kernel that scans",
 }
-_COUPLED = "several coupled states have no kernel by chunks"
 NOTE = "on a GPU one kernel for all steps"
 """What generated code says before it says why."""
 REFUSED = "in torch also on a GPU"
 """The same where no kernel serves a method."""
 SEQUENTIAL = "there is no parallel form"
+PARTLY = "on a GPU one kernel from chunk to chunk, the rest of a chunk in torch"
+"""The same where a parallel form is partly a kernel."""
+_COUPLED = "several states are coupled"
 
 
 def reason(method: Sequence[str], asked: bool) -> str | None:
@@ -39,7 +41,7 @@ def notes(text: str) -> list[str]:
     for line in text.splitlines():
         if named := re.match(r"class (\w+)\(nn\.Module\):", line):
             owner = named[1]
-        if noted := re.match(rf"\s+# ({NOTE}: .*|{REFUSED}: .*)", line):
+        if noted := re.match(rf"\s+# ((?:{NOTE}|{REFUSED}|{PARTLY}): .*)", line):
             found.append(f"{owner}: {noted[1]}")
     return list(dict.fromkeys(found))
 
@@ -59,7 +61,10 @@ def _parallel(method: Sequence[str]) -> Iterator[ast.Call]:
 def _lacking(call: ast.Call) -> str | None:
     """Why a form has no kernel of its own."""
     assert isinstance(call.func, ast.Name)
-    if call.func.id == "_chunkwise":
-        coupled = any(k.arg == "states" for k in call.keywords)
-        return _COUPLED if coupled else None
     return _LACKING.get(call.func.id)
+
+
+def remarks(method: Sequence[str]) -> tuple[str, ...]:
+    """What to say of parallel forms in `method` that are partly kernels."""
+    coupled = any(k.arg == "states" for c in _parallel(method) for k in c.keywords)
+    return (f"        # {PARTLY}: {_COUPLED}",) if coupled else ()

@@ -1310,7 +1310,10 @@ def _chunkwise(
         at = at.each(lambda x: x.flip(1))
         starts = None if starts is None else starts.flip(1)
     size = 1 << (min(size, time) - 1).bit_length()
-    how = _How(size, _group_size(size, math.prod(state.shape[:3])), states)
+    width = math.prod(state.shape[:3])
+    if state.is_cuda:
+        width = -(-width // 128)  # there is room for more at once
+    how = _How(size, _group_size(size, width), states)
     function: Any = _ByChunks
     run = _by_chunks if torch.compiler.is_compiling() else function.apply
     with torch.autocast(state.device.type, enabled=False):  # all are of one dtype
