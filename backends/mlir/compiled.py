@@ -36,7 +36,15 @@ def compiled(
     kernel = make_kernel(region, host, rows, together, how, threads)
     code, data = compile_text(lower(kernel), kernel.name)
     kernel = replace(
-        kernel, before=(), step=(), after=(), replay=(), save=(), restore=()
+        kernel,
+        before=(),
+        step=(),
+        after=(),
+        replay=(),
+        save=(),
+        restore=(),
+        jammed=(),
+        advance=(),
     )
     if data is not None:
         cache.store(name, pickle.dumps((kernel, data)))

@@ -60,6 +60,8 @@ class Expressions:
                 return self._read(name, env, node.type.dims)
             case ir.Shift(arg=ir.Ref(name=name)):
                 return self._earlier(name, env)
+            case ir.Map(op="mul") if node.type.dtype == "float":
+                return self._product(node, env)
             case ir.Map(op=op, args=args):
                 values = [self.value(a, env) for a in args]
                 return self.p.apply(op, values, node.type.dtype)
@@ -77,6 +79,28 @@ class Expressions:
                 return self._looked_up(arg, dim, index, env)
             case _:
                 raise KernelError(f"a kernel has no form of {type(node).__name__}")
+
+    def _product(self, node: ir.Node, env: Env) -> Val:
+        """Factors that are known further outside first: their product is made there."""
+        values = [self.p.cast(v, "float") for v in self._factors(node, env)]
+        whole: Val | None = None
+        for level in sorted({v.level for v in values}):
+            here = sorted((v for v in values if v.level == level), key=_lanes)
+            part = here[0]
+            for value in here[1:]:
+                part = self.p.arithmetic("mul", part, value)
+            whole = part if whole is None else self.p.arithmetic("mul", whole, part)
+        assert whole is not None
+        return whole
+
+    def _factors(self, node: ir.Node, env: Env) -> list[Val]:
+        match node:
+            case ir.Map(op="mul", args=args) if node.type.dtype == "float":
+                if self.w.find((node, self.place(env, node.type.dims))) is None:
+                    return [v for a in args for v in self._factors(a, env)]
+            case _:
+                pass
+        return [self.value(node, env)]
 
     def _number(self, size: Size) -> float:
         value = evaluate(size, self.kernel.extents)
@@ -193,3 +217,7 @@ class Expressions:
             stride = part.stride if part.lanes else whole.stride * extents[dim]
             whole = Index(name, level, lane.lanes, lane.mask, stride=stride)
         return whole
+
+
+def _lanes(value: Val) -> int:
+    return value.lanes

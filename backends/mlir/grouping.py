@@ -21,6 +21,13 @@ class _Group:
         """Whether loops over `space`, by vectors along `lane`, are these."""
         return self.space == space and self.lane == lane
 
+    def takes(self, statement: Statement, layout: Layout) -> bool:
+        """Whether a statement may join: registers have room for so many sums."""
+        space, lane = statement.space - set(layout.tasks), layout.lane_of(statement)
+        sums = sum(s.op is not None for s in self.found)
+        full = statement.op is not None and sums >= layout.machine.registers // 2
+        return self.fits(space, lane) and not full
+
 
 def group(
     found: Sequence[Statement], states: Sequence[str], layout: Layout
@@ -45,7 +52,12 @@ def group(
                 )
                 first = max(first, place[name] + (0 if same else 1))
         chosen = next(
-            (i for i in range(first, len(groups)) if groups[i].fits(space, lane)), None
+            (
+                i
+                for i in range(first, len(groups))
+                if groups[i].takes(statement, layout)
+            ),
+            None,
         )
         if chosen is None:
             groups.append(_Group(space, lane))

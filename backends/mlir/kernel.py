@@ -24,6 +24,8 @@ class Buffer:
     row for each of the sequences that a kernel runs side by side. A history has the steps
     of one chunk (and the one before), borders the first of each chunk. With `block`, the
     last dim is cut into vectors of that many entries and the vectors come first.
+
+    With a `source` it is that argument at step `phase` of a block of steps.
     """
 
     name: str
@@ -32,6 +34,8 @@ class Buffer:
     dtype: DType
     axes: tuple[str, ...] = ()
     block: int = 0
+    source: str = ""
+    phase: int = 0
 
     @property
     def varies(self) -> bool:
@@ -79,6 +83,13 @@ class Kernel:
     runs again by chunks of `chunk` steps what `step` then reads, `save` and `restore` at
     their borders.
 
+    `advance`, where it can be, runs `stride` steps again of which only the last is kept.
+
+    `jammed` runs `count` steps as one, as long as so many are left; `phases` are the
+    arguments that it reads and writes at each.
+
+    `turns` tasks at most go through the sequence together, some steps each.
+
     `members`: so many threads at most may run every task together, each its vectors of
     every nest; its buffers then are in `work` bytes that they share. `ranged`: a call runs
     a part of the steps.
@@ -103,10 +114,17 @@ class Kernel:
     replay: tuple[Nest, ...] = ()
     save: tuple[Nest, ...] = ()
     restore: tuple[Nest, ...] = ()
+    advance: tuple[Nest, ...] = ()
+    stride: int = 1
+    jammed: tuple[Nest, ...] = ()
+    count: int = 1
+    phases: tuple[Buffer, ...] = ()
+    turns: int = 1
     members: int = 0
     work: int = 0
     ranged: bool = False
 
     def buffer(self, name: str) -> Buffer:
         """The argument or local of that name."""
-        return next(b for b in (*self.arguments, *self.locals) if b.name == name)
+        known = (*self.arguments, *self.locals, *self.phases)
+        return next(b for b in known if b.name == name)

@@ -15,7 +15,16 @@ ROW = "row"
 NOW, BEFORE, CHUNK = "now", "before", "chunk"
 """The places in a history of the current step and of the one before; the chunk."""
 
+TURN = "turn"
+"""Which of the tasks this is that take turns."""
+
 Env = Mapping[str, Index]
+
+
+def step_of(phase: int) -> str:
+    """The name of the index of a step of a block."""
+    return f"{TIME}@{phase}"
+
 
 _ALIASED = 8 * 256
 """Bits of a row at which stores to one row seem to meet loads of another soon after.
@@ -27,7 +36,8 @@ vector further apart.
 
 def widths_of(kernel: Kernel) -> dict[str, int]:
     """Entries of a vector along each dim by whose vectors nests run."""
-    widths = {n.lane: n.width for n in kernel.step if n.lane is not None}
+    steps = (*kernel.advance, *kernel.jammed, *kernel.step)
+    widths = {n.lane: n.width for n in steps if n.lane is not None}
     return widths | {n.lane: n.width for n in (*kernel.before, *kernel.after) if n.lane}
 
 
@@ -68,6 +78,8 @@ class Memory:
         shape = self.shape(buffer)
         if buffer.role not in ("input", "output"):
             lead = {"history": f"{self.kernel.chunk + 1}x", "border": "?x"}
+            if self.stays(buffer):
+                lead["local"] = f"{self.kernel.turns}x"
             sizes = "x".join(map(str, (self.kernel.rows, *shape)))
             return f"memref<{lead.get(buffer.role, '')}{sizes}x{element}>"
         strides = [1]
@@ -78,12 +90,19 @@ class Memory:
         dims = "".join(["?x"] * len(buffer.axes) + [f"{s}x" for s in shape])
         return f"memref<{dims}{element}, strided<[{text}], offset: ?>>"
 
+    def stays(self, buffer: Buffer) -> bool:
+        """Whether a buffer keeps its value while other tasks have their turn."""
+        kernel = self.kernel
+        return (
+            buffer.role == "local" and kernel.turns > 1 and buffer.name in kernel.states
+        )
+
     def pointer(self, buffer: Buffer) -> str:
         """The SSA name of a buffer."""
-        clean = "".join(c if c.isascii() and c.isalnum() else "_" for c in buffer.name)
-        place = [b.name for b in (*self.kernel.arguments, *self.kernel.locals)].index(
-            buffer.name
-        )
+        name = buffer.source or buffer.name
+        clean = "".join(c if c.isascii() and c.isalnum() else "_" for c in name)
+        known = [b.name for b in (*self.kernel.arguments, *self.kernel.locals)]
+        place = known.index(name)
         return f"%b{place}_{clean}"
 
     # ---- Addresses
@@ -91,13 +110,15 @@ class Memory:
     def _lead(self, buffer: Buffer, env: Env) -> list[Index]:
         match buffer.role:
             case "local":
-                return [env[ROW]]
+                return [env[TURN], env[ROW]] if self.stays(buffer) else [env[ROW]]
             case "history":
                 return [env[NOW], env[ROW]]
             case "border":
                 return [env[CHUNK], env[ROW]]
             case "input" | "output":
                 pass
+        if buffer.source:
+            env = {**env, TIME: env[step_of(buffer.phase)]}
         return [env[axis] for axis in buffer.axes]
 
     def place(self, buffer: Buffer, env: Env) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 
 from seqdsl.backends.mlir.grouping import group
-from seqdsl.backends.mlir.kernel import How, Kernel
+from seqdsl.backends.mlir.jam import advance, jam
+from seqdsl.backends.mlir.kernel import Buffer, How, Kernel
 from seqdsl.backends.mlir.layout import choose_layout, extents_of, still_layout
 from seqdsl.backends.mlir.machine import Machine
 from seqdsl.backends.mlir.planner import Planner
@@ -14,6 +16,9 @@ from seqdsl.backends.mlir.products import is_product, joined
 from seqdsl.backends.mlir.statements import addends, statements
 from seqdsl.backends.mlir.team import members_of, workspace
 from seqdsl.schedule.region import Region
+
+_STATES = 1 << 18
+"""Bytes of states of tasks that take turns: part of a cache of the second level."""
 
 
 def make_kernel(
@@ -46,9 +51,12 @@ def make_kernel(
     before = tuple(planner.nest([s]) for s in planner.first())
     commit = tuple(planner.nest([s]) for s in planner.commit())
     after = tuple(planner.nest([s], last=True) for s in planner.last())
+    jammed = jam(region, found, layout, rows)
+    again_nests = tuple(planner.nest(g) for g in replay)
+    advanced = advance(region, again, layout, again_nests)
     widths = [
         n.width * n.unroll
-        for n in (*step, *commit)
+        for n in (*step, *commit, *jammed.nests)
         if n.lane is not None and n.lane == layout.tiled
     ]
     kernel = Kernel(
@@ -56,7 +64,7 @@ def make_kernel(
         extents=extents,
         direction=region.direction,
         arguments=planner.arguments(),
-        locals=planner.locals(),
+        locals=_merged(planner.locals(), (*jammed.locals, *advanced.locals)),
         tasks=layout.tasks,
         tiled=layout.tiled,
         grain=max(widths, default=1),
@@ -67,15 +75,38 @@ def make_kernel(
         bits=machine.bits,
         storage=machine.storage,
         states=region.states,
-        chunk=planner.chunk(),
-        replay=tuple(planner.nest(g) for g in replay),
+        chunk=planner.chunk() // advanced.count * advanced.count,
+        replay=again_nests,
         save=tuple(planner.nest([s], last=True) for s in planner.save()),
         restore=tuple(planner.nest([s]) for s in planner.restore()),
+        jammed=jammed.nests,
+        count=jammed.count,
+        phases=(*jammed.phases, *advanced.phases),
+        advance=advanced.nests,
+        stride=advanced.count,
     )
+    if not team and rows == 1 and not region.replay and layout.tasks:
+        kernel = replace(kernel, turns=_turns(kernel))
     if how == "ranges":
         assert not region.replay
         return replace(kernel, ranged=True)
     return _for_team(kernel) if team else kernel
+
+
+def _turns(kernel: Kernel) -> int:
+    """How many tasks take turns: those of one sequence, as long as a cache holds them."""
+    states = (kernel.buffer(s) for s in kernel.states)
+    size = (
+        sum(prod(kernel.extents[d] for d in s.dims) for s in states) * kernel.bits // 8
+    )
+    heads = prod(kernel.extents[d] for d in kernel.tasks)
+    return min(heads, max(1, _STATES // max(1, size)))
+
+
+def _merged(own: Sequence[Buffer], more: Sequence[Buffer]) -> tuple[Buffer, ...]:
+    """The buffers of a step and of a block; states are the same in both."""
+    names = {b.name for b in own}
+    return (*own, *(b for b in more if b.name not in names))
 
 
 def _for_team(kernel: Kernel) -> Kernel:

@@ -13,6 +13,7 @@ from seqdsl.backends.mlir.statements import Statement, reads
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import BATCH, TIME, DType
+from seqdsl.ir.walk import subtree
 from seqdsl.schedule.region import Region
 
 
@@ -196,9 +197,11 @@ class Planner:
         dense = any(is_product(s, self.region) for s in group_)
         copies = (self.rows if dense else 1) * max(1, len(sums))
         room = layout.machine.registers * 3 // 4
-        most = max(
-            1, min(8 if dense else 4, room // max(1, copies * (1 if dense else 2)))
-        )
+        if dense:
+            most = min(8, room // copies)
+        else:
+            most = min(4, room // self._held(group_, lane, rest))
+        most = max(1, most)
         if dense:
             # no fewer parts than there are threads to share them
             most = min(most, max(1, vectors // self.threads))
@@ -221,3 +224,23 @@ class Planner:
             repeat=min(repeat, 4),
             dense=dense,
         )
+
+    def _held(
+        self, group_: Sequence[Statement], lane: str | None, inner: Sequence[str]
+    ) -> int:
+        """Registers that one vector of a nest takes while its inner loops run.
+
+        Sums, what is read once before these loops, and a value on its way.
+        """
+        sums = sum(s.op is not None for s in group_)
+        if not inner:
+            return max(2, sums)
+        outside = {
+            n.name
+            for s in group_
+            for n in subtree(s.expr)
+            if isinstance(n, ir.Ref)
+            and lane in n.type.dims
+            and not set(n.type.dims) & set(inner)
+        }
+        return sums + len(outside) + 1

@@ -33,9 +33,14 @@ class Statement:
         return frozenset((*self.dims, *self.over))
 
 
-def statements(region: Region, names: tuple[str, ...]) -> tuple[Statement, ...]:
-    """What the equations `names` of `region` compute in each step, in order."""
-    flattener = _Flattener(region)
+def statements(
+    region: Region, names: tuple[str, ...], base: str = "sum"
+) -> tuple[Statement, ...]:
+    """What the equations `names` of `region` compute in each step, in order.
+
+    Sums that have no name get one that begins with `base`.
+    """
+    flattener = _Flattener(region, base)
     for name in names:
         flattener.equation(region.model.equation[name])
     return tuple(flattener.found)
@@ -44,6 +49,7 @@ def statements(region: Region, names: tuple[str, ...]) -> tuple[Statement, ...]:
 @dataclass
 class _Flattener:
     region: Region
+    base: str
     found: list[Statement] = field(default_factory=list[Statement])
     sums: dict[ir.Node, ir.Node] = field(default_factory=dict[ir.Node, ir.Node])
 
@@ -139,7 +145,7 @@ class _Flattener:
         return build.map_("sub", arg, total)
 
     def _name(self) -> str:
-        return f"sum.{len(self.found)}"
+        return f"{self.base}.{len(self.found)}"
 
     def _sum(self, op: str, arg: ir.Node, over: tuple[str, ...]) -> ir.Node:
         node = build.reduce(op, arg, over)

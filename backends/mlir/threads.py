@@ -37,7 +37,7 @@ def launch(
     if kernel.members:
         _share(call, kernel, rows, threads)
     else:
-        _spread(call, rows * tiles, threads)
+        _spread(call, rows * tiles, threads, kernel.turns)
 
 
 def tasks_of(kernel: Kernel, batch: int) -> tuple[int, int, int]:
@@ -134,13 +134,16 @@ def side_by_side(calls: Sequence[Callable[[], None]]) -> None:
         future.result()
 
 
-def _spread(call: Launch, count: int, threads: int) -> None:
-    """Tasks in portions; whoever is done takes the next."""
+def _spread(call: Launch, count: int, threads: int, turns: int) -> None:
+    """Tasks in portions, of `turns` where that leaves as many for all; whoever is done
+    takes the next.
+    """
     threads = min(threads, count)
     if threads == 1:
         call.run(0, count)
         return
-    portion = max(1, count // (threads * 4))
+    rounds = -(-count // (threads * turns))
+    portion = -(-count // (threads * min(rounds, 4)))
     lock, place = Lock(), [0]
 
     def work() -> None:
