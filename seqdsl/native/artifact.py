@@ -14,6 +14,7 @@ from seqdsl.ir import nodes as ir
 from seqdsl.schedule.choose import LOOP, Wish
 from seqdsl.schedule.cut import Fusion
 from seqdsl.schedule.region import Region
+from seqdsl.schedule.training import Training, training_of
 
 
 @dataclass(frozen=True)
@@ -21,13 +22,15 @@ class NativeArtifact:
     """A generated file and the regions that it calls by name.
 
     `refused` names the loops that stay in torch, and why; `classes` are the layers of the file,
-    each with the name of the named tuple of its outputs.
+    each with the name of the named tuple of its outputs. `training` says of some of them
+    when they learn faster in torch.
     """
 
     host: Artifact
     regions: Mapping[str, Region]
     refused: tuple[str, ...]
     classes: Mapping[str, tuple[ir.Model, str | None]]
+    training: Mapping[str, Training]
 
 
 def native_artifact(
@@ -47,5 +50,14 @@ def native_artifact(
     module = lower(model, kernels=kernels)
     name = f"{model.name.lower()}.py"
     host = Artifact({name: render(module)}, name, module.main)
-    refused = tuple(kernels.refused)
-    return NativeArtifact(host, dict(kernels.regions), refused, dict(kernels.classes))
+    training: dict[str, Training] = {}
+    if rest.strategy == "auto" and not whole:
+        made = {n: training_of(m) for n, (m, _) in kernels.classes.items()}
+        training = {n: t for n, t in made.items() if t is not None}
+    return NativeArtifact(
+        host=host,
+        regions=dict(kernels.regions),
+        refused=tuple(kernels.refused),
+        classes=dict(kernels.classes),
+        training=training,
+    )

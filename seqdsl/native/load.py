@@ -21,6 +21,7 @@ from seqdsl.backends.torch.load import load
 from seqdsl.diagnostics import CallError, UnsupportedError
 from seqdsl.ir import nodes as ir
 from seqdsl.native.artifact import NativeArtifact
+from seqdsl.native.learning import ByChunks
 from seqdsl.native.loop import NativeLoop
 from seqdsl.native.stepping.steps import Steps
 
@@ -58,14 +59,16 @@ def load_kernels(artifact: NativeArtifact) -> type[nn.Module]:
 
 
 _NOTE = "\n# Calls that kernels cannot serve run in torch.\n"
+_LEARNS = "# So do those that learn faster by chunks.\n"
 
 
 def lenient(artifact: NativeArtifact) -> NativeArtifact:
     """The same as a module of its own, beside the one that refuses."""
     host = artifact.host
-    if host.text.endswith(_NOTE):
+    if _NOTE in host.text:
         return artifact
-    files = {**host.files, host.main: host.text + _NOTE}
+    note = _NOTE + (_LEARNS if artifact.training else "")
+    files = {**host.files, host.main: host.text + note}
     return replace(artifact, host=replace(host, files=files))
 
 
@@ -83,27 +86,48 @@ def load_native(artifact: NativeArtifact, other: Artifact | None) -> type[nn.Mod
         for name in names:
             found: Any = getattr(module, name)
             if isinstance(found, type) and issubclass(found, nn.Module):
-                _dispatch(found, getattr(plain, name, None))
                 model, result = artifact.classes[name]
+                training = artifact.training.get(name)
+                chunks = None if training is None else ByChunks(model, training)
+                _dispatch(found, getattr(plain, name, None), chunks)
                 _step_by_kernels(found, model, getattr(module, result or "", None))
                 _picklable(found, artifact, other)
     return cls
 
 
-def _dispatch(cls: type[nn.Module], fallback: type[nn.Module] | None) -> None:
+def _dispatch(
+    cls: type[nn.Module], fallback: type[nn.Module] | None, chunks: ByChunks | None
+) -> None:
     """`forward` and `step` of `cls` for CPU tensors, of `fallback` for others.
 
-    A step that is not all kernels runs in torch: its loop has one step.
+    A step that is not all kernels runs in torch: its loop has one step. Calls that learn
+    faster by `chunks` do so.
     """
+    same = fallback is not None and _same_state(cls, fallback)
     for method in ("forward", "step"):
         own: Callable[..., Any] = getattr(cls, method)
         other: Callable[..., Any] | None = getattr(fallback, method, None)
-        if method == "step" and other is not None and _same_state(cls, fallback):
+        if method == "step" and other is not None and same:
             own = other
-        setattr(cls, method, _either(own, other))
+        made = _either(own, other)
+        if method == "forward" and other is not None and same and chunks is not None:
+            made = _learning(made, other, chunks)
+        setattr(cls, method, made)
 
 
-def _same_state(cls: type[nn.Module], other: type[nn.Module] | None) -> bool:
+def _learning(
+    own: Callable[..., Any], other: Callable[..., Any], chunks: ByChunks
+) -> Callable[..., Any]:
+    @wraps(own)
+    def call(self: nn.Module, *args: Any, **keywords: Any) -> Any:
+        if not torch.compiler.is_compiling() and chunks(self, args):
+            return other(self, *args, **keywords)
+        return own(self, *args, **keywords)
+
+    return _apart(call, own)
+
+
+def _same_state(cls: type[nn.Module], other: type[nn.Module]) -> bool:
     """Whether streams of two classes begin with the same entries."""
     codes = [getattr(c, "initial_state").__code__ for c in (cls, other)]  # noqa: B009
     return len({(c.co_code, c.co_consts, c.co_names) for c in codes}) == 1
