@@ -6,7 +6,7 @@ import re
 
 from seqdsl.backends.torch.expressions import expression, initial
 from seqdsl.backends.torch.growing import grow
-from seqdsl.backends.torch.loop_state import begun
+from seqdsl.backends.torch.loop_state import begin_past, begun
 from seqdsl.backends.torch.memory import Body, full_type, kept, whole
 from seqdsl.backends.torch.method import Key, Method
 from seqdsl.backends.torch.parameters import holders_of, path
@@ -180,9 +180,13 @@ def _entries(body: Body, axis: str) -> list[Entry]:
 def _unpack(body: Body, entry: Entry) -> None:
     """In a loop along time the past of a state is a variable, here one for the step."""
     m = body.m
-    if not m.in_time or entry.kind != "carry" or len(entry.scope) != len(m.steps):
+    if not m.in_time or len(entry.scope) != len(m.steps):
         return
     if entry.copies and not m.looping:
+        return
+    if entry.kind == "lag" and not m.looping:
+        begin_past(body, entry)
+    if entry.kind != "carry":
         return
     local = m.names.new(f"{entry.owner}_before")
     based = m.bases.get(entry.key) is not None

@@ -129,6 +129,19 @@ def begun(body: Body, entry: Entry, deep: bool = False) -> Expr:
     return call(reset, 'state["t"] == 0', code, first)
 
 
+def begin_past(body: Body, entry: Entry) -> None:
+    """In a step, several steps of a state that starts with what inputs say."""
+    m = body.m
+    past = begun(body, entry)
+    if one_line(past) == one_line(body.access(entry)):
+        return
+    name = m.names.new(f"{entry.owner}_past")
+    m.write(f"{name} = ", past)
+    m.bases[entry.key] = name
+    m.bases[f"{entry.key} scope"] = " ".join(m.steps)
+    body.enter(tuple(m.steps), frozenset({entry.owner}))
+
+
 def with_rows(body: Body, entry: Entry, deep: bool = False) -> Expr:
     """What the state holds of a state along copies of time, and rows of new steps."""
     m = body.m

@@ -10,7 +10,7 @@ from seqdsl.backends.torch.arguments import (
     used_by,
 )
 from seqdsl.backends.torch.copy_position import copy_position
-from seqdsl.backends.torch.loop_state import begun
+from seqdsl.backends.torch.loop_state import begin_past, begun
 from seqdsl.backends.torch.memory import Body
 from seqdsl.backends.torch.method import Method
 from seqdsl.backends.torch.python import (
@@ -151,7 +151,11 @@ def step_copies(m: Method, memory: Streaming) -> None:
 def step_local(body: Body, entry: Entry) -> None:
     """The state before the step, under the name that the update then takes."""
     m = body.m
-    if entry.kind != "carry" or entry.scope or entry.copies:
+    if entry.scope or entry.copies:
+        return
+    if entry.kind == "lag":
+        begin_past(body, entry)
+    if entry.kind != "carry":
         return
     name = m.local(entry.owner, True)
     m.write(f"{name} = ", begun(body, entry))
