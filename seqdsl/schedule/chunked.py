@@ -12,7 +12,7 @@ from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import TIME
 from seqdsl.ir.walk import children, with_children
 from seqdsl.schedule.dependence import Edge, edges_to
-from seqdsl.schedule.forms import Products, Read, nodes_of
+from seqdsl.schedule.forms import Products, Read, nodes_of, with_nodes
 from seqdsl.schedule.graph import components
 from seqdsl.schedule.plan import (
     Assign,
@@ -145,8 +145,9 @@ def _step(
         case DepthLoop(body=body, repeat=repeat):
             body = rewritten(body, table, dropped)
             return replace(step, body=body, repeat=_repeat(repeat, table))
-        case Parallel():
-            return step
+        case Parallel(form=form):
+            changed = with_nodes(form, lambda node: substituted(node, table))
+            return replace(step, form=changed)
 
 
 def _call(call: ir.CallSite, table: Mapping[ir.Node, ir.Node]) -> ir.CallSite:

@@ -7,8 +7,8 @@ lacks are those along which it is the same.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from seqdsl.analysis.verdict import Monoid, Semiring
 from seqdsl.ir import nodes as ir
@@ -198,6 +198,42 @@ def nodes_of(form: Form) -> tuple[ir.Node, ...]:
             return (*kept, *sides, *values, *(r.query for r in reads), *others)
         case Newton():
             return ()
+
+
+def with_nodes(form: Form, change: Callable[[ir.Node], ir.Node]) -> Form:
+    """`form` with `change` made to all that it reads."""
+
+    def maybe(node: ir.Node | None) -> ir.Node | None:
+        return None if node is None else change(node)
+
+    def each(nodes: Mapping[str, ir.Node]) -> dict[str, ir.Node]:
+        return {name: change(node) for name, node in nodes.items()}
+
+    match form:
+        case DiagonalScan(coefficient=a, offset=b):
+            return replace(form, coefficient=maybe(a), offset=maybe(b))
+        case MatrixScan(blocks=blocks, offsets=offsets):
+            changed = tuple(replace(b, weight=change(b.weight)) for b in blocks)
+            return replace(form, blocks=changed, offsets=each(offsets))
+        case MonoidScan(leaf=leaf):
+            return replace(form, leaf=tuple(change(n) for n in leaf))
+        case Products(decays=decays, writes=writes, reads=reads, beside=beside):
+            kept = (replace(d, coefficient=change(d.coefficient)) for d in decays)
+            more = (
+                replace(w, left=each(w.left), right=each(w.right), value=maybe(w.value))
+                for w in writes
+            )
+            others = (with_nodes(f, change) for f in beside)
+            return replace(
+                form,
+                decays=tuple(kept),
+                writes=tuple(more),
+                reads=tuple(replace(r, query=change(r.query)) for r in reads),
+                kept=maybe(form.kept),
+                beside=tuple(f for f in others if isinstance(f, Products)),
+            )
+        case Newton():
+            return form
 
 
 def dims_of(form: Form) -> Mapping[str, Size]:

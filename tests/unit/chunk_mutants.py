@@ -57,6 +57,7 @@ CASES = (
     Case(time=6, size=4, kept="near one", segments=False, erases=0, writes=1),
     Case(time=9, size=4, kept="near", segments=False, erases=2, writes=2, now=0),
     Case(time=9, size=4, kept="near", writes=2, erases=1, queries=2, now=1),
+    Case(time=33, size=32, kept="near", writes=1, erases=1, queries=1, now=1),
     Case(time=9, size=4, zero=True, silent=True, queries=3, now=1),
     Case(time=6, size=4, states=2, zero=True, silent=True, writes=3),
     Case(time=7, size=4, kept="all", silent=True, erases=2, writes=3),

@@ -31,7 +31,7 @@ def cases(draw: st.DrawFn) -> Case:
     return Case(
         seed=draw(st.integers(0, 10**6)),
         batch=draw(SMALL),
-        time=draw(st.integers(0, 21)),
+        time=draw(st.integers(0, 21) | st.integers(22, 40)),
         copies=draw(SMALL),
         rows=draw(SMALL),
         columns=draw(SMALL),
@@ -45,7 +45,7 @@ def cases(draw: st.DrawFn) -> Case:
         zero=draw(st.booleans()),
         silent=draw(st.booleans()),
         reverse=draw(st.booleans()),
-        size=draw(st.sampled_from([1, 2, 4, 8])),
+        size=draw(st.sampled_from([1, 2, 4, 8, 16, 32])),
         grouped=draw(st.booleans()),
     )
 

@@ -225,3 +225,24 @@ def test_a_normalizer_is_a_column_of_its_memory(
     strategies_agree(layer, Case(seed=1, batch=2, time=11, cuts=(5, 6)))
     strategies_agree_packed(layer, packed)
     strategies_agree_in_gradients(layer, packed)
+
+
+@pytest.mark.parametrize(
+    ("state", "update"),
+    [
+        ("n: int [] = 2", "(n[t-1] + int(2.5 * sigmoid(linear(S, [])))) % 5"),
+        ("n: [V] = 0", "0.5 * n[t-1] + 2 * dot[K](k, S)"),
+        ("n: [V] = 0", "max(n[t-1] - 0.1, dot[K](k, S[t-1]) + v)"),
+    ],
+)
+def test_scans_over_what_is_read_of_a_memory(state: str, update: str) -> None:
+    """A state of a form of its own is read by one that runs as another form."""
+    text = (
+        "layer L(K = 3, V = 2):\n    input k: [K]\n    input v: [V]\n"
+        "    state S: [K, V] = 0\n"
+        "    S = S[t-1] + k * (v - dot[K](k, S[t-1]))\n"
+        f"    state {state}\n    n = {update}\n    output v + 0.3 * float(n)\n"
+    )
+    layer = subject(elaborate_text(text), text=text)
+    strategies_agree(layer, Case(seed=1, batch=2, time=11, cuts=(5, 6)))
+    strategies_agree_packed(layer, Case(seed=2, batch=2, time=9, runs=((4, 5), (2, 7))))

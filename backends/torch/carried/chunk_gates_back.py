@@ -84,7 +84,7 @@ def _halves_back(
     """Gradients of stretches, given those of stretches twice as long."""
     first, second = _odd_even(level.total)
     by_first, by_second = _twice_back(first, second, grad.total, states)
-    half = level.readers[0].shape[1]
+    half = level.writers[0].shape[1]
     late = [_odd_even(x)[1] for x in level.readers]
     early = [_odd_even(x)[0] for x in level.writers]
     for i, (x, d) in enumerate(zip(late, grad.readers, strict=True)):
