@@ -6,6 +6,7 @@ from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import BATCH, TIME
 from seqdsl.ir.walk import children
 from seqdsl.rewrite.real_parts import parted
+from seqdsl.schedule.lookups import computed
 
 MAPS = frozenset(
     [
@@ -97,5 +98,7 @@ def _fits(node: ir.Node) -> bool:
             return True
         case ir.Shift(arg=arg, axis=axis):
             return isinstance(arg, ir.Ref) and axis == TIME
+        case ir.Gather():
+            return computed(node)
         case _:
             return False

@@ -35,6 +35,7 @@ from seqdsl.ir.walk import children
 from seqdsl.schedule.choose import LOOP, Wish
 from seqdsl.schedule.cut import Fusion
 from seqdsl.schedule.halves import in_reals
+from seqdsl.schedule.lookups import with_sums
 from seqdsl.schedule.obstacles import obstacles
 from seqdsl.schedule.plan import TimeLoop, defined
 from seqdsl.schedule.region import Region, identity, outline, with_floats
@@ -102,7 +103,8 @@ def call_kernel(body: Body, loop: TimeLoop) -> None:
         if e.owner in loop.carried
     }
     wanted, ends = _wanted(body, loop, names)
-    made = outline(m.model, loop, wanted, lambda node: _axes(m, node))
+    plain = outline(m.model, loop, wanted, lambda node: _axes(m, node))
+    made, checks = with_sums(plain)
     halved = with_floats(in_reals(made))
     name = kernels.add(halved)
     carried = [*loop.carried, *(g.state for g in made.lags)]
@@ -119,9 +121,10 @@ def call_kernel(body: Body, loop: TimeLoop) -> None:
     ]
     starts, again = _again(m, loop, carried)
     locals_ = [
-        m.local(n, varies=False) if ("local", n) not in m.env else _held(m, n)
+        m.local(n, varies=False) if ("local", n) not in m.env else m.names.new(n)
         for n in wanted
     ]
+    indices = [(c.index, m.names.new(c.index)) for c in checks]
     lasts = [m.names.new(f"{n}_t") for n in loop.carried]
     unread = [m.names.new(f"{g.name}_t") for g in made.lags]
     code = call(
@@ -136,12 +139,12 @@ def call_kernel(body: Body, loop: TimeLoop) -> None:
     )
     types = {o.name: o.expr.type for o in made.model.outputs}
     types |= {s.name: s.type for s in made.model.states}
-    unpack(
-        m,
-        zip([*locals_, *lasts, *unread], [*wanted, *made.states], strict=True),
-        types,
-        code,
-    )
+    given = [*locals_, *(local for _, local in indices), *lasts, *unread]
+    names_ = [*wanted, *(name for name, _ in indices), *made.states]
+    unpack(m, zip(given, names_, strict=True), types, code)
+    for check, (_, local) in zip(checks, indices, strict=True):
+        extent, label = m.layer.extent(check.dim), Atom(f'"{check.label}"')
+        m.write("", call(m.helper("_inside"), local, extent, label))
     read = dict(zip(wanted, locals_, strict=True))
     last = dict(zip(loop.carried, lasts, strict=True))
     _hand_over(body, loop, read, {n: last[n] for n in loop.carried if n in ends}, types)
@@ -174,10 +177,6 @@ def _hand_over(
     for entry in body.memory.entries:
         if entry.owner in loop.replayed:
             m.next[entry.key] = body.access(entry)
-
-
-def _held(m: Method, name: str) -> str:
-    return m.names.new(name)
 
 
 def _wanted(

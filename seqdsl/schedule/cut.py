@@ -69,6 +69,10 @@ def fits(node: ir.Node, inside: frozenset[str], fusion: Fusion, member: bool) ->
             return member or any(r.type.dims for r in streams)
         case ir.Along():
             return own and member
+        case ir.Gather(arg=arg, dim=dim):
+            # of a table that no state is in, all entries are gone through
+            short = bool(names_in(arg) & inside) or arg.type.dims == (dim,)
+            return own and member and short
         case ir.Split() | ir.Merge() | ir.SliceDim():
             return own
         case ir.Shift(offset=offset):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import TIME
 from seqdsl.ir.walk import subtree
-from seqdsl.schedule.cut import Fusion
+from seqdsl.schedule.cut import Fusion, fits
 from seqdsl.schedule.dependence import names_in
 from seqdsl.schedule.plan import Assign, DepthLoop, Step, TimeLoop, defined
 from seqdsl.schedule.repeats import axes_in, of_step
@@ -40,11 +40,15 @@ def obstacles(
         for n in subtree(step.equation.expr):
             if isinstance(n, ir.Ref | ir.Result | ir.Const) or of_step(n, axes):
                 continue
-            if not fusion.allowed(n):
+            if not fusion.allowed(n) or (
+                isinstance(n, ir.Gather) and not fits(n, inside, fusion, True)
+            ):
                 yield _unknown(n)
+            elif axes and isinstance(n, ir.Gather):
+                yield "a look-up in a repeat"
             elif not shift_fits(n, known, inside, fusion):
                 yield "a read of another step than the last"
-    yield from _read_inside(model, axes, inside)
+    yield from _read_inside(model, axes, inside, known)
 
 
 def _flat(steps: Iterable[Step], axes: frozenset[str]) -> Iterator[Step]:
@@ -57,11 +61,16 @@ def _flat(steps: Iterable[Step], axes: frozenset[str]) -> Iterator[Step]:
 
 
 def _read_inside(
-    model: ir.Model, axes: frozenset[str], inside: frozenset[str]
+    model: ir.Model,
+    axes: frozenset[str],
+    inside: frozenset[str],
+    carried: Iterable[str],
 ) -> Iterator[str]:
-    """Steps of repeats are not seen outside of the loop."""
+    """Steps of repeats are not seen outside of the loop, nor at the step before."""
     if not axes:
         return
+    if any(axes & set(model.equation[n].scope) for n in carried):
+        yield "a state in each step of a repeat"
     held = {n for n in inside if axes & set(model.equation[n].scope)}
     exprs = [e.expr for e in model.equations if e.name not in inside]
     exprs += [o.expr for o in model.outputs]

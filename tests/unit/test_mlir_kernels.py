@@ -133,8 +133,13 @@ def test_calls_that_kernels_cannot_serve_run_in_torch() -> None:
 
 
 def test_a_loop_without_a_kernel_is_refused_when_the_layer_is_made() -> None:
-    with pytest.raises(seqdsl.UnsupportedError, match="Viterbi"):
-        std.hmm.Viterbi(S=3, O=2, target="mlir")
+    text = (
+        "layer Row(D):\n    input x: [D]\n    input n: int per call\n"
+        "    state h: [D] = 0\n    repeat j in n:\n        state u: [D] = h[t-1]\n"
+        "        u = tanh(u[j-1] + x)\n    h = u[j = last]\n    output h\n"
+    )
+    with pytest.raises(seqdsl.UnsupportedError, match="Row"):
+        seqdsl.loads(text).Row(D=3, target="mlir")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        std.hmm.Viterbi(S=3, O=2)
+        seqdsl.loads(text).Row(D=3)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 import pytest
 
-from seqdsl.elaborate import elaborate, load_std, load_text
+from seqdsl.elaborate import elaborate, load_file, load_std, load_text
 from seqdsl.elaborate.program import Program
 from seqdsl.native.artifact import native_artifact
 from seqdsl.native.load import available
@@ -93,6 +94,12 @@ def test_a_step_has_as_many_turns_as_its_option_says(count: int) -> None:
 def test_several_householder_products_a_step() -> None:
     found = failures(load_std("gated_deltaproduct"), "GatedDeltaProduct", D=4, heads=2)
     assert not found, "\n\n".join(found)
+
+
+def test_a_state_in_every_turn_stays_in_torch() -> None:
+    path = Path(__file__).parents[1] / "language" / "ok" / "axes_wavefront.seq"
+    model = elaborate(load_file(path), "Feedback", {}).model
+    assert native_artifact(model).refused
 
 
 @pytest.mark.parametrize(
