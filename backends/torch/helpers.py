@@ -23,6 +23,8 @@ _FILES = (
     "chunks",
     "chunk_gates",
     "stretches",
+    "divided_chunks",
+    "divided_chunks_back",
     "chunk_gates_back",
     "chunk_gradients",
     "chunk_groups",

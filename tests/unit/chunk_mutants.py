@@ -25,7 +25,6 @@ from seqdsl.backends.torch.helpers import helper_texts
 LEFT_OUT = (
     "_group_size",
     "_single",
-    "_divided_by",
     "_How",
     "_Steps",
     "_Seen",

@@ -15,10 +15,6 @@ from seqdsl.backends.torch.carried.chunks import (
 
 __all__ = ["_Gates", "_Met", "_cut", "_gated", "_met"]
 
-_LEAST = 1 / 16
-_BOUNDS = (1e-9, 1e3)
-"""A decay, and products of decays, by which numbers may be divided."""
-
 
 class _Gates(NamedTuple):
     """What is left of steps and of the states before a chunk, as one number for all rows.
@@ -52,19 +48,6 @@ class _Met(NamedTuple):
     at: _Steps  # of which it was made
     gates: _Gates | None = None  # where all rows decay alike
     pairs: list[list[Tensor]] | None = None  # readers with writers before these
-    since: Tensor | None = (
-        None  # readers in `at` were multiplied, writers divided by it
-    )
-
-
-def _divided_by(decay: Tensor) -> Tensor | None:
-    """Products of decays since the chunk began; None where one may not divide by them."""
-    if not torch.aminmax(decay)[0] >= _LEAST:
-        return None
-    since = decay.cumprod(1)
-    low, high = torch.aminmax(since)
-    near = low >= _BOUNDS[0] and high <= _BOUNDS[1]
-    return since if near else None
 
 
 def _gates(at: _Steps) -> _Gates:
@@ -99,14 +82,13 @@ def _gated(x: Tensor, gate: Tensor, own: bool) -> Tensor:
     return (apart.mul_(gate) if own else apart * gate).reshape(x.shape)
 
 
-def _evenly(at: _Steps, gates: _Gates, plain: bool) -> _Met:
+def _evenly(at: _Steps, gates: _Gates) -> _Met:
     """What they see where all rows decay alike."""
     writers, readers = at.writers(), at.readers()
-    own = not plain and gates.decay is None  # gradients of gates want pairs
     pairs = [[_pairs(x, y) for y in writers] for x in readers]
     each = [gates.of(x is at.new) for x in readers]
     kernels = [
-        [_gated(x, gate, own) for x in line]
+        [_gated(x, gate, False) for x in line]
         for line, (gate, _) in zip(pairs, each, strict=True)
     ]
     reach = gates.reach()
@@ -131,27 +113,6 @@ def _unevenly(at: _Steps, decay: Tensor, states: int) -> _Met:
     return _Met(_tree(readers, writers, own, decay, states), at)
 
 
-def _divided(at: _Steps, decay: Tensor) -> _Met | None:
-    """The same where decays are so near 1 that what is behind may be divided by them.
-
-    Then writers are divided and readers multiplied by the decays since the chunk began,
-    in place. No entry that counts is larger for it. None where decays are not so near.
-    """
-    since = _divided_by(decay)
-    if since is None:
-        return None
-    after = since.unsqueeze(2)
-    for x in at.writers():
-        x.div_(after)
-    for x in at.readers():
-        if x is at.new:
-            x.mul_(after)
-        else:
-            x[:, 1:].mul_(after[:, :-1])
-    met = _evenly(at, _gates(at), False)
-    return met._replace(seen=met.seen._replace(end=since[:, -1]), since=since)
-
-
 def _cut(at: _Steps) -> _Steps:
     """Nothing is seen across the beginning of a segment, and so for gradients."""
     start = at.start
@@ -163,20 +124,14 @@ def _cut(at: _Steps) -> _Steps:
     return at._replace(right=right, old=old)
 
 
-def _met(at: _Steps, states: int, plain: bool) -> _Met:
-    """What all readers see.
-
-    Not `plain` looks at numbers for a shorter way, and readers and writers are its own.
-    """
+def _met(at: _Steps, states: int) -> _Met:
+    """What all readers see."""
     at = _cut(at)
     decay = at.decay
     if decay is None:
-        return _evenly(at, _gates(at), plain)
-    found = None if plain or states > 1 else _divided(at, decay)
-    if found is not None:
-        return found
+        return _evenly(at, _gates(at))
     if states == 1 and decay.shape[-1] == 1:
-        return _evenly(at, _gates_by_tree(decay, at.start), plain)
+        return _evenly(at, _gates_by_tree(decay, at.start))
     if at.start is not None:
         here = at.start.reshape(*at.start.shape, *[1] * (decay.dim() - 2))
         decay = decay.where(~here, 0)

@@ -228,55 +228,8 @@ def _unevenly_back(met: _Met, back: _MetBack, states: int) -> _Sides:
     return readers, writers, d_decay
 
 
-def _divided_back(met: _Met, back: _MetBack) -> _Sides:
-    """Gradients where readers were multiplied by products of decays, and writers divided.
-
-    `less` are gradients of the logarithms of these products, with the other sign.
-    """
-    since, at, end = met.since, met.at, None
-    assert since is not None and at.decay is not None and back.total is not None
-    total = met.seen.total
-    end = back.total if total is None else back.total * total
-    for d, x in zip(back.writers, met.seen.writers, strict=True):
-        end = end + _summed((d * x).sum(1), since)
-    readers, writers, _ = _evenly_back(met, back)
-    less = _logs(writers[0], at.writers()[0], since)
-    less[:, -1] -= end
-    for d, x in zip(writers[1:], at.writers()[1:], strict=True):
-        _log_back(less, d, x, 1)
-    after = since.unsqueeze(2)
-    for d in writers:
-        d.div_(after)
-    for d, x in zip(readers, at.readers(), strict=True):
-        if x is at.new:
-            _log_back(less, d, x, -1)
-            d.mul_(after)
-        else:
-            _log_back(less[:, :-1], d[:, 1:], x[:, 1:], -1)
-            d[:, 1:].mul_(after[:, :-1])
-    steps = since.shape[1]
-    later = less.new_full((steps, steps), -1).triu()
-    return readers, writers, (later @ less).div_(at.decay)
-
-
-def _logs(grad: Tensor, x: Tensor, like: Tensor) -> Tensor:
-    """What comes of `x: [chunks, steps, count, rows]`, already multiplied, by steps."""
-    return _summed((grad * x).sum(2) if x.shape[2] > 1 else (grad * x).squeeze(2), like)
-
-
-def _log_back(by_log: Tensor, grad: Tensor, x: Tensor, sign: int) -> None:
-    """Add that to `by_log`."""
-    if by_log.shape[-1] < x.shape[-1]:
-        by_log.add_(_logs(grad, x, by_log), alpha=sign)
-        return
-    for i in range(x.shape[2]):
-        by_log.addcmul_(grad[:, :, i], x[:, :, i], value=sign)
-
-
 def _met_back(met: _Met, back: _MetBack, states: int) -> _Sides:
     """Gradients of readers, writers and decays of all steps."""
-    if met.since is not None:
-        return _divided_back(met, back)
     if met.gates is not None:
         return _evenly_back(met, back)
     return _unevenly_back(met, back, states)

@@ -93,7 +93,7 @@ def _by_reads(seers: Sequence[Tensor], grads: Sequence[Tensor], like: Tensor) ->
 def _states_back(
     made: _Made, before: Tensor, values: list[Tensor], d_state: Tensor, states: int
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of the states after each chunk, before its `end`, and before the first.
+    """Gradients of the states after each chunk, and before the first.
 
     Adds to `values` what comes to erases from later chunks, and to `before`.
     """
@@ -101,19 +101,15 @@ def _states_back(
     total = seen.total
     if total is not None and states > 1:
         total = total.transpose(1, 2)
-    end = None if seen.end is None else seen.end.unsqueeze(-1)
     erased = into = pulled = None
     if made.pulled is not None:
         erased, into, pulled = values[0], seen.writers[0], made.pulled.mT
     after = torch.empty_like(before)
-    parts = (after, before, total, end, erased, into, pulled)
+    parts = (after, before, total, erased, into, pulled)
     steps = list(zip(*[_by_chunk(x, count) for x in parts], strict=True))
-    for now, more, kept, left, wrote, to, back in reversed(steps):
+    for now, more, kept, wrote, to, back in reversed(steps):
         assert now is not None
-        if left is None:
-            now.copy_(d_state)
-        else:
-            torch.mul(d_state, left, out=now)
+        now.copy_(d_state)
         d_state = _decayed(now, kept, states, more)
         if wrote is not None and to is not None and back is not None:
             wrote.baddbmm_(to, now)
@@ -125,7 +121,7 @@ def _total_back(
     after: Tensor, before: Tensor, seen: _Seen, states: int
 ) -> Tensor | None:
     """Of what is left after each chunk of the states before it; None where that is all."""
-    like = seen.total if seen.end is None else seen.end
+    like = seen.total
     if like is None:
         return None
     if states > 1:

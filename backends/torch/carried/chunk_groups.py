@@ -8,6 +8,15 @@ from torch import Tensor
 
 from seqdsl.backends.torch.carried.chunk_gradients import _stretch_back
 from seqdsl.backends.torch.carried.chunks import _apart, _Steps
+from seqdsl.backends.torch.carried.divided_chunks import (
+    _Divided,
+    _divided,
+    _divided_reads,
+    _in_order,
+    _laid,
+    _Room,
+)
+from seqdsl.backends.torch.carried.divided_chunks_back import _divided_back
 from seqdsl.backends.torch.carried.stretches import _fresh, _stretch
 
 __all__ = ["_How", "_by_chunks", "_group_size", "_groups_back"]
@@ -27,7 +36,7 @@ class _How(NamedTuple):
 
 def _group_size(size: int, width: int) -> int:
     """Steps that are worked on at once: as many chunks as keep their tensors small."""
-    return size * max(1, (1 << 17) // max(1, size * width))
+    return size * max(1, (1 << 18) // max(1, size * width))
 
 
 def _single(x: Tensor) -> Tensor:
@@ -35,20 +44,18 @@ def _single(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-def _in_chunks(x: Tensor, size: int, own: bool, fill: Tensor | None = None) -> Tensor:
-    """`[batch, time, copies, …]` as `[count * batch * copies, size, …]`, steps added.
-
-    What is `own` shares no memory with `x`.
-    """
+def _padded(x: Tensor, size: int, fill: Tensor | None = None) -> Tensor:
+    """`[batch, time, …]` with steps added up to whole chunks."""
     pad = -x.shape[1] % size
-    if pad:
-        fill = x.new_zeros(()) if fill is None else fill.to(x.dtype)
-        more = fill.expand(len(x), pad, *x.shape[2:])
-        x = torch.cat([x, more], 1)
-    x = _apart(x, 1, x.shape[1] // size, size).transpose(0, 1).transpose(2, 3)
-    if own and not pad:
-        x = torch.empty_like(x, memory_format=torch.contiguous_format).copy_(x)
-    return _single(x.flatten(0, 2))
+    if not pad:
+        return x
+    fill = x.new_zeros(()) if fill is None else fill.to(x.dtype)
+    return torch.cat([x, fill.expand(len(x), pad, *x.shape[2:])], 1)
+
+
+def _in_chunks(x: Tensor, size: int, fill: Tensor | None = None) -> Tensor:
+    """`[batch, time, copies, …]` as `[count * batch * copies, size, …]`, steps added."""
+    return _single(_in_order(_padded(x, size, fill), size).flatten(0, 2))
 
 
 def _by_step(x: Tensor, batch: int, copies: int) -> Tensor:
@@ -60,21 +67,38 @@ def _by_step(x: Tensor, batch: int, copies: int) -> Tensor:
 def _group(at: _Steps, starts: Tensor | None, how: _How) -> _Steps:
     """Steps `[batch, time, copies, …]` as those of chunks, `[chunks, steps, …]`.
 
-    Chunks come first of all, then rows of the batch, then copies. If not `plain`, they
-    share no memory with those.
+    Chunks come first of all, then rows of the batch, then copies.
     """
-    decay, own = at.decay, not how.plain
-    some = next(x for x in at if x is not None)
-    made = at._replace(decay=None).each(lambda x: _in_chunks(x, how.size, own))
+    decay, copies = at.decay, next(x for x in at if x is not None).shape[2]
+    made = at._replace(decay=None).each(lambda x: _in_chunks(x, how.size))
     if decay is not None:
         unit = decay.new_ones(1)
         if how.states > 1:
             unit = torch.eye(how.states).to(unit).unsqueeze(-1)
-        made = made._replace(decay=_in_chunks(decay, how.size, False, unit))
+        made = made._replace(decay=_in_chunks(decay, how.size, unit))
     if starts is None:
         return made
-    wide = starts.unsqueeze(2).expand(-1, -1, some.shape[2])
-    return made._replace(start=_in_chunks(wide, how.size, False))
+    return made._replace(start=_chunk_starts(starts, copies, how.size))
+
+
+def _chunk_starts(starts: Tensor, copies: int, size: int) -> Tensor:
+    """Where segments start, `[batch, time]`, as `[chunks, size]`."""
+    return _in_chunks(starts.unsqueeze(2).expand(-1, -1, copies), size)
+
+
+def _near(
+    at: _Steps, starts: Tensor | None, how: _How, columns: int, room: _Room
+) -> tuple[_Steps, _Divided] | None:
+    """A group whose decays are near 1, its steps in order; None where they are not."""
+    decay = at.decay
+    wide = at._replace(decay=None).each(lambda x: _padded(x, how.size))
+    if decay is not None:
+        wide = wide._replace(decay=_padded(decay, how.size, decay.new_ones(())))
+    wide = wide.each(lambda x: _in_order(x, how.size))
+    if starts is not None:
+        starts = _chunk_starts(starts, wide.writers()[0].shape[2], how.size)
+    made = _divided(wide, starts, columns, room)
+    return None if made is None else (wide, made)
 
 
 def _some(tensors: Sequence[Any], begin: int, how: _How) -> list[Any]:
@@ -108,6 +132,8 @@ def _by_chunks(*arguments: Any) -> tuple[Tensor, ...]:
     """Group after group: reads, the states at the end, and those before each chunk."""
     *tensors, first, initial, starts, how = arguments
     state, time = first, next(x for x in tensors if x is not None).shape[1]
+    if not how.plain and how.states == 1 and initial is None:
+        return _by_near_chunks(_Steps(*tensors), first, starts, time, how)
     reads: list[list[Tensor]] = []
     borders: list[Tensor] = []
     for begin in range(0, time, how.group):
@@ -118,6 +144,44 @@ def _by_chunks(*arguments: Any) -> tuple[Tensor, ...]:
         borders.append(before)
     whole = [torch.cat(x, 1).flatten(1, 2)[:, :time] for x in zip(*reads, strict=True)]
     return *whole, state.to(first.dtype), torch.cat(borders)
+
+
+def _by_near_chunks(
+    at: _Steps, first: Tensor, starts: Tensor | None, time: int, how: _How
+) -> tuple[Tensor, ...]:
+    """The same for one state, group by group divided by decays where these are near 1."""
+    chunks, width = -(-time // how.size), how.group // how.size
+    borders = _single(first).new_empty(chunks + 1, *first.shape)
+    borders[0] = first
+    room, columns = _Room(borders, at.decay), first.shape[-1]
+    whole = [
+        first.new_empty(len(first), chunks, how.size, *x.shape[2:4], columns)
+        for x in at.queries()
+    ]
+    for begin in range(0, chunks, width):
+        *some, start = _some([*at[:8], starts], begin * how.size, how)
+        states = borders[begin : begin + width + 1]
+        out = _group_reads(_Steps(*some), start, states, how, room)
+        for place, x in zip(whole, out, strict=True):
+            place[:, begin : begin + width] = x
+    reads = [x.flatten(1, 2)[:, :time] for x in whole]
+    return *reads, borders[-1].to(first.dtype, copy=True), borders[:-1]
+
+
+def _group_reads(
+    at: _Steps, starts: Tensor | None, states: Tensor, how: _How, room: _Room
+) -> list[Tensor]:
+    """Reads of a group; fills in `states`, of which the first are there."""
+    near = _near(at, starts, how, states.shape[-1], room)
+    if near is None:
+        out, before, last = _some_chunks(at, starts, states[0], None, how)
+        states[1:-1], states[-1] = before[1:], last
+        return out
+    made = near[1]
+    reads = _divided_reads(made, states.flatten(1, 2), room)
+    counts = [x.shape[3] for x in at.queries()]
+    found = _laid(reads, made.lead, made.size, counts)
+    return [x.transpose(2, 3).transpose(0, 1) for x in found]
 
 
 # ---- Gradients
@@ -138,21 +202,51 @@ def _groups_back(
     first, initial, starts, borders = ends
     there = [x for x in tensors if x is not None]
     time, count, d_initial = there[0].shape[1], how.group // how.size, None
+    room = _Room(borders, tensors[0])
     whole = [x.new_empty(len(x), len(borders), how.size, *x.shape[2:]) for x in there]
     for begin in reversed(range(0, len(borders), count)):
         at = _Steps(*_some(tensors, begin * how.size, how))
         start, *given = _some([starts, *d_reads], begin * how.size, how)
         before = borders[begin : begin + count]
-        given = [_in_chunks(x, how.size, False) for x in given]
+        places = [x[:, begin : begin + count] for x in whole]
+        if how.states == 1 and initial is None:
+            near = _near_back(at, start, before, given, d_state, places, how, room)
+            if near is not None:
+                d_state = near
+                continue
+        given = [_in_chunks(x, how.size) for x in given]
         back = _group_back if initial is None else _fresh_back
         found, d_state, more = back(at, start, before, initial, given, d_state, how)
         if more is not None:
             d_initial = more if d_initial is None else d_initial + more
-        for out, x in zip(whole, [x for x in found if x is not None], strict=True):
-            out[:, begin : begin + count] = x
+        for out, x in zip(places, [x for x in found if x is not None], strict=True):
+            out.copy_(x)
     states = [d_state] if d_initial is None else [d_state, d_initial]
     steps = [x.flatten(1, 2)[:, :time] for x in whole]
     return *steps, *(x.to(first.dtype) for x in states)
+
+
+def _near_back(
+    at: _Steps,
+    starts: Tensor | None,
+    before: Tensor,
+    d_reads: Sequence[Tensor],
+    d_state: Tensor,
+    places: Sequence[Tensor],
+    how: _How,
+    room: _Room,
+) -> Tensor | None:
+    """Of one group whose decays are near 1: fills `places`, the result is that of states."""
+    near = _near(at, starts, how, before.shape[-1], room)
+    if near is None:
+        return None
+    wide, made = near
+    rest = iter(places)
+    found = wide.each(lambda _: next(rest).transpose(0, 1).transpose(2, 3))
+    grads = [_in_order(_padded(x, how.size), how.size) for x in d_reads]
+    ends = before.flatten(1, 2), _single(d_state.flatten(0, 1))
+    d_state = _divided_back(wide, made, *ends, grads, found, room)
+    return _apart(d_state, 0, *before.shape[1:3])
 
 
 def _group_back(
@@ -168,7 +262,7 @@ def _group_back(
     batch, copies = d_state.shape[:2]
     assert initial is None
     found, d_state = _stretch_back(
-        _group(at, starts, how._replace(plain=False)),
+        _group(at, starts, how),
         before.flatten(1, 2),
         [x.flatten(1, 2) for x in d_reads],
         _single(d_state.flatten(0, 1)),
@@ -202,7 +296,5 @@ def _fresh_back(
     pull: Any = torch.func.vjp(run, before[0], initial, *there)[1]
     d_first, d_initial, *found = pull((*grads, _single(d_state)))
     rest = iter(found)
-    made = at.each(
-        lambda _: _by_step(_in_chunks(next(rest), how.size, False), batch, copies)
-    )
+    made = at.each(lambda _: _by_step(_in_chunks(next(rest), how.size), batch, copies))
     return made, d_first, d_initial

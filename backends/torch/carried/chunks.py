@@ -71,10 +71,9 @@ class _Seen(NamedTuple):
 
     kernels: list[list[Tensor]]  # by reader and writer, [chunks, steps * c, steps * w]
     readers: list[Tensor]  # as of the start of the chunk, [chunks, steps * c, rows]
-    writers: list[Tensor]  # as of its end before `end`, [chunks, steps * w, rows]
+    writers: list[Tensor]  # as of its end, [chunks, steps * w, rows]
     total: Tensor | None  # what is left of the states before the chunk; None is all
     levels: list[_Level]
-    end: Tensor | None = None  # what is then left of all, [chunks, rows]; None is all
 
 
 def _apart(x: Tensor, dim: int, first: int, second: int) -> Tensor:

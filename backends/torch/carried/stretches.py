@@ -86,7 +86,7 @@ def _fresh(state: Tensor, at: _Steps, states: int) -> _Fresh:
 
 def _made(at: _Steps, states: int, more: Tensor | None, plain: bool) -> _Made:
     """What chunks write of themselves; erases also `more`."""
-    met = _met(at, states, plain)
+    met = _met(at, states)
     value = None if at.value is None else at.value.flatten(1, 2)
     if at.right is None:
         return _Made(met, None, None, None, value)
@@ -133,21 +133,19 @@ def _chunk_by_chunk(
     """The states before every chunk and at the end, and what erases write."""
     many, seen = len(state), made.met.seen
     count = len(seen.writers[0]) // many
-    end = None if seen.end is None else seen.end.unsqueeze(-1)
     into = None if made.pulled is None else seen.writers[0].mT
     added = None if made.value is None else seen.writers[-1].mT @ made.value
     begun = None if fresh is None else fresh.added
-    parts = (seen.total, end, added, made.known, made.pulled, into, begun)
+    parts = (seen.total, added, made.known, made.pulled, into, begun)
     steps = [_by_chunk(x, count) for x in parts]
     before: list[Tensor] = []
     written: list[Tensor] = []
-    for total, left, more, known, pulled, to, begin in zip(*steps, strict=True):
+    for total, more, known, pulled, to, begin in zip(*steps, strict=True):
         before.append(state)
         now = _decayed(state, total, states, more)
         if pulled is not None and to is not None:
             written.append(_plus_product(known, pulled, state, plain))
             now = torch.baddbmm(now, to, written[-1])
-        now = now if left is None else now * left
         state = now if begin is None else now + begin
     if not written or (made.known is not None and not plain):
         return torch.stack(before), state, made.known
