@@ -129,7 +129,7 @@ def _some_chunks(
 
 
 def _by_chunks(*arguments: Any) -> tuple[Tensor, ...]:
-    """Group after group: reads, the states at the end, and those before each chunk."""
+    """Group after group: reads, the states at the end, and those between chunks."""
     *tensors, first, initial, starts, how = arguments
     state, time = first, next(x for x in tensors if x is not None).shape[1]
     if not how.plain and how.states == 1 and initial is None:
@@ -143,6 +143,7 @@ def _by_chunks(*arguments: Any) -> tuple[Tensor, ...]:
         reads.append([x.to(first.dtype) for x in out])
         borders.append(before)
     whole = [torch.cat(x, 1).flatten(1, 2)[:, :time] for x in zip(*reads, strict=True)]
+    borders.append(_single(state)[None])
     return *whole, state.to(first.dtype), torch.cat(borders)
 
 
@@ -165,7 +166,7 @@ def _by_near_chunks(
         for place, x in zip(whole, out, strict=True):
             place[:, begin : begin + width] = x
     reads = [x.flatten(1, 2)[:, :time] for x in whole]
-    return *reads, borders[-1].to(first.dtype, copy=True), borders[:-1]
+    return *reads, borders[-1].to(first.dtype, copy=True), borders
 
 
 def _group_reads(
@@ -197,39 +198,39 @@ def _groups_back(
     """Gradients of those tensors that are there, the last group first.
 
     `ends` are the first states, those of segments, where these start, and the states
-    before each chunk.
+    between chunks.
     """
     first, initial, starts, borders = ends
     there = [x for x in tensors if x is not None]
-    time, count, d_initial = there[0].shape[1], how.group // how.size, None
-    room = _Room(borders, tensors[0])
-    whole = [x.new_empty(len(x), len(borders), how.size, *x.shape[2:]) for x in there]
-    for begin in reversed(range(0, len(borders), count)):
+    time, count, chunks = there[0].shape[1], how.group // how.size, len(borders) - 1
+    room, d_initial = _Room(borders, tensors[0]), None
+    whole = [x.new_empty(len(x), chunks, how.size, *x.shape[2:]) for x in there]
+    for begin in reversed(range(0, chunks, count)):
         at = _Steps(*_some(tensors, begin * how.size, how))
         start, *given = _some([starts, *d_reads], begin * how.size, how)
-        before = borders[begin : begin + count]
+        states = borders[begin : begin + count + 1]
         places = [x[:, begin : begin + count] for x in whole]
         if how.states == 1 and initial is None:
-            near = _near_back(at, start, before, given, d_state, places, how, room)
+            near = _near_back(at, start, states, given, d_state, places, how, room)
             if near is not None:
                 d_state = near
                 continue
-        given = [_in_chunks(x, how.size) for x in given]
         back = _group_back if initial is None else _fresh_back
-        found, d_state, more = back(at, start, before, initial, given, d_state, how)
+        given = [_in_chunks(x, how.size) for x in given]
+        found, d_state, more = back(at, start, states, initial, given, d_state, how)
         if more is not None:
             d_initial = more if d_initial is None else d_initial + more
         for out, x in zip(places, [x for x in found if x is not None], strict=True):
             out.copy_(x)
-    states = [d_state] if d_initial is None else [d_state, d_initial]
     steps = [x.flatten(1, 2)[:, :time] for x in whole]
-    return *steps, *(x.to(first.dtype) for x in states)
+    last = [d_state] if d_initial is None else [d_state, d_initial]
+    return *steps, *(x.to(first.dtype) for x in last)
 
 
 def _near_back(
     at: _Steps,
     starts: Tensor | None,
-    before: Tensor,
+    states: Tensor,
     d_reads: Sequence[Tensor],
     d_state: Tensor,
     places: Sequence[Tensor],
@@ -237,22 +238,22 @@ def _near_back(
     room: _Room,
 ) -> Tensor | None:
     """Of one group whose decays are near 1: fills `places`, the result is that of states."""
-    near = _near(at, starts, how, before.shape[-1], room)
+    near = _near(at, starts, how, states.shape[-1], room)
     if near is None:
         return None
     wide, made = near
     rest = iter(places)
     found = wide.each(lambda _: next(rest).transpose(0, 1).transpose(2, 3))
     grads = [_in_order(_padded(x, how.size), how.size) for x in d_reads]
-    ends = before.flatten(1, 2), _single(d_state.flatten(0, 1))
+    ends = states.flatten(1, 2), _single(d_state.flatten(0, 1))
     d_state = _divided_back(wide, made, *ends, grads, found, room)
-    return _apart(d_state, 0, *before.shape[1:3])
+    return _apart(d_state, 0, *states.shape[1:3])
 
 
 def _group_back(
     at: _Steps,
     starts: Tensor | None,
-    before: Tensor,
+    states: Tensor,
     initial: Tensor | None,
     d_reads: Sequence[Tensor],
     d_state: Tensor,
@@ -263,7 +264,7 @@ def _group_back(
     assert initial is None
     found, d_state = _stretch_back(
         _group(at, starts, how),
-        before.flatten(1, 2),
+        states[:-1].flatten(1, 2),
         [x.flatten(1, 2) for x in d_reads],
         _single(d_state.flatten(0, 1)),
         how.states,
@@ -275,7 +276,7 @@ def _group_back(
 def _fresh_back(
     at: _Steps,
     starts: Tensor | None,
-    before: Tensor,
+    states: Tensor,
     initial: Tensor | None,
     d_reads: Sequence[Tensor],
     d_state: Tensor,
@@ -293,7 +294,7 @@ def _fresh_back(
         return *reads, last
 
     grads = [_by_step(x, batch, copies) for x in d_reads]
-    pull: Any = torch.func.vjp(run, before[0], initial, *there)[1]
+    pull: Any = torch.func.vjp(run, states[0], initial, *there)[1]
     d_first, d_initial, *found = pull((*grads, _single(d_state)))
     rest = iter(found)
     made = at.each(lambda _: _by_step(_in_chunks(next(rest), how.size), batch, copies))

@@ -201,10 +201,9 @@ def _all_carried(x: Tensor, decay: Tensor, states: int, on: bool = False) -> Ten
     return _carried(x, decay.unsqueeze(2), states, on).flatten(1, 2)
 
 
-def _inverse(kernel: Tensor, plain: bool) -> Tensor:
-    """Of `1 - kernel`, which is strictly lower triangular, and changed if not `plain`."""
+def _inverse(negative: Tensor) -> Tensor:
+    """Of 1 and a strictly lower triangular matrix."""
     linalg: Any = torch.linalg
-    negative = -kernel if plain else kernel.neg_()
-    one = torch.eye(kernel.shape[1], dtype=kernel.dtype, device=kernel.device)
-    one = one.expand_as(kernel)
+    one = torch.eye(negative.shape[1], dtype=negative.dtype, device=negative.device)
+    one = one.expand_as(negative)
     return linalg.solve_triangular(negative, one, upper=False, unitriangular=True)

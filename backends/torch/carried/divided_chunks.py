@@ -164,9 +164,27 @@ def _since(decay: Tensor, room: _Room) -> Tensor | None:
     *lead, size, rows = decay.shape
     since = room.take("since", *lead, size + 1, rows)
     since[..., 0, :] = 1
-    torch.cumprod(decay, 3, dtype=since.dtype, out=since[..., 1:, :])
+    _products(decay, since[..., 1:, :])
     low, high = torch.aminmax(since)
     return since if low >= _BOUNDS[0] and high <= _BOUNDS[1] else None
+
+
+_FACTORS = 8
+"""How many are multiplied up one by one, for all such blocks at once."""
+
+
+def _products(x: Tensor, out: Tensor) -> None:
+    """`cumprod` along the last dimension but one, for many numbers at once."""
+    size = x.shape[-2]
+    out.copy_(x)
+    if size <= _FACTORS or size % _FACTORS:
+        blocks = out.unsqueeze(-3)
+    else:
+        blocks = _apart(out, -2, size // _FACTORS, _FACTORS)
+    for i in range(1, blocks.shape[-2]):
+        blocks[..., i, :].mul_(blocks[..., i - 1, :])
+    for j in range(1, blocks.shape[-3]):
+        blocks[..., j, :, :].mul_(blocks[..., j - 1, -1:, :])
 
 
 def _each(gates: Sequence[Tensor], counts: Sequence[int], dim: int) -> Tensor:
@@ -242,8 +260,8 @@ def _divided(
 def _erased(at: _Steps, count: int, made: _Divided, room: _Room) -> _Divided:
     """The same with what erases do."""
     n, kernel, values = count * made.size, made.kernel, made.values
-    own = room.take("erases", len(kernel), n, n).copy_(kernel[:, :n, :n])
-    inverse = _inverse(own, False)
+    negative = room.take("negative", len(kernel), n, n)
+    inverse = _inverse(torch.neg(kernel[:, :n, :n], out=negative))
     pulled = room.product("pulled", inverse, made.far_readers()[:, :n])
     made = made._replace(erases=n, inverse=inverse, pulled=pulled)
     known = room.take("known", len(kernel), n, values.shape[2])
@@ -257,6 +275,18 @@ def _erased(at: _Steps, count: int, made: _Divided, room: _Room) -> _Divided:
     else:
         return made
     return made._replace(own=room.product("own", inverse, known))
+
+
+def _left(
+    state: Tensor, total: Tensor | None, more: Tensor | None, out: Tensor
+) -> None:
+    """What is left of states, and more."""
+    if total is None:
+        torch.add(state, 0 if more is None else more, out=out)
+    elif more is None:
+        torch.mul(state, total, out=out)
+    else:
+        torch.addcmul(more, state, total, out=out)
 
 
 def _states(made: _Divided, borders: Tensor, room: _Room) -> None:
@@ -275,12 +305,7 @@ def _states(made: _Divided, borders: Tensor, room: _Room) -> None:
     steps = zip(*[_by_chunk(x, count) for x in parts], strict=True)
     for i, (total, end, more, mine, pulled, to) in enumerate(steps):
         state, now = borders[i], borders[i + 1]
-        if total is None:
-            now.copy_(state)
-        else:
-            torch.mul(state, total, out=now)
-        if more is not None:
-            now.add_(more)
+        _left(state, total, more, now)
         if mine is not None and pulled is not None and to is not None:
             now.baddbmm_(to, mine.baddbmm_(pulled, state))
         if end is not None:

@@ -22,7 +22,7 @@ __all__ = ["_divided_back"]
 def _divided_back(
     at: _Steps,
     made: _Divided,
-    before: Tensor,
+    borders: Tensor,
     d_state: Tensor,
     d_reads: Sequence[Tensor],
     found: _Steps,
@@ -30,11 +30,11 @@ def _divided_back(
 ) -> Tensor:
     """Gradient of the states before a group of chunks; `found` is filled with the others.
 
-    `at`, `d_reads` and `found` are in the order of `made`, `before: [count, many, rows,
-    columns]` are the states before each chunk and `d_state: [many, …]` is the gradient of
-    those after the last.
+    `at`, `d_reads` and `found` are in the order of `made`, `borders: [count + 1, many,
+    rows, columns]` are the states before each chunk and after the last, of which `d_state:
+    [many, …]` is the gradient.
     """
-    e, states = made.erases, before.flatten(0, 1)
+    e, states = made.erases, borders[:-1].flatten(0, 1)
     if made.pulled is not None:
         _written(made, states, room)
     grads = room.take("grads", *made.readers.shape[:2], states.shape[2])
@@ -57,7 +57,8 @@ def _divided_back(
     if found.value is not None and written is not None:
         out = _laid(written, made.lead, made.size, [found.value.shape[4]])
         found.value.copy_(out[0])
-    readers, writers, end = _sides_back(made, grads, states, after, room)
+    readers, writers = _sides_back(made, grads, states, after, room)
+    end = _end_back(made, borders[1:].flatten(0, 1), after, room)
     _put(at, made, readers, writers, end, found, room)
     return d_state
 
@@ -120,20 +121,32 @@ def _borders_back(
 
 def _sides_back(
     made: _Divided, grads: Tensor, states: Tensor, after: Tensor, room: _Room
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of readers, of writers, and of the logarithm of the decay until the end."""
-    sees, writers = made.sees, made.far_writers()
+) -> tuple[Tensor, Tensor]:
+    """Gradients of readers and of writers."""
+    sees = made.sees
     kernel = room.product("d_kernel", grads, made.values.mT).mul_(sees.mask)
     d_readers = room.product("d_readers", grads, states.mT)
     d_writers = room.product("d_writers", made.values, after.mT)
-    past = after * states if sees.total is None else after * states * sees.total
-    end = past.sum(-1).add_((d_writers * writers).sum(1))
     if sees.sight is not None and sees.reach is not None:
         d_readers.mul_(sees.sight)
         d_writers.mul_(sees.reach)
     d_readers.baddbmm_(kernel, made.writers)
     d_writers.baddbmm_(kernel.mT, made.readers)
-    return d_readers, d_writers, end
+    return d_readers, d_writers
+
+
+def _end_back(
+    made: _Divided, ends: Tensor, after: Tensor, room: _Room
+) -> Tensor | None:
+    """Gradient of the logarithm of what decays leave of all at the end, `[chunks, rows]`.
+
+    `ends` are the states then, `after` their gradients before these decays.
+    """
+    end = made.end()
+    if end is None:
+        return None
+    both = torch.mul(ends, after, out=room.take("both", *ends.shape))
+    return both.sum(-1, keepdim=True).div(end).squeeze(-1)
 
 
 def _put(
@@ -141,7 +154,7 @@ def _put(
     made: _Divided,
     d_readers: Tensor,
     d_writers: Tensor,
-    end: Tensor,
+    end: Tensor | None,
     found: _Steps,
     room: _Room,
 ) -> None:
@@ -154,8 +167,8 @@ def _put(
     readers, writers = _counts(at.readers()), _counts(at.writers())
     reading = _laid(d_readers, *place, readers)
     writing = _laid(d_writers, *place, writers)
-    if after is not None and at.decay is not None and found.decay is not None:
-        less = room.take("less", *after.shape).zero_()
+    if end is not None and at.decay is not None and found.decay is not None:
+        less = room.take("less", *at.decay.shape).zero_()
         for d, x in zip(writing, _laid(made.writers, *place, writers), strict=True):
             _add_log(less, d, x, 1)
         less[..., -1, :].sub_(_summed(end, less).view(*less.shape[:3], -1))

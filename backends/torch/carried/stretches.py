@@ -90,7 +90,7 @@ def _made(at: _Steps, states: int, more: Tensor | None, plain: bool) -> _Made:
     value = None if at.value is None else at.value.flatten(1, 2)
     if at.right is None:
         return _Made(met, None, None, None, value)
-    inverse = _inverse(met.seen.kernels[0][0], plain)
+    inverse = _inverse(-met.seen.kernels[0][0])
     known = None if at.known is None else at.known.flatten(1, 2)
     if more is not None:
         known = more if known is None else known + more

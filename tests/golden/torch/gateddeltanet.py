@@ -220,10 +220,9 @@ class _Seen(NamedTuple):
 
     kernels: list[list[Tensor]]  # by reader and writer, [chunks, steps * c, steps * w]
     readers: list[Tensor]  # as of the start of the chunk, [chunks, steps * c, rows]
-    writers: list[Tensor]  # as of its end before `end`, [chunks, steps * w, rows]
+    writers: list[Tensor]  # as of its end, [chunks, steps * w, rows]
     total: Tensor | None  # what is left of the states before the chunk; None is all
     levels: list[_Level]
-    end: Tensor | None = None
 
 
 def _apart(x: Tensor, dim: int, first: int, second: int) -> Tensor:
@@ -351,19 +350,12 @@ def _all_carried(x: Tensor, decay: Tensor, states: int, on: bool = False) -> Ten
     return _carried(x, decay.unsqueeze(2), states, on).flatten(1, 2)
 
 
-def _inverse(kernel: Tensor, plain: bool) -> Tensor:
-    """Of `1 - kernel`, which is strictly lower triangular, and changed if not `plain`."""
+def _inverse(negative: Tensor) -> Tensor:
+    """Of 1 and a strictly lower triangular matrix."""
     linalg: Any = torch.linalg
-    negative = -kernel if plain else kernel.neg_()
-    one = torch.eye(kernel.shape[1], dtype=kernel.dtype, device=kernel.device)
-    one = one.expand_as(kernel)
+    one = torch.eye(negative.shape[1], dtype=negative.dtype, device=negative.device)
+    one = one.expand_as(negative)
     return linalg.solve_triangular(negative, one, upper=False, unitriangular=True)
-
-
-_LEAST = 1 / 16
-
-
-_BOUNDS = (1e-9, 1e3)
 
 
 class _Gates(NamedTuple):
@@ -397,20 +389,7 @@ class _Met(NamedTuple):
     seen: _Seen
     at: _Steps  # of which it was made
     gates: _Gates | None = None  # where all rows decay alike
-    pairs: list[list[Tensor]] | None = None  # readers with writers before these
-    since: Tensor | None = (
-        None  # readers in `at` were multiplied, writers divided by it
-    )
-
-
-def _divided_by(decay: Tensor) -> Tensor | None:
-    """Products of decays since the chunk began; None where one may not divide by them."""
-    if not torch.aminmax(decay)[0] >= _LEAST:
-        return None
-    since = decay.cumprod(1)
-    low, high = torch.aminmax(since)
-    near = low >= _BOUNDS[0] and high <= _BOUNDS[1]
-    return since if near else None
+    pairs: list[list[Tensor]] | None = None
 
 
 def _gates(at: _Steps) -> _Gates:
@@ -445,14 +424,13 @@ def _gated(x: Tensor, gate: Tensor, own: bool) -> Tensor:
     return (apart.mul_(gate) if own else apart * gate).reshape(x.shape)
 
 
-def _evenly(at: _Steps, gates: _Gates, plain: bool) -> _Met:
+def _evenly(at: _Steps, gates: _Gates) -> _Met:
     """What they see where all rows decay alike."""
     writers, readers = at.writers(), at.readers()
-    own = not plain and gates.decay is None  # gradients of gates want pairs
     pairs = [[_pairs(x, y) for y in writers] for x in readers]
     each = [gates.of(x is at.new) for x in readers]
     kernels = [
-        [_gated(x, gate, own) for x in line]
+        [_gated(x, gate, False) for x in line]
         for line, (gate, _) in zip(pairs, each, strict=True)
     ]
     reach = gates.reach()
@@ -477,27 +455,6 @@ def _unevenly(at: _Steps, decay: Tensor, states: int) -> _Met:
     return _Met(_tree(readers, writers, own, decay, states), at)
 
 
-def _divided(at: _Steps, decay: Tensor) -> _Met | None:
-    """The same where decays are so near 1 that what is behind may be divided by them.
-
-    Then writers are divided and readers multiplied by the decays since the chunk began,
-    in place. No entry that counts is larger for it. None where decays are not so near.
-    """
-    since = _divided_by(decay)
-    if since is None:
-        return None
-    after = since.unsqueeze(2)
-    for x in at.writers():
-        x.div_(after)
-    for x in at.readers():
-        if x is at.new:
-            x.mul_(after)
-        else:
-            x[:, 1:].mul_(after[:, :-1])
-    met = _evenly(at, _gates(at), False)
-    return met._replace(seen=met.seen._replace(end=since[:, -1]), since=since)
-
-
 def _cut(at: _Steps) -> _Steps:
     """Nothing is seen across the beginning of a segment, and so for gradients."""
     start = at.start
@@ -509,20 +466,14 @@ def _cut(at: _Steps) -> _Steps:
     return at._replace(right=right, old=old)
 
 
-def _met(at: _Steps, states: int, plain: bool) -> _Met:
-    """What all readers see.
-
-    Not `plain` looks at numbers for a shorter way, and readers and writers are its own.
-    """
+def _met(at: _Steps, states: int) -> _Met:
+    """What all readers see."""
     at = _cut(at)
     decay = at.decay
     if decay is None:
-        return _evenly(at, _gates(at), plain)
-    found = None if plain or states > 1 else _divided(at, decay)
-    if found is not None:
-        return found
+        return _evenly(at, _gates(at))
     if states == 1 and decay.shape[-1] == 1:
-        return _evenly(at, _gates_by_tree(decay, at.start), plain)
+        return _evenly(at, _gates_by_tree(decay, at.start))
     if at.start is not None:
         here = at.start.reshape(*at.start.shape, *[1] * (decay.dim() - 2))
         decay = decay.where(~here, 0)
@@ -588,11 +539,11 @@ def _fresh(state: Tensor, at: _Steps, states: int) -> _Fresh:
 
 def _made(at: _Steps, states: int, more: Tensor | None, plain: bool) -> _Made:
     """What chunks write of themselves; erases also `more`."""
-    met = _met(at, states, plain)
+    met = _met(at, states)
     value = None if at.value is None else at.value.flatten(1, 2)
     if at.right is None:
         return _Made(met, None, None, None, value)
-    inverse = _inverse(met.seen.kernels[0][0], plain)
+    inverse = _inverse(-met.seen.kernels[0][0])
     known = None if at.known is None else at.known.flatten(1, 2)
     if more is not None:
         known = more if known is None else known + more
@@ -635,21 +586,19 @@ def _chunk_by_chunk(
     """The states before every chunk and at the end, and what erases write."""
     many, seen = len(state), made.met.seen
     count = len(seen.writers[0]) // many
-    end = None if seen.end is None else seen.end.unsqueeze(-1)
     into = None if made.pulled is None else seen.writers[0].mT
     added = None if made.value is None else seen.writers[-1].mT @ made.value
     begun = None if fresh is None else fresh.added
-    parts = (seen.total, end, added, made.known, made.pulled, into, begun)
+    parts = (seen.total, added, made.known, made.pulled, into, begun)
     steps = [_by_chunk(x, count) for x in parts]
     before: list[Tensor] = []
     written: list[Tensor] = []
-    for total, left, more, known, pulled, to, begin in zip(*steps, strict=True):
+    for total, more, known, pulled, to, begin in zip(*steps, strict=True):
         before.append(state)
         now = _decayed(state, total, states, more)
         if pulled is not None and to is not None:
             written.append(_plus_product(known, pulled, state, plain))
             now = torch.baddbmm(now, to, written[-1])
-        now = now if left is None else now * left
         state = now if begin is None else now + begin
     if not written or (made.known is not None and not plain):
         return torch.stack(before), state, made.known
@@ -668,6 +617,483 @@ def _plus_product(more: Tensor | None, x: Tensor, y: Tensor, plain: bool) -> Ten
     if more is None:
         return x @ y
     return torch.baddbmm(more, x, y) if plain else more.baddbmm_(x, y)
+
+
+_LEAST = 1 / 16
+
+
+_BOUNDS = (1e-9, 1e3)
+
+
+class _Room:
+    """Memory that groups of chunks use one after another: fresh memory is slow."""
+
+    def __init__(self, like: Tensor, decay: Tensor | None) -> None:
+        self.like = like
+        self.near = decay is not None and bool(decay.amin() >= _LEAST)
+        self.parts: dict[str, Tensor] = {}
+
+    def take(self, name: str, *shape: int) -> Tensor:
+        """A tensor with anything in it."""
+        x = self.parts.get(name)
+        if x is None or x.shape != shape:
+            x = self.parts[name] = self.like.new_empty(shape)
+        return x
+
+    def once(self, name: str, make: Callable[[], Tensor]) -> Tensor:
+        """What is the same for all groups."""
+        if name not in self.parts:
+            self.parts[name] = make()
+        return self.parts[name]
+
+    def product(self, name: str, x: Tensor, y: Tensor) -> Tensor:
+        """Of matrices."""
+        return torch.bmm(x, y, out=self.take(name, len(x), x.shape[1], y.shape[2]))
+
+
+class _Sight(NamedTuple):
+    """Who sees whom, in numbers 0 and 1; None is all."""
+
+    mask: Tensor  # readers see writers, [chunks or 1, readers, writers]
+    sight: Tensor | None = None  # the states before, [chunks, readers, 1]
+    reach: Tensor | None = None  # are seen by the states after, [chunks, writers, 1]
+    total: Tensor | None = None
+
+
+class _Divided(NamedTuple):
+    """A group of chunks, readers and writers of all steps one after another."""
+
+    lead: list[int]  # chunks: along time, batch and copies
+    size: int  # steps of a chunk
+    since: Tensor | None  # products of decays, from 1 on, [*lead, size + 1, rows]
+    readers: Tensor  # [chunks, readers, rows]
+    writers: Tensor  # [chunks, writers, rows]
+    sees: _Sight
+    kernel: Tensor  # what readers see of writers
+    erases: int  # how many of the readers and of the writers are erases
+    inverse: Tensor | None  # of 1 less what erases see of erases
+    pulled: Tensor | None  # what erases read of the states before the chunk
+    values: Tensor  # what is written, [chunks, writers, columns]; not yet by erases
+    own: Tensor | None  # that by erases if these states are 0
+
+    def far_readers(self) -> Tensor:
+        """Readers of the states before the chunk."""
+        sight = self.sees.sight
+        return self.readers if sight is None else self.readers * sight
+
+    def far_writers(self) -> Tensor:
+        """Writers to the states after the chunk."""
+        reach = self.sees.reach
+        return self.writers if reach is None else self.writers * reach
+
+    def before(self) -> Tensor | None:
+        """Decays up to each step, `[*lead, size, rows]`."""
+        return None if self.since is None else self.since[..., :-1, :]
+
+    def after(self) -> Tensor | None:
+        """Decays up to each step and that of it."""
+        return None if self.since is None else self.since[..., 1:, :]
+
+    def end(self) -> Tensor | None:
+        """What decays leave of all until then, `[chunks, rows, 1]`; None is all."""
+        if self.since is None:
+            return None
+        return self.since[..., -1, :].flatten(0, 2).unsqueeze(-1)
+
+
+def _in_order(x: Tensor, size: int) -> Tensor:
+    """A view of `[batch, count * size, copies, …]` as `[count, batch, copies, size, …]`."""
+    return _apart(x, 1, x.shape[1] // size, size).transpose(0, 1).transpose(2, 3)
+
+
+def _counts(xs: Sequence[Tensor]) -> list[int]:
+    """How many readers or writers of each kind a step has."""
+    return [x.shape[4] for x in xs]
+
+
+def _laid(
+    x: Tensor, lead: Sequence[int], size: int, counts: Sequence[int]
+) -> list[Tensor]:
+    """Views of `[chunks, size * counts, …]` by steps, `[*lead, size, count, …]`."""
+    found: list[Tensor] = []
+    begin = 0
+    for n in counts:
+        part = x[:, begin : begin + size * n]
+        found.append(part.view(*lead, size, n, x.shape[2]))
+        begin += size * n
+    return found
+
+
+def _stacked(
+    name: str,
+    xs: Sequence[Tensor],
+    by: Sequence[Tensor | None],
+    apply: Callable[..., Tensor],
+    room: _Room,
+) -> Tensor:
+    """All of `xs: [*lead, size, count, …]`, with something of their steps applied."""
+    *lead, size, _, entries = xs[0].shape
+    counts = _counts(xs)
+    made = room.take(name, math.prod(lead), size * sum(counts), entries)
+    places = _laid(made, lead, size, counts)
+    for out, x, gate in zip(places, xs, by, strict=True):
+        _applied(apply, x, gate, out)
+    return made
+
+
+def _applied(
+    apply: Callable[..., Tensor], x: Tensor, gate: Tensor | None, out: Tensor
+) -> None:
+    """Something of their steps applied to `x: [*lead, size, count, …]`, into `out`."""
+    if gate is None:
+        out.copy_(x)
+    else:
+        apply(x, gate.unsqueeze(4), out=out)
+
+
+def _since(decay: Tensor, room: _Room) -> Tensor | None:
+    """Products of decays since the chunk began; None where one may not divide by them."""
+    if not room.near and not decay.amin() >= _LEAST:
+        return None
+    *lead, size, rows = decay.shape
+    since = room.take("since", *lead, size + 1, rows)
+    since[..., 0, :] = 1
+    _products(decay, since[..., 1:, :])
+    low, high = torch.aminmax(since)
+    return since if low >= _BOUNDS[0] and high <= _BOUNDS[1] else None
+
+
+_FACTORS = 8
+
+
+def _products(x: Tensor, out: Tensor) -> None:
+    """`cumprod` along the last dimension but one, for many numbers at once."""
+    size = x.shape[-2]
+    out.copy_(x)
+    if size <= _FACTORS or size % _FACTORS:
+        blocks = out.unsqueeze(-3)
+    else:
+        blocks = _apart(out, -2, size // _FACTORS, _FACTORS)
+    for i in range(1, blocks.shape[-2]):
+        blocks[..., i, :].mul_(blocks[..., i - 1, :])
+    for j in range(1, blocks.shape[-3]):
+        blocks[..., j, :, :].mul_(blocks[..., j - 1, -1:, :])
+
+
+def _each(gates: Sequence[Tensor], counts: Sequence[int], dim: int) -> Tensor:
+    """What holds for steps along `dim`, for all readers or writers of each kind."""
+    pairs = zip(gates, counts, strict=True)
+    return torch.cat([x.repeat_interleave(n, dim) for x, n in pairs], dim)
+
+
+def _sights(at: _Steps, starts: Tensor | None, size: int, room: _Room) -> _Sight:
+    """What is before, and in the same segment where these begin: `starts: [chunks, size]`."""
+    like = room.like
+
+    def before() -> Tensor:
+        return like.new_ones(1, size + 1, size).tril(-1)
+
+    seen = room.once("before", before)
+    readers, writers = _counts(at.readers()), _counts(at.writers())
+    new = [x is at.new for x in at.readers()]
+    if starts is None:
+
+        def mask() -> Tensor:
+            lines = [seen[:, 1:] if x else seen[:, :-1] for x in new]
+            return _each([_each(lines, readers, 1)] * len(writers), writers, 2)
+
+        return _Sight(room.once(f"mask {size}", mask))
+    place = starts.cumsum(1).unsqueeze(2)
+    line = torch.nn.functional.pad(place, (0, 0, 1, 0))
+    seen, sight = seen * (line == place.mT), (line == 0).to(like.dtype)
+    same = (~starts).unsqueeze(2)
+    lines = [seen[:, 1:] if x else seen[:, :-1] * same for x in new]
+    sights = [sight[:, 1:] if x else sight[:, :-1] * same for x in new]
+    masks = [_each(lines, readers, 1)] * len(writers)
+    reach = [seen[:, -1:].mT] * len(writers)
+    return _Sight(
+        _each(masks, writers, 2),
+        _each(sights, readers, 1),
+        _each(reach, writers, 1),
+        sight[:, -1:],
+    )
+
+
+def _divided(
+    at: _Steps, starts: Tensor | None, columns: int, room: _Room
+) -> _Divided | None:
+    """A group of chunks of steps `[count, batch, copies, size, …]`; segments have `starts`.
+
+    None where decays are not near 1, or nothing is read.
+    """
+    since = None if at.decay is None else _since(at.decay, room)
+    if not at.readers() or (since is None and at.decay is not None):
+        return None
+    before, after = (
+        (None, None) if since is None else (since[..., :-1, :], since[..., 1:, :])
+    )
+    reading, writing = at.readers(), at.writers()
+    by = [after if x is at.new else before for x in reading]
+    readers = _stacked("readers", reading, by, torch.mul, room)
+    over = [after] * len(writing)
+    writers = _stacked("writers", writing, over, torch.div, room)
+    lead, size = list(writing[0].shape[:3]), writing[0].shape[3]
+    sees = _sights(at, starts, size, room)
+    kernel = room.product("kernel", readers, writers.mT).mul_(sees.mask)
+    values = room.take("values", len(writers), writers.shape[1], columns)
+    if at.value is not None:
+        _laid(values, lead, size, _counts(writing))[-1].copy_(at.value)
+    made = _Divided(
+        *(lead, size, since, readers, writers, sees, kernel, 0),
+        *(None, None, values, None),
+    )
+    return made if at.right is None else _erased(at, at.right.shape[4], made, room)
+
+
+def _erased(at: _Steps, count: int, made: _Divided, room: _Room) -> _Divided:
+    """The same with what erases do."""
+    n, kernel, values = count * made.size, made.kernel, made.values
+    negative = room.take("negative", len(kernel), n, n)
+    inverse = _inverse(torch.neg(kernel[:, :n, :n], out=negative))
+    pulled = room.product("pulled", inverse, made.far_readers()[:, :n])
+    made = made._replace(erases=n, inverse=inverse, pulled=pulled)
+    known = room.take("known", len(kernel), n, values.shape[2])
+    writes = kernel[:, :n, n:], values[:, n:]
+    if at.known is not None:
+        _laid(known, made.lead, made.size, [count])[0].copy_(at.known)
+        if at.value is not None:
+            known.baddbmm_(*writes)
+    elif at.value is not None:
+        torch.bmm(*writes, out=known)
+    else:
+        return made
+    return made._replace(own=room.product("own", inverse, known))
+
+
+def _left(
+    state: Tensor, total: Tensor | None, more: Tensor | None, out: Tensor
+) -> None:
+    """What is left of states, and more."""
+    if total is None:
+        torch.add(state, 0 if more is None else more, out=out)
+    elif more is None:
+        torch.mul(state, total, out=out)
+    else:
+        torch.addcmul(more, state, total, out=out)
+
+
+def _states(made: _Divided, borders: Tensor, room: _Room) -> None:
+    """Fill in the states after each chunk, and what erases write.
+
+    `borders: [count + 1, many, rows, columns]`, of which the first are given.
+    """
+    count, erases = len(borders) - 1, made.erases
+    writers, added, own = made.far_writers(), None, made.own
+    if writers.shape[1] > erases:
+        added = room.product("added", writers[:, erases:].mT, made.values[:, erases:])
+    if erases and own is None:
+        own = made.values.new_zeros(len(writers), erases, borders.shape[-1])
+    into = writers[:, :erases].mT if erases else None
+    parts = (made.sees.total, made.end(), added, own, made.pulled, into)
+    steps = zip(*[_by_chunk(x, count) for x in parts], strict=True)
+    for i, (total, end, more, mine, pulled, to) in enumerate(steps):
+        state, now = borders[i], borders[i + 1]
+        _left(state, total, more, now)
+        if mine is not None and pulled is not None and to is not None:
+            now.baddbmm_(to, mine.baddbmm_(pulled, state))
+        if end is not None:
+            now.mul_(end)
+    if own is not None:
+        made.values[:, :erases] = own
+
+
+def _divided_reads(made: _Divided, borders: Tensor, room: _Room) -> Tensor:
+    """What queries see, `[chunks, queries, columns]`; fills in `borders` as `_states`."""
+    _states(made, borders, room)
+    before, e = borders[:-1].flatten(0, 1), made.erases
+    seen = room.product("reads", made.far_readers()[:, e:], before)
+    return seen.baddbmm_(made.kernel[:, e:], made.values)
+
+
+def _divided_back(
+    at: _Steps,
+    made: _Divided,
+    borders: Tensor,
+    d_state: Tensor,
+    d_reads: Sequence[Tensor],
+    found: _Steps,
+    room: _Room,
+) -> Tensor:
+    """Gradient of the states before a group of chunks; `found` is filled with the others.
+
+    `at`, `d_reads` and `found` are in the order of `made`, `borders: [count + 1, many,
+    rows, columns]` are the states before each chunk and after the last, of which `d_state:
+    [many, …]` is the gradient.
+    """
+    e, states = made.erases, borders[:-1].flatten(0, 1)
+    if made.pulled is not None:
+        _written(made, states, room)
+    grads = room.take("grads", *made.readers.shape[:2], states.shape[2])
+    counts = [x.shape[4] for x in d_reads]
+    places = _laid(grads[:, e:], made.lead, made.size, counts)
+    for out, x in zip(places, d_reads, strict=True):
+        out.copy_(x)
+    erased, written, d_before = _values_back(made, grads, room)
+    after, d_state = _borders_back(made, d_before, erased, d_state, room)
+    if written is not None:
+        written.baddbmm_(made.far_writers()[:, e:], after)
+    if made.inverse is not None and erased is not None:
+        known = room.product("d_known", made.inverse.mT, erased)
+        grads[:, :e] = known
+        if written is not None:
+            written.baddbmm_(made.kernel[:, :e, e:].mT, known)
+        if found.known is not None:
+            out = _laid(known, made.lead, made.size, [found.known.shape[4]])
+            found.known.copy_(out[0])
+    if found.value is not None and written is not None:
+        out = _laid(written, made.lead, made.size, [found.value.shape[4]])
+        found.value.copy_(out[0])
+    readers, writers = _sides_back(made, grads, states, after, room)
+    end = _end_back(made, borders[1:].flatten(0, 1), after, room)
+    _put(at, made, readers, writers, end, found, room)
+    return d_state
+
+
+def _written(made: _Divided, states: Tensor, room: _Room) -> None:
+    """Fill in what erases write."""
+    assert made.pulled is not None
+    if made.own is None:
+        own = room.product("own", made.pulled, states)
+    else:
+        own = made.own.baddbmm_(made.pulled, states)
+    made.values[:, : made.erases] = own
+
+
+def _values_back(
+    made: _Divided, grads: Tensor, room: _Room
+) -> tuple[Tensor | None, Tensor | None, Tensor]:
+    """By queries: gradients of what erases and others write, and of states before."""
+    e, given = made.erases, grads[:, made.erases :]
+    kernel = made.kernel[:, e:].mT
+    erased = room.product("erased", kernel[:, :e], given) if e else None
+    written = None
+    if kernel.shape[1] > e:
+        written = room.product("written", kernel[:, e:], given)
+    return (
+        erased,
+        written,
+        room.product("d_before", made.far_readers()[:, e:].mT, given),
+    )
+
+
+def _borders_back(
+    made: _Divided,
+    d_before: Tensor,
+    erased: Tensor | None,
+    d_state: Tensor,
+    room: _Room,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of the states after each chunk, before its decays, and before the first.
+
+    Adds to `erased` what comes from later chunks.
+    """
+    count = len(d_before) // len(d_state)
+    after = room.take("after", *d_before.shape)
+    into = None if erased is None else made.far_writers()[:, : made.erases]
+    pulled = None if made.pulled is None else made.pulled.mT
+    parts = (after, d_before, made.sees.total, made.end(), erased, into, pulled)
+    steps = list(zip(*[_by_chunk(x, count) for x in parts], strict=True))
+    for now, back, total, end, wrote, to, pull in reversed(steps):
+        assert now is not None and back is not None
+        if end is None:
+            now.copy_(d_state)
+        else:
+            torch.mul(d_state, end, out=now)
+        d_state = back.add_(now) if total is None else back.addcmul_(now, total)
+        if wrote is not None and to is not None and pull is not None:
+            back.baddbmm_(pull, wrote.baddbmm_(to, now))
+    return after, d_state.clone()
+
+
+def _sides_back(
+    made: _Divided, grads: Tensor, states: Tensor, after: Tensor, room: _Room
+) -> tuple[Tensor, Tensor]:
+    """Gradients of readers and of writers."""
+    sees = made.sees
+    kernel = room.product("d_kernel", grads, made.values.mT).mul_(sees.mask)
+    d_readers = room.product("d_readers", grads, states.mT)
+    d_writers = room.product("d_writers", made.values, after.mT)
+    if sees.sight is not None and sees.reach is not None:
+        d_readers.mul_(sees.sight)
+        d_writers.mul_(sees.reach)
+    d_readers.baddbmm_(kernel, made.writers)
+    d_writers.baddbmm_(kernel.mT, made.readers)
+    return d_readers, d_writers
+
+
+def _end_back(
+    made: _Divided, ends: Tensor, after: Tensor, room: _Room
+) -> Tensor | None:
+    """Gradient of the logarithm of what decays leave of all at the end, `[chunks, rows]`.
+
+    `ends` are the states then, `after` their gradients before these decays.
+    """
+    end = made.end()
+    if end is None:
+        return None
+    both = torch.mul(ends, after, out=room.take("both", *ends.shape))
+    return both.sum(-1, keepdim=True).div(end).squeeze(-1)
+
+
+def _put(
+    at: _Steps,
+    made: _Divided,
+    d_readers: Tensor,
+    d_writers: Tensor,
+    end: Tensor | None,
+    found: _Steps,
+    room: _Room,
+) -> None:
+    """Gradients of what was multiplied by decays since the chunk began, and of these.
+
+    `less` are gradients of the logarithms of products of decays, with the other sign.
+    """
+    place = (made.lead, made.size)
+    before, after = made.before(), made.after()
+    readers, writers = _counts(at.readers()), _counts(at.writers())
+    reading = _laid(d_readers, *place, readers)
+    writing = _laid(d_writers, *place, writers)
+    if end is not None and at.decay is not None and found.decay is not None:
+        less = room.take("less", *at.decay.shape).zero_()
+        for d, x in zip(writing, _laid(made.writers, *place, writers), strict=True):
+            _add_log(less, d, x, 1)
+        less[..., -1, :].sub_(_summed(end, less).view(*less.shape[:3], -1))
+        seen = _laid(made.readers, *place, readers)
+        for d, x, y in zip(reading, seen, at.readers(), strict=True):
+            if y is at.new:
+                _add_log(less, d, x, -1)
+            else:
+                _add_log(less[..., :-1, :], d[..., 1:, :, :], x[..., 1:, :, :], -1)
+        later = room.once("later", lambda: _sum_later(less, made.size))
+        torch.div(later @ less, at.decay, out=found.decay)
+    for out, d in zip(found.readers(), reading, strict=True):
+        _applied(torch.mul, d, after if out is found.new else before, out)
+    for out, d in zip(found.writers(), writing, strict=True):
+        _applied(torch.div, d, after, out)
+
+
+def _sum_later(like: Tensor, size: int) -> Tensor:
+    """What sums up all later steps, with the other sign."""
+    return like.new_full((size, size), -1).triu()
+
+
+def _add_log(less: Tensor, d: Tensor, x: Tensor, sign: int) -> None:
+    """Add `d * x: [*lead, steps, count, rows]` by steps, and by rows if these differ."""
+    if less.shape[-1] < x.shape[-1]:
+        less.add_((d * x).sum((4, 5)).unsqueeze(-1), alpha=sign)
+        return
+    for i in range(x.shape[4]):
+        less.addcmul_(d[..., i, :], x[..., i, :], value=sign)
 
 
 class _MetBack(NamedTuple):
@@ -874,55 +1300,8 @@ def _unevenly_back(met: _Met, back: _MetBack, states: int) -> _Sides:
     return readers, writers, d_decay
 
 
-def _divided_back(met: _Met, back: _MetBack) -> _Sides:
-    """Gradients where readers were multiplied by products of decays, and writers divided.
-
-    `less` are gradients of the logarithms of these products, with the other sign.
-    """
-    since, at, end = met.since, met.at, None
-    assert since is not None and at.decay is not None and back.total is not None
-    total = met.seen.total
-    end = back.total if total is None else back.total * total
-    for d, x in zip(back.writers, met.seen.writers, strict=True):
-        end = end + _summed((d * x).sum(1), since)
-    readers, writers, _ = _evenly_back(met, back)
-    less = _logs(writers[0], at.writers()[0], since)
-    less[:, -1] -= end
-    for d, x in zip(writers[1:], at.writers()[1:], strict=True):
-        _log_back(less, d, x, 1)
-    after = since.unsqueeze(2)
-    for d in writers:
-        d.div_(after)
-    for d, x in zip(readers, at.readers(), strict=True):
-        if x is at.new:
-            _log_back(less, d, x, -1)
-            d.mul_(after)
-        else:
-            _log_back(less[:, :-1], d[:, 1:], x[:, 1:], -1)
-            d[:, 1:].mul_(after[:, :-1])
-    steps = since.shape[1]
-    later = less.new_full((steps, steps), -1).triu()
-    return readers, writers, (later @ less).div_(at.decay)
-
-
-def _logs(grad: Tensor, x: Tensor, like: Tensor) -> Tensor:
-    """What comes of `x: [chunks, steps, count, rows]`, already multiplied, by steps."""
-    return _summed((grad * x).sum(2) if x.shape[2] > 1 else (grad * x).squeeze(2), like)
-
-
-def _log_back(by_log: Tensor, grad: Tensor, x: Tensor, sign: int) -> None:
-    """Add that to `by_log`."""
-    if by_log.shape[-1] < x.shape[-1]:
-        by_log.add_(_logs(grad, x, by_log), alpha=sign)
-        return
-    for i in range(x.shape[2]):
-        by_log.addcmul_(grad[:, :, i], x[:, :, i], value=sign)
-
-
 def _met_back(met: _Met, back: _MetBack, states: int) -> _Sides:
     """Gradients of readers, writers and decays of all steps."""
-    if met.since is not None:
-        return _divided_back(met, back)
     if met.gates is not None:
         return _evenly_back(met, back)
     return _unevenly_back(met, back, states)
@@ -997,7 +1376,7 @@ def _by_reads(seers: Sequence[Tensor], grads: Sequence[Tensor], like: Tensor) ->
 def _states_back(
     made: _Made, before: Tensor, values: list[Tensor], d_state: Tensor, states: int
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of the states after each chunk, before its `end`, and before the first.
+    """Gradients of the states after each chunk, and before the first.
 
     Adds to `values` what comes to erases from later chunks, and to `before`.
     """
@@ -1005,19 +1384,15 @@ def _states_back(
     total = seen.total
     if total is not None and states > 1:
         total = total.transpose(1, 2)
-    end = None if seen.end is None else seen.end.unsqueeze(-1)
     erased = into = pulled = None
     if made.pulled is not None:
         erased, into, pulled = values[0], seen.writers[0], made.pulled.mT
     after = torch.empty_like(before)
-    parts = (after, before, total, end, erased, into, pulled)
+    parts = (after, before, total, erased, into, pulled)
     steps = list(zip(*[_by_chunk(x, count) for x in parts], strict=True))
-    for now, more, kept, left, wrote, to, back in reversed(steps):
+    for now, more, kept, wrote, to, back in reversed(steps):
         assert now is not None
-        if left is None:
-            now.copy_(d_state)
-        else:
-            torch.mul(d_state, left, out=now)
+        now.copy_(d_state)
         d_state = _decayed(now, kept, states, more)
         if wrote is not None and to is not None and back is not None:
             wrote.baddbmm_(to, now)
@@ -1029,7 +1404,7 @@ def _total_back(
     after: Tensor, before: Tensor, seen: _Seen, states: int
 ) -> Tensor | None:
     """Of what is left after each chunk of the states before it; None where that is all."""
-    like = seen.total if seen.end is None else seen.end
+    like = seen.total
     if like is None:
         return None
     if states > 1:
@@ -1075,7 +1450,7 @@ class _How(NamedTuple):
 
 def _group_size(size: int, width: int) -> int:
     """Steps that are worked on at once: as many chunks as keep their tensors small."""
-    return size * max(1, (1 << 17) // max(1, size * width))
+    return size * max(1, (1 << 18) // max(1, size * width))
 
 
 def _single(x: Tensor) -> Tensor:
@@ -1083,20 +1458,18 @@ def _single(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-def _in_chunks(x: Tensor, size: int, own: bool, fill: Tensor | None = None) -> Tensor:
-    """`[batch, time, copies, …]` as `[count * batch * copies, size, …]`, steps added.
-
-    What is `own` shares no memory with `x`.
-    """
+def _padded(x: Tensor, size: int, fill: Tensor | None = None) -> Tensor:
+    """`[batch, time, …]` with steps added up to whole chunks."""
     pad = -x.shape[1] % size
-    if pad:
-        fill = x.new_zeros(()) if fill is None else fill.to(x.dtype)
-        more = fill.expand(len(x), pad, *x.shape[2:])
-        x = torch.cat([x, more], 1)
-    x = _apart(x, 1, x.shape[1] // size, size).transpose(0, 1).transpose(2, 3)
-    if own and not pad:
-        x = torch.empty_like(x, memory_format=torch.contiguous_format).copy_(x)
-    return _single(x.flatten(0, 2))
+    if not pad:
+        return x
+    fill = x.new_zeros(()) if fill is None else fill.to(x.dtype)
+    return torch.cat([x, fill.expand(len(x), pad, *x.shape[2:])], 1)
+
+
+def _in_chunks(x: Tensor, size: int, fill: Tensor | None = None) -> Tensor:
+    """`[batch, time, copies, …]` as `[count * batch * copies, size, …]`, steps added."""
+    return _single(_in_order(_padded(x, size, fill), size).flatten(0, 2))
 
 
 def _by_step(x: Tensor, batch: int, copies: int) -> Tensor:
@@ -1108,21 +1481,38 @@ def _by_step(x: Tensor, batch: int, copies: int) -> Tensor:
 def _group(at: _Steps, starts: Tensor | None, how: _How) -> _Steps:
     """Steps `[batch, time, copies, …]` as those of chunks, `[chunks, steps, …]`.
 
-    Chunks come first of all, then rows of the batch, then copies. If not `plain`, they
-    share no memory with those.
+    Chunks come first of all, then rows of the batch, then copies.
     """
-    decay, own = at.decay, not how.plain
-    some = next(x for x in at if x is not None)
-    made = at._replace(decay=None).each(lambda x: _in_chunks(x, how.size, own))
+    decay, copies = at.decay, next(x for x in at if x is not None).shape[2]
+    made = at._replace(decay=None).each(lambda x: _in_chunks(x, how.size))
     if decay is not None:
         unit = decay.new_ones(1)
         if how.states > 1:
             unit = torch.eye(how.states).to(unit).unsqueeze(-1)
-        made = made._replace(decay=_in_chunks(decay, how.size, False, unit))
+        made = made._replace(decay=_in_chunks(decay, how.size, unit))
     if starts is None:
         return made
-    wide = starts.unsqueeze(2).expand(-1, -1, some.shape[2])
-    return made._replace(start=_in_chunks(wide, how.size, False))
+    return made._replace(start=_chunk_starts(starts, copies, how.size))
+
+
+def _chunk_starts(starts: Tensor, copies: int, size: int) -> Tensor:
+    """Where segments start, `[batch, time]`, as `[chunks, size]`."""
+    return _in_chunks(starts.unsqueeze(2).expand(-1, -1, copies), size)
+
+
+def _near(
+    at: _Steps, starts: Tensor | None, how: _How, columns: int, room: _Room
+) -> tuple[_Steps, _Divided] | None:
+    """A group whose decays are near 1, its steps in order; None where they are not."""
+    decay = at.decay
+    wide = at._replace(decay=None).each(lambda x: _padded(x, how.size))
+    if decay is not None:
+        wide = wide._replace(decay=_padded(decay, how.size, decay.new_ones(())))
+    wide = wide.each(lambda x: _in_order(x, how.size))
+    if starts is not None:
+        starts = _chunk_starts(starts, wide.writers()[0].shape[2], how.size)
+    made = _divided(wide, starts, columns, room)
+    return None if made is None else (wide, made)
 
 
 def _some(tensors: Sequence[Any], begin: int, how: _How) -> list[Any]:
@@ -1153,9 +1543,11 @@ def _some_chunks(
 
 
 def _by_chunks(*arguments: Any) -> tuple[Tensor, ...]:
-    """Group after group: reads, the states at the end, and those before each chunk."""
+    """Group after group: reads, the states at the end, and those between chunks."""
     *tensors, first, initial, starts, how = arguments
     state, time = first, next(x for x in tensors if x is not None).shape[1]
+    if not how.plain and how.states == 1 and initial is None:
+        return _by_near_chunks(_Steps(*tensors), first, starts, time, how)
     reads: list[list[Tensor]] = []
     borders: list[Tensor] = []
     for begin in range(0, time, how.group):
@@ -1165,7 +1557,46 @@ def _by_chunks(*arguments: Any) -> tuple[Tensor, ...]:
         reads.append([x.to(first.dtype) for x in out])
         borders.append(before)
     whole = [torch.cat(x, 1).flatten(1, 2)[:, :time] for x in zip(*reads, strict=True)]
+    borders.append(_single(state)[None])
     return *whole, state.to(first.dtype), torch.cat(borders)
+
+
+def _by_near_chunks(
+    at: _Steps, first: Tensor, starts: Tensor | None, time: int, how: _How
+) -> tuple[Tensor, ...]:
+    """The same for one state, group by group divided by decays where these are near 1."""
+    chunks, width = -(-time // how.size), how.group // how.size
+    borders = _single(first).new_empty(chunks + 1, *first.shape)
+    borders[0] = first
+    room, columns = _Room(borders, at.decay), first.shape[-1]
+    whole = [
+        first.new_empty(len(first), chunks, how.size, *x.shape[2:4], columns)
+        for x in at.queries()
+    ]
+    for begin in range(0, chunks, width):
+        *some, start = _some([*at[:8], starts], begin * how.size, how)
+        states = borders[begin : begin + width + 1]
+        out = _group_reads(_Steps(*some), start, states, how, room)
+        for place, x in zip(whole, out, strict=True):
+            place[:, begin : begin + width] = x
+    reads = [x.flatten(1, 2)[:, :time] for x in whole]
+    return *reads, borders[-1].to(first.dtype, copy=True), borders
+
+
+def _group_reads(
+    at: _Steps, starts: Tensor | None, states: Tensor, how: _How, room: _Room
+) -> list[Tensor]:
+    """Reads of a group; fills in `states`, of which the first are there."""
+    near = _near(at, starts, how, states.shape[-1], room)
+    if near is None:
+        out, before, last = _some_chunks(at, starts, states[0], None, how)
+        states[1:-1], states[-1] = before[1:], last
+        return out
+    made = near[1]
+    reads = _divided_reads(made, states.flatten(1, 2), room)
+    counts = [x.shape[3] for x in at.queries()]
+    found = _laid(reads, made.lead, made.size, counts)
+    return [x.transpose(2, 3).transpose(0, 1) for x in found]
 
 
 def _groups_back(
@@ -1178,32 +1609,62 @@ def _groups_back(
     """Gradients of those tensors that are there, the last group first.
 
     `ends` are the first states, those of segments, where these start, and the states
-    before each chunk.
+    between chunks.
     """
     first, initial, starts, borders = ends
     there = [x for x in tensors if x is not None]
-    time, count, d_initial = there[0].shape[1], how.group // how.size, None
-    whole = [x.new_empty(len(x), len(borders), how.size, *x.shape[2:]) for x in there]
-    for begin in reversed(range(0, len(borders), count)):
+    time, count, chunks = there[0].shape[1], how.group // how.size, len(borders) - 1
+    room, d_initial = _Room(borders, tensors[0]), None
+    whole = [x.new_empty(len(x), chunks, how.size, *x.shape[2:]) for x in there]
+    for begin in reversed(range(0, chunks, count)):
         at = _Steps(*_some(tensors, begin * how.size, how))
         start, *given = _some([starts, *d_reads], begin * how.size, how)
-        before = borders[begin : begin + count]
-        given = [_in_chunks(x, how.size, False) for x in given]
+        states = borders[begin : begin + count + 1]
+        places = [x[:, begin : begin + count] for x in whole]
+        if how.states == 1 and initial is None:
+            near = _near_back(at, start, states, given, d_state, places, how, room)
+            if near is not None:
+                d_state = near
+                continue
         back = _group_back if initial is None else _fresh_back
-        found, d_state, more = back(at, start, before, initial, given, d_state, how)
+        given = [_in_chunks(x, how.size) for x in given]
+        found, d_state, more = back(at, start, states, initial, given, d_state, how)
         if more is not None:
             d_initial = more if d_initial is None else d_initial + more
-        for out, x in zip(whole, [x for x in found if x is not None], strict=True):
-            out[:, begin : begin + count] = x
-    states = [d_state] if d_initial is None else [d_state, d_initial]
+        for out, x in zip(places, [x for x in found if x is not None], strict=True):
+            out.copy_(x)
     steps = [x.flatten(1, 2)[:, :time] for x in whole]
-    return *steps, *(x.to(first.dtype) for x in states)
+    last = [d_state] if d_initial is None else [d_state, d_initial]
+    return *steps, *(x.to(first.dtype) for x in last)
+
+
+def _near_back(
+    at: _Steps,
+    starts: Tensor | None,
+    states: Tensor,
+    d_reads: Sequence[Tensor],
+    d_state: Tensor,
+    places: Sequence[Tensor],
+    how: _How,
+    room: _Room,
+) -> Tensor | None:
+    """Of one group whose decays are near 1: fills `places`, the result is that of states."""
+    near = _near(at, starts, how, states.shape[-1], room)
+    if near is None:
+        return None
+    wide, made = near
+    rest = iter(places)
+    found = wide.each(lambda _: next(rest).transpose(0, 1).transpose(2, 3))
+    grads = [_in_order(_padded(x, how.size), how.size) for x in d_reads]
+    ends = states.flatten(1, 2), _single(d_state.flatten(0, 1))
+    d_state = _divided_back(wide, made, *ends, grads, found, room)
+    return _apart(d_state, 0, *states.shape[1:3])
 
 
 def _group_back(
     at: _Steps,
     starts: Tensor | None,
-    before: Tensor,
+    states: Tensor,
     initial: Tensor | None,
     d_reads: Sequence[Tensor],
     d_state: Tensor,
@@ -1213,8 +1674,8 @@ def _group_back(
     batch, copies = d_state.shape[:2]
     assert initial is None
     found, d_state = _stretch_back(
-        _group(at, starts, how._replace(plain=False)),
-        before.flatten(1, 2),
+        _group(at, starts, how),
+        states[:-1].flatten(1, 2),
         [x.flatten(1, 2) for x in d_reads],
         _single(d_state.flatten(0, 1)),
         how.states,
@@ -1226,7 +1687,7 @@ def _group_back(
 def _fresh_back(
     at: _Steps,
     starts: Tensor | None,
-    before: Tensor,
+    states: Tensor,
     initial: Tensor | None,
     d_reads: Sequence[Tensor],
     d_state: Tensor,
@@ -1244,12 +1705,10 @@ def _fresh_back(
         return *reads, last
 
     grads = [_by_step(x, batch, copies) for x in d_reads]
-    pull: Any = torch.func.vjp(run, before[0], initial, *there)[1]
+    pull: Any = torch.func.vjp(run, states[0], initial, *there)[1]
     d_first, d_initial, *found = pull((*grads, _single(d_state)))
     rest = iter(found)
-    made = at.each(
-        lambda _: _by_step(_in_chunks(next(rest), how.size, False), batch, copies)
-    )
+    made = at.each(lambda _: _by_step(_in_chunks(next(rest), how.size), batch, copies))
     return made, d_first, d_initial
 
 
