@@ -85,25 +85,17 @@ def rows_before(m: Method, key: Key, past: Value, outside: Value | None) -> Valu
 
 def windows(m: Method, node: ir.Conv, value: Value, tap: str) -> Value:
     """The last (next) entries of `value` at every step, as the dimension `tap`."""
-    if node.ahead:
-        return _windows_ahead(m, node, value, tap)
-    past = m.look("conv", m.current)
-    width, dilation = m.layer.extent(tap), m.whole(node.dilation)
     if m.in_time:
-        rest = tuple(n for n in value.layout if n != BATCH)
-        now = value.code if BATCH in value.layout else Item(value.code, "None")
-        name = m.names.new("window")
-        code = call(m.helper("_with_past"), past.code, Item(now, ":, None"))
-        m.write(f"{name} = ", code, "", node.span)
-        m.env["conv_next", m.current] = Value(
-            Item(Atom(name), ":, 1:"), (BATCH, TIME, *rest), value.dtype
-        )
-        step = one_line(dilation)
-        taken: Expr = Atom(name)
-        if step != "1":
-            taken = Item(taken, f":, ::{step}")
-        return Value(taken, (BATCH, tap, *rest), value.dtype)
+        return _window(m, node, value, tap)
     value = timed(m, value)
+    width, dilation = m.layer.extent(tap), m.whole(node.dilation)
+    layout = (BATCH, TIME, tap, *value.layout[2:])
+    if node.ahead:
+        m.needed["segments"] = None
+        helper = m.helper("_windows_ahead")
+        code = call(helper, value.code, width, dilation, Atom("segments"))
+        return value.at(code, layout)
+    past = m.look("conv", m.current)
     name = value.code
     if not isinstance(name, Atom):
         local = m.names.new(f"{past_name(past)}_in")
@@ -112,18 +104,28 @@ def windows(m: Method, node: ir.Conv, value: Value, tap: str) -> Value:
     m.env["conv_next", m.current] = value
     m.need_position()
     code = call(m.helper("_windows"), value.code, past.code, width, dilation, Atom("t"))
-    return value.at(code, (BATCH, TIME, tap, *value.layout[2:]))
+    return value.at(code, layout)
 
 
-def _windows_ahead(m: Method, node: ir.Conv, value: Value, tap: str) -> Value:
-    if m.in_time:
+def _window(m: Method, node: ir.Conv, value: Value, tap: str) -> Value:
+    """The same at one step: what a loop from either end has seen before, then this."""
+    past = m.find("conv", m.current)
+    if past is None:
         raise UnsupportedError("a later step cannot be read within a step")
-    value = timed(m, value)
-    m.needed["segments"] = None
-    width, dilation = m.layer.extent(tap), m.whole(node.dilation)
-    helper = m.helper("_windows_ahead")
-    code = call(helper, value.code, width, dilation, Atom("segments"))
-    return value.at(code, (BATCH, TIME, tap, *value.layout[2:]))
+    dilation = m.whole(node.dilation)
+    rest = tuple(n for n in value.layout if n != BATCH)
+    now = value.code if BATCH in value.layout else Item(value.code, "None")
+    name = m.names.new("window")
+    code = call(m.helper("_with_past"), past.code, Item(now, ":, None"))
+    m.write(f"{name} = ", code, "", node.span)
+    m.env["conv_next", m.current] = Value(
+        Item(Atom(name), ":, 1:"), (BATCH, TIME, *rest), value.dtype
+    )
+    step = one_line(dilation)
+    taken: Expr = Atom(name)
+    if step != "1":
+        taken = Item(taken, f":, ::{step}")
+    return Value(taken, (BATCH, tap, *rest), value.dtype)
 
 
 def past_name(past: Value) -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
+from seqdsl.backends.torch.along_depth import inner_axes
+from seqdsl.backends.torch.depth_across_time import count
 from seqdsl.backends.torch.expressions import expression, initial
 from seqdsl.backends.torch.growing import grow
 from seqdsl.backends.torch.loop_state import begin_past, begun
@@ -11,12 +14,11 @@ from seqdsl.backends.torch.memory import Body, full_type, kept, whole
 from seqdsl.backends.torch.method import Key, Method
 from seqdsl.backends.torch.parameters import holders_of, path
 from seqdsl.backends.torch.pointwise import cast, dtype_code, tensor
-from seqdsl.backends.torch.python import Atom, Binary, Expr, call, one_line
+from seqdsl.backends.torch.python import Atom, Binary, call, one_line
 from seqdsl.backends.torch.streaming import Entry, expressions, key_of
 from seqdsl.backends.torch.time_loop import Run
 from seqdsl.backends.torch.values import Value
 from seqdsl.ir import nodes as ir
-from seqdsl.ir.sizes import Size
 from seqdsl.ir.types import BATCH, TIME
 from seqdsl.ir.walk import subtree
 from seqdsl.schedule.plan import DepthLoop, defined
@@ -35,7 +37,7 @@ def depth_loop(body: Body, loop: DepthLoop, run: Run) -> None:
     bases = dict(m.bases)
     if isinstance(loop.repeat.count, ir.Base):
         for entry in entries:
-            grow(body, entry, _count(m, loop.repeat))
+            grow(body, entry, count(m, loop.repeat))
     outer = dict(m.next)
     collected = {e.key: m.names.new(f"{e.key}_next") for e in entries}
     for name in collected.values():
@@ -50,8 +52,8 @@ def depth_loop(body: Body, loop: DepthLoop, run: Run) -> None:
     m.env["position", axis] = Value(Atom(step), (), "int", scalar=True)
     m.indent += 4
     m.next = {}
-    holders = holders_of(m, axis)
-    m.holders |= holders
+    holders, around = holders_of(m, axis), m.holders
+    m.holders = {**around, **holders}
     _going(body, loop, entries, lists)
     body.enter(tuple(m.steps))
     for entry in entries:
@@ -62,12 +64,14 @@ def depth_loop(body: Body, loop: DepthLoop, run: Run) -> None:
         if key in m.next:
             m.line(f"{name}.append({one_line(m.next[key])})")
     for key, name in lists.items():
-        m.line(f"{name}.append({one_line(m.look(*key).code)})")
+        inner = inner_axes(m, key, axis)
+        made = m.look("steps", *key, inner[0]) if inner else m.look(*key)
+        m.line(f"{name}.append({one_line(made.code)})")
     m.indent -= 4
     m.next = {**outer, **{k: Atom(v) for k, v in collected.items()}}
     m.lines.insert(mark, _header(m, loop, step, holders, mark))
     _after(m, axis, carried, lists, lasts)
-    m.bases = bases
+    m.bases, m.holders = bases, around
     del m.steps[axis]
 
 
@@ -79,36 +83,48 @@ def _carried(m: Method, axis: str, names: list[str]) -> list[str]:
     return [n for n in names if n in m.model.state and axis in m.model.state[n].carried]
 
 
-def _reads(m: Method, axis: str) -> list[ir.Shift | ir.At | ir.Stack]:
-    found: list[ir.Shift | ir.At | ir.Stack] = []
+def _reads(m: Method) -> Iterator[ir.Shift | ir.At | ir.Stack]:
+    """Everything that is read at other steps of loops along depth."""
     for expr, _ in expressions(m.model):
         for node in subtree(expr):
-            if isinstance(node, ir.Shift | ir.At | ir.Stack) and node.axis == axis:
-                found.append(node)
-    return found
+            if isinstance(node, ir.Shift | ir.At | ir.Stack) and node.axis != TIME:
+                yield node
 
 
 def _lists(m: Method, axis: str, names: list[str]) -> dict[Key, str]:
-    """Values of which more than the last step is read: the lists they go to."""
+    """Values of which more than the last step is read: the lists they go to.
+
+    Where a loop around this one is read so, its list is of those that this one makes.
+    """
     lists: dict[Key, str] = {}
-    for node in _reads(m, axis):
+    for node in _reads(m):
         key = key_of(node.arg)
-        state = key[0] == "ref" and key[1] in m.model.state
         if str(key[1]) not in names or key in lists:
             continue
-        near = isinstance(node, ir.Shift) and node.offset == -1 and state
-        last = isinstance(node, ir.At) and node.index is None
-        if not near and not last:
+        inner = inner_axes(m, key, node.axis)
+        if axis in inner or (axis == node.axis and (inner or not _near(m, node))):
             lists[key] = m.names.new(f"{key[1]}_steps")
     return lists
+
+
+def _near(m: Method, node: ir.Shift | ir.At | ir.Stack) -> bool:
+    """Whether a variable holds what is read: the step before of a state, or the last."""
+    match node:
+        case ir.Shift(arg=ir.Ref(name=name), axis=axis, offset=-1):
+            state = m.model.state.get(name)
+            return state is not None and axis in state.carried
+        case ir.At(index=index):
+            return index is None
+        case _:
+            return False
 
 
 def _lasts(m: Method, axis: str, names: list[str]) -> list[Key]:
     """Values of which the last step is read after the loop."""
     keys = [
         key_of(node.arg)
-        for node in _reads(m, axis)
-        if isinstance(node, ir.At) and node.index is None
+        for node in _reads(m)
+        if isinstance(node, ir.At) and node.index is None and node.axis == axis
     ]
     return [k for k in dict.fromkeys(keys) if str(k[1]) in names]
 
@@ -191,7 +207,7 @@ def _unpack(body: Body, entry: Entry) -> None:
     local = m.names.new(f"{entry.owner}_before")
     based = m.bases.get(entry.key) is not None
     m.write(f"{local} = ", body.access(entry) if based else begun(body, entry))
-    key = ("shift", *entry.source, TIME, -1)
+    key = ("shift", *entry.source, TIME, 1 if entry.ahead else -1)
     m.env[key] = m.env[key].at(Atom(local))
 
 
@@ -226,20 +242,12 @@ def _header(
         if used:
             return f"{pad}for {step}, {local} in enumerate({where}, start=1):"
         return f"{pad}for {local} in {where}:"
-    count = _count(m, loop.repeat)
-    return f"{pad}for {step if used else '_'} in range(1, {count} + 1):"
+    steps = count(m, loop.repeat)
+    return f"{pad}for {step if used else '_'} in range(1, {steps} + 1):"
 
 
 def _mentions(line: str, name: str) -> bool:
     return re.search(rf"\b{re.escape(name)}\b", line.split("  # ")[0]) is not None
-
-
-def _count(m: Method, repeat: ir.Repeat) -> str:
-    count: Size | ir.Node = repeat.count
-    if isinstance(count, ir.Base):
-        return f"int({one_line(expression(m, count).code)})"
-    code: Expr = m.whole(count)
-    return one_line(code, 7)
 
 
 def _after(

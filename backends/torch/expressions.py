@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import assert_never
 
-from seqdsl.backends.torch.along_depth import chosen_step, earlier_step, every_step
+from seqdsl.backends.torch.along_depth import (
+    chosen_step,
+    earlier_step,
+    every_step,
+    last_step,
+)
 from seqdsl.backends.torch.along_time import (
     copied,
     copied_before,
@@ -16,7 +22,7 @@ from seqdsl.backends.torch.along_time import (
 from seqdsl.backends.torch.attention import attend, match
 from seqdsl.backends.torch.contraction import contract, is_linear, is_parameter
 from seqdsl.backends.torch.dispatch import dispatch, match_experts
-from seqdsl.backends.torch.method import Key, Method
+from seqdsl.backends.torch.method import Method
 from seqdsl.backends.torch.parameters import parameter
 from seqdsl.backends.torch.pointwise import dtype_code, pointwise, tensor
 from seqdsl.backends.torch.python import Atom, Expr, call, method, number, tuple_of
@@ -29,6 +35,7 @@ from seqdsl.backends.torch.reindex import (
     one_hot,
     rearranged,
 )
+from seqdsl.backends.torch.streaming import key_of
 from seqdsl.backends.torch.values import Value, align, from_end, ordered, permute
 from seqdsl.diagnostics import UnsupportedError
 from seqdsl.ir import build
@@ -118,13 +125,6 @@ def _leaf(m: Method, node: ir.Const | ir.Position | ir.Training | ir.Sample) -> 
 # ---- Other indices
 
 
-def key_of(arg: ir.Ref | ir.Result) -> Key:
-    """How `env` names what `arg` reads."""
-    if isinstance(arg, ir.Ref):
-        return ("ref", arg.name)
-    return ("result", arg.call, arg.output)
-
-
 def _elsewhere(m: Method, node: ir.Shift | ir.At | ir.Stack | ir.Copy) -> Value:
     match node:
         case ir.Shift(arg=arg, axis=axis, offset=offset):
@@ -144,11 +144,12 @@ def _elsewhere(m: Method, node: ir.Shift | ir.At | ir.Stack | ir.Copy) -> Value:
             if end is not None:
                 return end
             return _at_step(m, node, expression(m, arg))
-        case ir.At(arg=arg, axis=axis, index=None):
-            return m.look("last", *key_of(arg), axis)
+        case ir.At(arg=arg, index=None):
+            return last_step(m, node, partial(initial, m, arg))
         case ir.At(arg=arg, index=index):
             assert index is not None
-            return chosen_step(m, node, expression(m, index), initial(m, arg))
+            place = expression(m, index)
+            return chosen_step(m, node, place, partial(initial, m, arg))
         case ir.Stack():
             return every_step(m, node)
         case ir.Copy(arg=arg, copy=copy):

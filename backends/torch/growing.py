@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from seqdsl.backends.torch.fresh import filled
-from seqdsl.backends.torch.loop_state import whole_initial
+from seqdsl.backends.torch.from_the_end import whole_initial
 from seqdsl.backends.torch.memory import Body
 from seqdsl.backends.torch.method import Method
 from seqdsl.backends.torch.parameters import path

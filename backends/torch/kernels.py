@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 
 from seqdsl.backends.torch.equations import assign
 from seqdsl.backends.torch.expressions import expression
+from seqdsl.backends.torch.from_the_end import whole_initial
 from seqdsl.backends.torch.halved import halves, unpack
-from seqdsl.backends.torch.loop_state import begun, carried_entries, whole_initial
+from seqdsl.backends.torch.loop_state import begun, carried_entries
 from seqdsl.backends.torch.memory import Body
 from seqdsl.backends.torch.method import Method
 from seqdsl.backends.torch.pointwise import cast, tensor

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from seqdsl.backends.torch.copy_position import copy_position
 from seqdsl.backends.torch.equations import exprs_of
-from seqdsl.backends.torch.expressions import expression
+from seqdsl.backends.torch.from_the_end import initial_at, later_entry, whole_initial
 from seqdsl.backends.torch.memory import Body, recent_rows
 from seqdsl.backends.torch.method import ROWS, Key, Method
 from seqdsl.backends.torch.per_step import each_step
-from seqdsl.backends.torch.pointwise import cast, tensor
 from seqdsl.backends.torch.python import (
     Atom,
     Binary,
@@ -22,18 +19,16 @@ from seqdsl.backends.torch.python import (
 )
 from seqdsl.backends.torch.streaming import (
     Entry,
-    expressions,
     key_of,
     starts_with_inputs,
+    window_entry,
 )
 from seqdsl.backends.torch.values import Value, align
 from seqdsl.diagnostics import UnsupportedError
 from seqdsl.ir import nodes as ir
-from seqdsl.ir.sizes import Lit
 from seqdsl.ir.types import BATCH, TIME
 from seqdsl.ir.walk import subtree
 from seqdsl.schedule.plan import TimeLoop, walk
-from seqdsl.schedule.rows import copies_of
 
 
 def carried_entries(body: Body, loop: TimeLoop, names: frozenset[str]) -> list[Entry]:
@@ -50,6 +45,10 @@ def carried_entries(body: Body, loop: TimeLoop, names: frozenset[str]) -> list[E
     for name in loop.carried:
         if loop.direction == "backward" and name not in known:
             found.append(later_entry(body.m.model, name))
+    for equation in body.m.model.equations:
+        conv = equation.expr
+        if equation.name in names and isinstance(conv, ir.Conv) and conv.ahead:
+            found.append(window_entry(equation, conv))
     return found
 
 
@@ -61,31 +60,6 @@ def copied_in(loop: TimeLoop) -> frozenset[Key]:
         for expr in exprs_of(step)
         for node in subtree(expr)
         if isinstance(node, ir.Copy)
-    )
-
-
-def later_entry(model: ir.Model, name: str) -> Entry:
-    """What a backward loop carries of a state: as many steps as it looks ahead."""
-    reads = [
-        node.offset
-        for expr, _ in expressions(model)
-        for node in subtree(expr)
-        if isinstance(node, ir.Shift)
-        and node.arg == ir.Ref(name=name, type=node.arg.type)
-        and node.axis == TIME
-    ]
-    count = max(reads)
-    copies = copies_of(model, name)
-    type_ = model.state[name].type
-    return Entry(
-        key=name,
-        kind="carry" if count == 1 else "lag",
-        source=("ref", name),
-        owner=name,
-        type=replace(type_, axes=type_.axes | set(copies)),
-        count=Lit(count),
-        scope=model.equation[name].scope,
-        copies=copies,
     )
 
 
@@ -105,7 +79,8 @@ def start(body: Body, inside: Body, entry: Entry, loop: TimeLoop) -> None:
     if deep:
         name = m.names.new(f"{entry.key}_all")
     if loop.direction == "backward":
-        first: Expr = whole_initial(body, entry)
+        axes = entry.scope[len(m.steps) :]
+        first: Expr = each_step(m, axes, lambda: whole_initial(body, entry))
     else:
         first = begun(body, entry, deep)
     m.write(f"{name} = ", first)
@@ -157,26 +132,6 @@ def with_rows(body: Body, entry: Entry, deep: bool = False) -> Expr:
     return call(m.helper("_with_rows"), body.access(entry), first, ROWS, axes)
 
 
-def whole_initial(body: Body, entry: Entry) -> Expr:
-    """The initial value of a state, of full extent."""
-    m = body.m
-    state = m.model.state[entry.owner]
-    value = cast(m, tensor(m, _initial(m, state)), entry.type.dtype)
-    dims = entry.layout
-    sizes = [m.need("batch"), *m.extents(dims)]
-    rows = BATCH in value.layout
-    if TIME in value.layout:
-        whole = align(value, (BATCH, TIME, *dims))
-        code: Expr = method(Item(whole, ":, -1:"), "sum", 1)
-    else:
-        code = align(value, (BATCH, *dims) if rows else dims)
-    if entry.kind == "lag":
-        assert isinstance(entry.count, Lit)
-        sizes.insert(1, Atom(str(entry.count.value)))
-        code = Item(code, ":, None") if rows else code
-    return call("torch.Tensor.expand", code, *sizes)
-
-
 def deep_outside(body: Body, entry: Entry, at: str = "") -> Expr:
     """`outside` for every step of the loops along depth within this one.
 
@@ -202,7 +157,7 @@ def outside(body: Body, entry: Entry, at: str = "", named: bool = True) -> Expr:
     known = m.find("outside", entry.owner)
     if known is not None and named:
         return _of_segment(known, entry, at)
-    value = _initial(m, state)
+    value = initial_at(m, state)
     if value.scalar:
         return value.code
     dims = entry.layout
@@ -222,21 +177,6 @@ def outside(body: Body, entry: Entry, at: str = "", named: bool = True) -> Expr:
     name = m.names.new(f"{entry.owner}_0")
     m.write(f"{name} = ", code)
     return Atom(name)
-
-
-def _initial(m: Method, state: ir.State) -> Value:
-    """An initial value; what it sums over segments, at one step where there are none."""
-    if m.in_time:
-        return expression(m, state.initial)
-    saved = dict(m.env)
-    for copy in m.model.copies:
-        m.needed["begun"] = None
-        same = Binary("==", Atom("begun[:, :, None]"), Atom("all_runs[:, None]"))
-        m.env["same", copy] = Value(same, (BATCH, TIME, copy), "bool")
-    value = expression(m, state.initial)
-    for copy in m.model.copies:
-        m.env["same", copy] = saved["same", copy]
-    return value
 
 
 def _of_segment(value: Value, entry: Entry, at: str) -> Expr:
@@ -276,21 +216,6 @@ def resets(body: Body, inside: Body, entries: list[Entry], loop: TimeLoop) -> No
             name = inner.bases[entry.key]
             code = call(inner.helper("_reset_each"), here, name, fresh[entry.key])
             inner.write(f"{name} = ", code)
-
-
-def backward_shifts(
-    body: Body, inside: Body, loop: TimeLoop, entries: list[Entry]
-) -> None:
-    if loop.direction == "forward":
-        return
-    inner = inside.m
-    for entry in entries:
-        base = Atom(inner.bases[entry.key])
-        assert isinstance(entry.count, Lit)
-        for i in range(1, int(entry.count.value) + 1):
-            code = base if entry.kind == "carry" else Item(base, f":, -{i}")
-            value = Value(code, (BATCH, *entry.layout), entry.type.dtype)
-            inner.env["shift", *entry.source, TIME, i] = value
 
 
 def carried_on(m: Method, entry: Entry, name: str) -> Expr:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from seqdsl.analysis.visibility import reach_of_copies, window_of
 from seqdsl.backends.torch.method import Method
 from seqdsl.backends.torch.pointwise import tensor
 from seqdsl.backends.torch.python import (
@@ -19,7 +20,6 @@ from seqdsl.backends.torch.values import Value, align
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit
 from seqdsl.ir.types import BATCH, TIME, Type
-from seqdsl.schedule.visibility import reach_of_copies, window_of
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,10 @@ class Body:
         assert isinstance(entry.count, Lit)
         for i in range(1, int(entry.count.value) + 1):
             read = code if single else Item(code, f":, -{i}")
-            m.env["shift", *entry.source, TIME, -i] = Value(read, (BATCH, *dims), dtype)
+            offset = i if entry.ahead else -i
+            m.env["shift", *entry.source, TIME, offset] = Value(
+                read, (BATCH, *dims), dtype
+            )
 
     def leave(
         self, scope: tuple[str, ...], owners: frozenset[str] | None = None

@@ -60,14 +60,19 @@ def _dotted(root: str, parts: list[str], key: str) -> str:
 
 
 def holders_of(m: Method, axis: str) -> dict[str, str]:
-    """Lists of modules with one for each step, and a local for the current one."""
+    """Lists of modules with one for each step, and a local for the current one.
+
+    Those that themselves stand in a list are known where a loop runs over that.
+    """
     marks = [p.key for p in m.model.params] + [i.name for i in m.model.instances]
     holders: dict[str, str] = {}
     for key in marks:
         parts = key.split(".")
         if f"{{{axis}}}" in parts:
-            prefix = ".".join(parts[: parts.index(f"{{{axis}}}")])
-            if prefix not in holders:
+            above = parts[: parts.index(f"{{{axis}}}")]
+            prefix = ".".join(above)
+            around = {part[1:-1] for part in above if part.startswith("{")}
+            if prefix not in holders and around <= m.steps.keys():
                 holders[prefix] = m.names.new(f"{axis}_layer")
     return holders
 

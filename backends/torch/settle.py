@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 from seqdsl.backends.torch.equations import keep_before
 from seqdsl.backends.torch.expressions import expression
-from seqdsl.backends.torch.loop_state import begun, later_entry, outside, whole_initial
+from seqdsl.backends.torch.from_the_end import later_entry, whole_initial
+from seqdsl.backends.torch.loop_state import begun, outside
 from seqdsl.backends.torch.memory import Body, full, full_type
 from seqdsl.backends.torch.method import Method
 from seqdsl.backends.torch.pointwise import cast, tensor

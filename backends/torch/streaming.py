@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from seqdsl.analysis.visibility import looks_ahead, reach_of_copies, window_of
 from seqdsl.backends.torch.method import Key, where
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit, Opt, Size, apply
@@ -13,7 +14,6 @@ from seqdsl.ir.types import BATCH, TIME, Type
 from seqdsl.ir.walk import subtree
 from seqdsl.schedule.dependence import names_in
 from seqdsl.schedule.rows import copies_of, still_initial
-from seqdsl.schedule.visibility import looks_ahead, reach_of_copies, window_of
 from seqdsl.source import Span
 
 Kind = Literal[
@@ -33,6 +33,7 @@ class Entry:
     it. `count` says how many steps are kept; None: all, or for `carry` the last alone.
     `scope` are the loops along depth in which it stands: the entry is a list then.
     `copies` are those of time along which a state varies, with a row for every step.
+    `ahead`: it is of later steps, which a loop from the end carries.
     """
 
     key: str
@@ -44,6 +45,7 @@ class Entry:
     scope: tuple[str, ...] = ()
     call: ir.CallSite | None = None
     copies: tuple[str, ...] = ()
+    ahead: bool = False
 
     @property
     def layout(self) -> tuple[str, ...]:
@@ -203,20 +205,8 @@ class _Scan:
                     self.timed = True
                     self.refuse("a read of a later step", equation.span)
                     continue
-                tap = expr.taps[expr.axes.index(TIME)]
-                kept = apply("*", apply("-", Opt(tap), Lit(1)), expr.dilation)
                 self.uses_t = True
-                self.found.append(
-                    Entry(
-                        key=equation.name,
-                        kind="conv",
-                        source=("conv", equation.name),
-                        owner=equation.name,
-                        type=expr.arg.type,
-                        count=kept,
-                        scope=equation.scope,
-                    )
-                )
+                self.found.append(window_entry(equation, expr))
 
     def calls(self) -> None:
         """Sub-layers that remember something themselves."""
@@ -295,6 +285,21 @@ class _Scan:
         if name in self.model.equation:
             return self.model.equation[name].scope
         return self.model.call[name].scope if name in self.model.call else ()
+
+
+def window_entry(equation: ir.Equation, conv: ir.Conv) -> Entry:
+    """What a convolution along time keeps of the steps before (or after)."""
+    tap = conv.taps[conv.axes.index(TIME)]
+    return Entry(
+        key=equation.name,
+        kind="conv",
+        source=("conv", equation.name),
+        owner=equation.name,
+        type=conv.arg.type,
+        count=apply("*", apply("-", Opt(tap), Lit(1)), conv.dilation),
+        scope=equation.scope,
+        ahead=conv.ahead,
+    )
 
 
 def starts_with_inputs(model: ir.Model, state: ir.State) -> bool:

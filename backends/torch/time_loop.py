@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from seqdsl.backends.torch.depth_across_time import listed, sequences, take_steps
 from seqdsl.backends.torch.equations import assign, keep_before, read_outside
+from seqdsl.backends.torch.from_the_end import backward_shifts
 from seqdsl.backends.torch.lines import layout
 from seqdsl.backends.torch.loop_state import (
-    backward_shifts,
     carried_entries,
     carried_on,
     resets,
@@ -27,7 +28,7 @@ from seqdsl.backends.torch.python import (
     method,
     one_line,
 )
-from seqdsl.backends.torch.streaming import Entry
+from seqdsl.backends.torch.streaming import Entry, Streaming
 from seqdsl.backends.torch.values import Value
 from seqdsl.diagnostics import UnsupportedError
 from seqdsl.ir.types import BATCH, TIME
@@ -41,6 +42,7 @@ def time_loop(body: Body, loop: TimeLoop, run: Run) -> None:
     m = body.m
     for equation in loop.hoisted:
         assign(m, equation, ())
+    take_steps(m, loop)
     names = frozenset(defined(loop.body))
     entries = carried_entries(body, loop, names)
     inner = replace(
@@ -55,7 +57,7 @@ def time_loop(body: Body, loop: TimeLoop, run: Run) -> None:
         zipped={},
         next={},
     )
-    inside = replace(body, m=inner)
+    inside = replace(body, m=inner, memory=_beside(body, entries))
     _check_rows(m.model.name, entries)
     for entry in entries:
         start(body, inside, entry, loop)
@@ -70,6 +72,8 @@ def time_loop(body: Body, loop: TimeLoop, run: Run) -> None:
     inside.leave(tuple(m.steps), names)
     if loop.direction == "backward":
         for entry in entries:
+            if len(entry.scope) > len(m.steps):
+                continue
             after = inside.after(entry)
             assert after is not None
             inner.next[entry.key] = after
@@ -90,6 +94,15 @@ def time_loop(body: Body, loop: TimeLoop, run: Run) -> None:
     for entry in entries:
         if loop.direction == "forward":
             m.next[entry.key] = carried_on(m, entry, inner.bases[entry.key])
+
+
+def _beside(body: Body, entries: list[Entry]) -> Streaming:
+    """What a stream remembers, and what a loop from the end has seen of later steps."""
+    depth = len(body.m.steps)
+    ahead = [
+        e for e in entries if e.ahead and (e.kind == "conv" or len(e.scope) > depth)
+    ]
+    return replace(body.memory, entries=(*body.memory.entries, *ahead))
 
 
 def _check_rows(layer: str, entries: list[Entry]) -> None:
@@ -127,6 +140,10 @@ def _exports(
                 continue
             local = m.names.new(f"{key[1]}_steps")
             exports[known] = (local, value)
+    for known in sorted(listed(m, names), key=str):
+        if known in inner.env:
+            local = m.names.new(f"{known[2]}_steps")
+            exports[known] = (local, inner.env[known])
     return exports
 
 
@@ -179,11 +196,13 @@ def _collect(
     """Lists of steps as whole sequences."""
     carry = next((e for e in entries if len(e.scope) == len(m.steps)), None)
     for key, (steps, value) in exports.items():
-        name = m.local(str(key[1] if key[0] != "last" else key[2]), varies=False)
+        several = key[0] == "steps"
+        owner = str(key[2] if several or key[0] == "last" else key[1])
+        name = m.local(owner, varies=False)
         rest = tuple(n for n in value.layout if n != BATCH)
         if inner.seen and any(n in m.model.copies for n in rest):
             raise UnsupportedError(
-                f"{m.model.name}: `{key[1]}` has a value for every step of a copy of "
+                f"{m.model.name}: `{owner}` has a value for every step of a copy of "
                 "time within a recurrence and is read outside of it"
             )
         source: Expr = Atom(steps)
@@ -193,6 +212,9 @@ def _collect(
             like: Expr = Atom(inner.bases[carry.key])
         else:
             like = method(Atom('state["segment"]'), "to", dtype_code(m, value.dtype))
-        code = call(m.helper("_stack"), source, like, *m.extents(rest))
+        if several:
+            code: Expr = sequences(m, key, value, source, like, rest)
+        else:
+            code = call(m.helper("_stack"), source, like, *m.extents(rest))
         m.write(f"{name} = ", code)
         m.env[key] = Value(Atom(name), (BATCH, TIME, *rest), value.dtype)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
-from seqdsl.ir.walk import children
+from seqdsl.ir.types import Type
+from seqdsl.ir.values import type_of
+from seqdsl.ir.walk import children, references
 
 Lookup = Callable[[str], ir.Node | None]
 """The expression of the equation of a name, None for inputs and parameters."""
@@ -93,3 +95,35 @@ def _upstream(model: ir.Model, start: ir.Node) -> Iterator[ir.Node]:
                 stack.extend(a for _, a in model.call[call].args)
             case _:
                 pass
+
+
+def smooth(type_: Type) -> bool:
+    """Whether values of a type have gradients."""
+    return type_.dtype in ("float", "complex")
+
+
+def differentiable(model: ir.Model) -> list[str]:
+    """Inputs and learned parameters that have gradients."""
+    names = [i.name for i in model.inputs if smooth(i.type)]
+    return names + [p.name for p in model.params if smooth(p.type) and not p.frozen]
+
+
+def influenced(model: ir.Model, wanted: Collection[str]) -> frozenset[str]:
+    """Float and complex values that depend on something `wanted`, along any axis."""
+    readers: dict[str, list[str]] = {}
+    for equation in model.equations:
+        exprs = [equation.expr]
+        if equation.name in model.state:
+            exprs.append(model.state[equation.name].initial)
+        for expr in exprs:
+            for read in references(expr):
+                if isinstance(read, ir.Ref):
+                    readers.setdefault(read.name, []).append(equation.name)
+    active: set[str] = set()
+    todo = list(wanted)
+    while todo:
+        name = todo.pop()
+        if name not in active and smooth(type_of(model, name)):
+            active.add(name)
+            todo.extend(readers.get(name, ()))
+    return frozenset(active)

@@ -31,11 +31,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from seqdsl.differentiate.active import differentiable
 from seqdsl.differentiate.broadcast import typed
 from seqdsl.differentiate.draft import Draft
 from seqdsl.differentiate.keep import Kept, keep
 from seqdsl.differentiate.normal import normal_form
-from seqdsl.differentiate.reverse import Reverse, differentiable
+from seqdsl.differentiate.reverse import Reverse
 from seqdsl.differentiate.states import open_states, per_segment, per_step
 from seqdsl.differentiate.untied import by_steps
 from seqdsl.ir import build
@@ -159,7 +160,7 @@ def _backward(
             *draft.mirrors.values(),
             *draft.again.values(),
         ),
-        copies=(*forward.copies, *draft.copies),
+        copies=(*forward.copies, *draft.copies, *draft.dims.more),
     )
     plain = draft.equations.keys() - draft.states.keys()
     return drop_unused(drop_aliases(whole, plain))

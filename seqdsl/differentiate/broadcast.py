@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from seqdsl.differentiate.simple import factored, scaled, simpler
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
+from seqdsl.ir.names import fresh
 from seqdsl.ir.sizes import Lit, Size
 from seqdsl.ir.types import BATCH, TIME, Type, merge_dims
 from seqdsl.ir.walk import transform
@@ -28,12 +29,15 @@ INFINITY = build.const(math.inf)
 class Dims:
     """Extents of dims by name, to which derivatives add second names of the same size.
 
-    `copies` are the copies of time, the only axes over which a cotangent is summed.
+    `copies` are the copies of time, the only axes over which a cotangent is summed; those
+    that derivatives add are in `more` too, under names that are not `taken`.
     """
 
     extents: Mapping[str, Size]
     copies: frozenset[str] = frozenset()
     added: dict[str, Size] = field(default_factory=dict[str, Size])
+    taken: set[str] = field(default_factory=set[str])
+    more: list[str] = field(default_factory=list[str])
 
     def extent(self, dim: str) -> Size:
         """How many entries `dim` has."""
@@ -48,6 +52,13 @@ class Dims:
             number += 1
         name = f"{dim}_{number}"
         self.added[name] = self.extent(dim) if extent is None else extent
+        return name
+
+    def another(self, copy: str) -> str:
+        """One more copy of time, called after `copy`."""
+        name = fresh(f"{copy}_later", self.taken)
+        self.copies |= {name}
+        self.more.append(name)
         return name
 
 

@@ -1,7 +1,7 @@
 """Copies of the time axis in the form that is differentiated.
 
-What has a value for every `s` is written where it is summed over `s`, and a softmax
-over `s` as a quotient: with its log-sum-exp, which has a value per step, as a name.
+What has a value for every `s` is written where it is summed over `s`, states aside, and a
+softmax over `s` as a quotient: with its log-sum-exp, which has a value per step, as a name.
 """
 
 from __future__ import annotations
@@ -14,27 +14,30 @@ from seqdsl.diagnostics import UnsupportedError
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import TIME
-from seqdsl.ir.walk import children, map_roots, subtree, transform
+from seqdsl.ir.walk import children, map_roots, roots, subtree, transform
 
 
-def require_known_copies(model: ir.Model) -> None:
-    """Raise `UnsupportedError` where a copy of time runs over what it is read for.
+def require_known_rows(model: ir.Model) -> None:
+    """Raise `UnsupportedError` where rows of a state start from what they are read for.
 
-    Only the weights then say that later steps take no part, and derivatives of products
-    with weights of 0 read those steps.
+    Only its update then says that a row is not read before its step, and its derivative
+    at the first step is that of values at all later ones.
     """
-    for equation in model.equations:
-        for node in subtree(equation.expr):
+    copies = frozenset(model.copies)
+    for state in model.states:
+        if not state.type.axes & copies:
+            continue
+        for node in subtree(state.initial):
             if not isinstance(node, ir.Copy) or not isinstance(node.arg, ir.Ref):
                 continue
-            if equation.name in _upstream(model, node.arg.name):
+            if state.name in upstream(model, node.arg.name):
                 raise UnsupportedError(
-                    f"`{equation.name}` reads a copy of `{node.arg.name}`, which it is "
-                    "itself read for: that has no derivative as a model"
+                    f"`{state.name}` starts from a copy of `{node.arg.name}`, which it "
+                    "is itself read for: that has no derivative as a model"
                 )
 
 
-def _upstream(model: ir.Model, name: str) -> set[str]:
+def upstream(model: ir.Model, name: str) -> set[str]:
     """What `name` is computed from at any step of time, earlier steps of repeats left out."""
     seen: set[str] = set()
     todo = [name]
@@ -63,23 +66,27 @@ def _beside(node: ir.Node) -> Iterator[str]:
 
 
 def flatten_copies(model: ir.Model) -> ir.Model:
-    """`model` in which equations have no copy of time, nor is a softmax over one left.
+    """`model` in which only states, and what is read of another step, vary along copies.
 
-    Raises `UnsupportedError` for a state with a value for every step of a copy.
+    Other equations are written out where they are read, and no softmax over a copy is left.
     """
     copies = frozenset(model.copies)
+    elsewhere = {
+        read.arg.name
+        for root in roots(model)
+        for read in subtree(root)
+        if isinstance(read, ir.Shift | ir.At | ir.Stack | ir.Copy)
+        and isinstance(read.arg, ir.Ref)
+    }
     wide = {
         e.name: e.expr
         for e in model.equations
-        if e.expr.type.axes & copies or e.name in _wide_states(model, copies)
+        if e.expr.type.axes & copies
+        and e.name not in model.state
+        and e.name not in elsewhere
     }
-    for name in wide:
-        if name in model.state:
-            raise UnsupportedError(f"state `{name}` has a value for every copy of time")
 
     def rule(node: ir.Node) -> ir.Node:
-        if any(isinstance(c, ir.Ref) and c.name in wide for c in _indexed(node)):
-            raise UnsupportedError("another step of a value with a copy of time")
         if isinstance(node, ir.Ref) and node.name in wide:
             return transform(wide[node.name], rule)
         if isinstance(node, ir.Along) and set(node.over) & copies:
@@ -89,17 +96,6 @@ def flatten_copies(model: ir.Model) -> ir.Model:
     kept = tuple(e for e in model.equations if e.name not in wide)
     kept_model = replace(model, equations=kept)
     return map_roots(kept_model, lambda root: transform(root, rule))
-
-
-def _wide_states(model: ir.Model, copies: frozenset[str]) -> frozenset[str]:
-    return frozenset(s.name for s in model.states if s.type.axes & copies)
-
-
-def _indexed(node: ir.Node) -> tuple[ir.Node, ...]:
-    """What `node` reads at another index."""
-    if isinstance(node, ir.Shift | ir.At | ir.Stack | ir.Copy):
-        return children(node)[:1]
-    return ()
 
 
 def _quotient(node: ir.Along) -> ir.Node:

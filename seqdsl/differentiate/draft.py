@@ -39,8 +39,8 @@ class Draft:
 
     def __post_init__(self) -> None:
         model = self.model
-        self.dims = Dims(model.dims, frozenset(model.copies))
         self.taken = names_of(model) | {o.name for o in model.outputs}
+        self.dims = Dims(model.dims, frozenset(model.copies), taken=self.taken)
         self.known = _known(model)
 
     # ---- Names and equations

@@ -25,7 +25,7 @@ from seqdsl.differentiate.broadcast import (
 from seqdsl.differentiate.partials import partial
 from seqdsl.differentiate.readings import Leaf
 from seqdsl.differentiate.vjp import refusal, vjp
-from seqdsl.differentiate.vjp_along import pull_along
+from seqdsl.differentiate.vjp_along import pull_along, push_along
 from seqdsl.differentiate.vjp_reduce import pull_reduce
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
@@ -152,6 +152,8 @@ def _entries(
             share = mul(build.map_("exp", node), tangent)
             mean = summed(share, node.over)
             return masked(node.where, pointwise("sub", tangent, mean))
+        case ir.Along(op="cummax" | "cummin" | "logcumsumexp"):
+            return push_along(node, tangent, dims)
         case _:
             return _transposed(node, tangent, dims)
 

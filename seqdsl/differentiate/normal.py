@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from seqdsl.differentiate.copies import flatten_copies, require_known_copies
+from seqdsl.differentiate.copies import flatten_copies, require_known_rows
 from seqdsl.differentiate.halting import unconditional
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
@@ -62,7 +62,7 @@ def normal_form(model: ir.Model) -> ir.Model:
     """`model` without `grad`s, calls and halting, all that costs under a name.
 
     Raises `SpecError` (E0315) where a `grad` cannot be written out, `UnsupportedError`
-    for a state with a copy of time.
+    where rows of a state start from what they are read for.
     """
     return named(flatten_copies(unconditional(inlined(model))))
 
@@ -70,12 +70,12 @@ def normal_form(model: ir.Model) -> ir.Model:
 def inlined(model: ir.Model) -> ir.Model:
     """`model` without `grad`s and calls, and only what its outputs need.
 
-    Raises `UnsupportedError` for a recurrence through a copy of time.
+    Raises `UnsupportedError` where rows of a state start from what they are read for.
     """
     while model.calls:
         model = inline_calls(model, [c.name for c in model.calls])
     model = drop_unused(expand_grad(model))
-    require_known_copies(model)
+    require_known_rows(model)
     # Claims about monoids are of the equations as they were written.
     return replace(widen_axes(model), monoids=())
 

@@ -11,33 +11,25 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
+from seqdsl.analysis.visibility import reach_in
 from seqdsl.diagnostics import UnsupportedError
+from seqdsl.differentiate.active import influenced, smooth
 from seqdsl.differentiate.broadcast import ZERO, add, fit, select, spread, typed
+from seqdsl.differentiate.copies import upstream
 from seqdsl.differentiate.draft import Draft
 from seqdsl.differentiate.ends import at_last_step, outside, within
 from seqdsl.differentiate.gather import Share, gather
 from seqdsl.differentiate.readings import Leaf, readings
 from seqdsl.differentiate.relocate import Relocation, from_elsewhere, mirrors, swapped
+from seqdsl.differentiate.rows import has_rows, running_rows, summed_rows
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import TIME, Type
-from seqdsl.ir.values import type_of
 from seqdsl.ir.walk import references
 from seqdsl.source import NOWHERE, Span
 
 Place = tuple[str, str, int]
 """A value read at another step: its name, the axis, and how many steps away."""
-
-
-def smooth(type_: Type) -> bool:
-    """Whether values of a type have gradients."""
-    return type_.dtype in ("float", "complex")
-
-
-def differentiable(model: ir.Model) -> list[str]:
-    """Inputs and learned parameters that have gradients."""
-    names = [i.name for i in model.inputs if smooth(i.type)]
-    return names + [p.name for p in model.params if smooth(p.type) and not p.frozen]
 
 
 @dataclass
@@ -100,14 +92,20 @@ class Reverse:
             name = self.todo.pop(0)
             if name in model.equation:
                 ct = self.gradient(name)
-                self._hand_down(model.equation[name].expr, ct, ct.type.axes)
+                self._hand_down(model.equation[name].expr, ct, ct.type.axes, name)
         for named in (*model.equations[::-1], *model.params, *model.inputs):
             if named.name in self.here:
                 self._define(named.name)
 
-    def _hand_down(self, expr: ir.Node, ct: ir.Node, around: frozenset[str]) -> None:
-        """Hand the gradient `ct` of `expr` to everything that `expr` reads."""
+    def _hand_down(
+        self, expr: ir.Node, ct: ir.Node, around: frozenset[str], reader: str = ""
+    ) -> None:
+        """Hand the gradient `ct` of `expr` to everything that `expr` reads.
+
+        `reader` is the equation that is `expr`, if one is.
+        """
         ct = fit(ct, expr, self.draft.dims)
+        around -= self.draft.dims.copies
         try:
             for found in readings(expr, ct, around, self.draft.dims, self.reads):
                 name = source(found.leaf)
@@ -116,19 +114,17 @@ class Reverse:
                     self.todo.append(name)
                 ct = self.draft.mentioned(found.ct)
                 share = Share(ct, found.around, found.leaf.type.dims)
-                self._take(name, found.leaf, share)
+                self._take(name, found.leaf, share, reader)
         except build.Issue as issue:
             raise UnsupportedError(f"no adjoint: {issue.message}") from None
 
-    def _take(self, name: str, leaf: Leaf, share: Share) -> None:
+    def _take(self, name: str, leaf: Leaf, share: Share, reader: str) -> None:
         """Note a share of the gradient of `name`, seen from where it is wanted."""
         match leaf:
             case ir.Ref():
                 self.here[name].append(self._seen(share, self.moved))
             case ir.Copy(copy=copy):
-                axes = {**self.moved.axes, **swapped(self.draft, copy)}
-                moved = Relocation(self.draft, axes)
-                self.here[name].append(self._seen(share, moved))
+                self.here[name].append(self._copied(name, copy, share, reader))
             case ir.Shift(axis=axis, offset=offset):
                 place = name, axis, offset
                 self.away.setdefault(place, []).append(self._seen(share, self.moved))
@@ -141,6 +137,25 @@ class Reverse:
                 one = build.gather(spread(seen.ct, (dim,)), dim, step)
                 dims = tuple(d for d in share.dims if d != dim)
                 self.here[name].append(Share(one, seen.around, dims))
+
+    def _copied(self, name: str, copy: str, share: Share, reader: str) -> Share:
+        """A share of what `reader` reads along a copy of time."""
+        model = self.draft.model
+        if reader in upstream(model, name):
+            reach = reach_in(model, [model.equation[reader].expr], copy)
+            if reach is None:
+                raise UnsupportedError(
+                    f"`{reader}` reads a copy of `{name}`, which it is itself read for, and "
+                    f"nothing says that `{copy} <= t`"
+                )
+            hint, strict = self.names[name], reach.least > 0
+            span = self._span(name)
+            seen = self._seen(share, self.moved)
+            return running_rows(self.draft, seen, copy, hint, strict, span)
+        if has_rows(self.draft, share.ct):
+            return summed_rows(self._seen(share, self.moved), copy)
+        axes = {**self.moved.axes, **swapped(self.draft, copy)}
+        return self._seen(share, Relocation(self.draft, axes))
 
     def _seen(self, share: Share, moved: Relocation) -> Share:
         return replace(share, ct=moved.node(share.ct), around=moved.along(share.around))
@@ -260,24 +275,3 @@ def source(leaf: Leaf) -> str:
     ref = leaf if isinstance(leaf, ir.Ref) else leaf.arg
     assert isinstance(ref, ir.Ref)
     return ref.name
-
-
-def influenced(model: ir.Model, wanted: Collection[str]) -> frozenset[str]:
-    """Float and complex values that depend on something `wanted`, along any axis."""
-    readers: dict[str, list[str]] = {}
-    for equation in model.equations:
-        exprs = [equation.expr]
-        if equation.name in model.state:
-            exprs.append(model.state[equation.name].initial)
-        for expr in exprs:
-            for read in references(expr):
-                if isinstance(read, ir.Ref):
-                    readers.setdefault(read.name, []).append(equation.name)
-    active: set[str] = set()
-    todo = list(wanted)
-    while todo:
-        name = todo.pop()
-        if name not in active and smooth(type_of(model, name)):
-            active.add(name)
-            todo.extend(readers.get(name, ()))
-    return frozenset(active)

@@ -28,10 +28,16 @@ def open_states(model: ir.Model) -> Opened:
     """`model` with the values of its states before and after the sequence made explicit.
 
     A state `h` starts from the input `h_first` and ends as the output `h_last`, both
-    `[batch, dims]`. States inside a `repeat` keep the initial values of the spec.
+    `[batch, dims]`. States inside a `repeat`, and those with a row for every step, keep the
+    initial values of the spec.
     """
+    copies = frozenset(model.copies)
     taken = names_of(model) | {o.name for o in model.outputs}
-    carried = [s for s in model.states if s.carried == frozenset({TIME})]
+    carried = [
+        s
+        for s in model.states
+        if s.carried == frozenset({TIME}) and not s.type.axes & copies
+    ]
     first = {s.name: fresh(f"{s.name}_first", taken) for s in carried}
     last = {s.name: fresh(f"{s.name}_last", taken) for s in carried}
     inputs = [

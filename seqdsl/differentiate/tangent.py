@@ -10,12 +10,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from seqdsl.diagnostics import UnsupportedError
+from seqdsl.differentiate.active import differentiable, influenced, smooth
 from seqdsl.differentiate.broadcast import ZERO, typed
 from seqdsl.differentiate.draft import Draft
 from seqdsl.differentiate.jvp import jvp
 from seqdsl.differentiate.normal import inlined, named
 from seqdsl.differentiate.readings import Leaf
-from seqdsl.differentiate.reverse import differentiable, influenced, smooth, source
+from seqdsl.differentiate.reverse import source
 from seqdsl.differentiate.states import open_states, per_segment
 from seqdsl.differentiate.untied import dim_of
 from seqdsl.ir import build
@@ -128,6 +129,7 @@ class _Forward:
             model,
             name=f"{model.name}_tangent",
             dims={**model.dims, **draft.dims.added},
+            copies=(*model.copies, *draft.copies, *draft.dims.more),
             inputs=(*model.inputs, *self.directions.values()),
             equations=(*model.equations, *draft.equations.values()),
             states=(*model.states, *draft.states.values()),

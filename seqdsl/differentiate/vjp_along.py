@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from seqdsl.differentiate.broadcast import (
     ONE,
     ZERO,
@@ -17,6 +19,7 @@ from seqdsl.differentiate.broadcast import (
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit, apply
+from seqdsl.ir.walk import children, with_children
 
 
 def pull_along(node: ir.Along, ct: ir.Node, dims: Dims) -> ir.Node:
@@ -34,8 +37,6 @@ def pull_along(node: ir.Along, ct: ir.Node, dims: Dims) -> ir.Node:
             return _cumprod(node, ct, dims)
         case "top":
             return select(_kept(node), ct, ZERO)
-        case _ if node.over[0] not in node.arg.type.dims:
-            raise build.Issue("E0315", f"`grad` cannot go through this `{node.op}`")
         case "logcumsumexp":
             return _logcumsumexp(node, ct, dims)
         case _:
@@ -50,6 +51,11 @@ def _later(ct: ir.Node, dim: str, dims: Dims) -> ir.Node:
         return pointwise("add", rest, build.reduce("sum", ct, (dim,)))
     turned = build.along("cumsum", _flip(spread(ct, (dim,)), dim, dims), (dim,))
     return _flip(turned, dim, dims)
+
+
+def _along(ct: ir.Node, dim: str, dims: Dims) -> ir.Node:
+    """`ct` with an entry for each of a dim or a copy of time."""
+    return _vary(ct, dim) if dim in dims.copies else spread(ct, (dim,))
 
 
 def _vary(ct: ir.Node, copy: str) -> ir.Node:
@@ -98,24 +104,95 @@ def _kept(node: ir.Along) -> ir.Node:
 def _logcumsumexp(node: ir.Along, ct: ir.Node, dims: Dims) -> ir.Node:
     """Sum over later entries j of `ct[j] * exp(a - y[j])`, never overflowing."""
     (dim,) = node.over
-    later = dims.fresh(dim)
-    here = build.position(dim, axis=False)
-    there = build.position(later, axis=False)
-    y = build.rename(node, [(dim, later)])
-    weight = build.map_("exp", pointwise("sub", node.arg, y))
-    ct = build.rename(spread(ct, (dim,)), [(dim, later)])
-    reached = pointwise("ge", there, here)
-    return build.reduce("sum", select(reached, mul(weight, ct), ZERO), (later,))
+    later = _Other(dim, dims)
+    here = build.position(dim, axis=later.copied)
+    weight = build.map_("exp", pointwise("sub", node.arg, later.of(node)))
+    reached = pointwise("ge", later.place, here)
+    ct = later.of(_along(ct, dim, dims))
+    return later.total(select(reached, mul(weight, ct), ZERO))
 
 
 def _record(node: ir.Along, ct: ir.Node, dims: Dims) -> ir.Node:
     """cummax and cummin: an entry gets what reached it; the latest of a tie does."""
     (dim,) = node.over
-    later = dims.fresh(dim)
-    place = mul(build.position(dim, axis=False), build.map_("int", ones(dim)))
+    later = _Other(dim, dims)
+    place = _places(dim, dims)
+    there = later.of(_records(node, place))
+    ct = later.of(_along(ct, dim, dims))
+    there = there if later.copied else spread(there, (dim,))
+    chosen = build.map_("float", pointwise("eq", there, place))
+    return later.total(mul(chosen, ct))
+
+
+def push_along(node: ir.Along, tangent: ir.Node, dims: Dims) -> ir.Node:
+    """The tangent of cummax, cummin or logcumsumexp: of the entries that make each."""
+    (dim,) = node.over
+    earlier = _Other(dim, dims)
+    own = earlier.of(_along(tangent, dim, dims))
+    if node.op == "logcumsumexp":
+        here = build.position(dim, axis=earlier.copied)
+        weight = build.map_("exp", pointwise("sub", earlier.of(node.arg), node))
+        reached = pointwise("le", earlier.place, here)
+        return earlier.total(select(reached, mul(weight, own), ZERO))
+    record = _records(node, _places(dim, dims))
+    record = record if earlier.copied else spread(record, (earlier.name,))
+    chosen = build.map_("float", pointwise("eq", record, earlier.place))
+    return earlier.total(mul(chosen, own))
+
+
+def _records(node: ir.Along, place: ir.Node) -> ir.Node:
+    """Where the extreme so far stands."""
     new = pointwise("eq", node.arg, node)
-    record = build.along("cummax", select(new, place, build.const(-1)), (dim,))
-    there = build.rename(record, [(dim, later)])
-    ct = build.rename(spread(ct, (dim,)), [(dim, later)])
-    chosen = build.map_("float", pointwise("eq", spread(there, (dim,)), place))
-    return build.reduce("sum", mul(chosen, ct), (later,))
+    return build.along("cummax", select(new, place, build.const(-1)), node.over)
+
+
+def _places(dim: str, dims: Dims) -> ir.Node:
+    """The index along a dim or a copy of time."""
+    if dim in dims.copies:
+        return build.position(dim, axis=True)
+    return mul(build.position(dim, axis=False), build.map_("int", ones(dim)))
+
+
+class _Other:
+    """A second index along a dim or a copy of time."""
+
+    def __init__(self, dim: str, dims: Dims) -> None:
+        self.copied = dim in dims.copies
+        self.dim = dim
+        self.name = dims.another(dim) if self.copied else dims.fresh(dim)
+        self.place = build.position(self.name, axis=self.copied)
+
+    def of(self, node: ir.Node) -> ir.Node:
+        """`node` at that index."""
+        if self.copied:
+            return moved(node, self.dim, self.name)
+        return build.rename(node, [(self.dim, self.name)])
+
+    def total(self, node: ir.Node) -> ir.Node:
+        """The sum over that index."""
+        return build.reduce("sum", node, (self.name,))
+
+
+def moved(node: ir.Node, copy: str, to: str) -> ir.Node:
+    """`node` along another copy of time; raises `build.Issue` (E0315) for rows of a state."""
+    if copy not in node.type.axes:
+        return node
+    match node:
+        case ir.Position():
+            return build.position(to, axis=True)
+        case ir.Copy(arg=arg) if copy not in arg.type.axes:
+            return build.copy(arg, to, node.span)
+        case ir.Ref() | ir.Shift() | ir.At() | ir.Stack() | ir.Copy():
+            raise build.Issue(
+                "E0315",
+                f"`grad` cannot go through a running extreme or logcumsumexp over rows `{copy}`",
+            )
+        case _:
+            new = tuple(moved(child, copy, to) for child in children(node))
+            node = with_children(node, new)
+            if isinstance(node, ir.Along):
+                node = replace(
+                    node, over=tuple(to if d == copy else d for d in node.over)
+                )
+            axes = node.type.axes - {copy} | {to}
+            return replace(node, type=replace(node.type, axes=axes))

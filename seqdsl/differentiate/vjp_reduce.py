@@ -13,9 +13,11 @@ from seqdsl.differentiate.broadcast import (
     neg,
     pointwise,
     select,
+    typed,
 )
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
+from seqdsl.ir.types import BATCH, TIME, Type
 
 
 def pull_reduce(node: ir.Reduce, ct: ir.Node, dims: Dims) -> ir.Node | None:
@@ -40,8 +42,11 @@ def _count(node: ir.Reduce, dims: Dims) -> ir.Node:
     where = node.where
     if where is None and not set(node.over) - set(node.arg.type.dims) - dims.copies:
         return mul(*(extent(name, dims) for name in node.over))
-    if where is None:
+    if where is None and TIME in node.over and TIME in node.arg.type.axes:
         # Along batch and time nothing says how many steps there are but a value.
+        here = build.map_("ge", build.position(TIME, axis=True), build.const(0))
+        where = typed(here, Type("bool", (), node.arg.type.axes & {BATCH, TIME}))
+    if where is None:
         where = build.map_("eq", node.arg, node.arg)
         where = build.map_("or", where, build.map_("not", where))
     counted = build.map_("float", where)

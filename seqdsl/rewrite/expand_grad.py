@@ -79,10 +79,10 @@ class _Expansion:
 
     def __init__(self, model: ir.Model) -> None:
         self.model = model
-        self.dims = Dims(model.dims, frozenset(model.copies))
+        self._taken = names_of(model)
+        self.dims = Dims(model.dims, frozenset(model.copies), taken=self._taken)
         self._shared: dict[str, ir.Equation] = {}
         self._done: dict[str, ir.Equation] = {}
-        self._taken = names_of(model)
 
     def run(self) -> ir.Model:
         """The whole model without gradients."""
@@ -107,6 +107,7 @@ class _Expansion:
             expanded,
             equations=(*equations, *self.added),
             dims={**model.dims, **self.dims.added},
+            copies=(*model.copies, *self.dims.more),
         )
 
     def call(self, call: ir.CallSite) -> ir.CallSite:

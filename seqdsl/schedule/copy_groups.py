@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from seqdsl.analysis.visibility import Reach, reach_in
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.walk import subtree
-from seqdsl.schedule.visibility import Reach, reach_in
 
 
 def reach_of_readers(model: ir.Model) -> Mapping[str, Mapping[str, Reach]]:

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from seqdsl.analysis.visibility import Reach, reach_of_copies, reach_within
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import TIME
 from seqdsl.ir.walk import children, references
 from seqdsl.schedule.copy_groups import reach_of_readers
-from seqdsl.schedule.visibility import Reach, reach_of_copies, reach_within
 
 Distance = int | Literal["past", "ahead", "any"]
 """Steps from the reader to what it reads; "past" is 0 or any number below, "ahead" above."""
@@ -112,8 +112,12 @@ def _distances(
             around = {**around, axis: "any"}
         case ir.Copy(copy=copy):
             around = {**around, TIME: _copied(reaches.get(copy))}
-        case ir.Reduce(over=over) if TIME in over:
+        case ir.Contract(over=over) | ir.Reduce(over=over) | ir.Along(over=over) if (
+            TIME in over
+        ):
             around = {**around, TIME: "any"}
+            within = reach_within(model, node)
+            reaches = {**reaches, **within} if within else reaches
         case ir.Contract() | ir.Reduce() | ir.Along():
             within = reach_within(model, node)
             reaches = {**reaches, **within} if within else reaches

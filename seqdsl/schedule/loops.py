@@ -36,16 +36,23 @@ class Problem:
     in_time: bool = False
 
 
-def order(model: ir.Model, graph: Graph, *, in_time: bool = False) -> tuple[Step, ...]:
+def order(
+    model: ir.Model,
+    graph: Graph,
+    *,
+    in_time: bool = False,
+    refused: list[Problem] | None = None,
+) -> tuple[Step, ...]:
     """All equations and calls of `model` as steps; E0310 names a circle with no loop.
 
     With `in_time`, a loop along time stands around everything: one step of a stream.
+    What has no order is added to `refused`, the innermost first.
     """
     edges = graph.edges
     if in_time:
         edges = _inside_time(edges)
     problem = Problem(tuple(graph.scope), edges, (), in_time)
-    return _Solver(model, graph).solve(problem)
+    return _Solver(model, graph, [] if refused is None else refused).solve(problem)
 
 
 def _inside_time(edges: Sequence[Edge]) -> tuple[Edge, ...]:
@@ -57,6 +64,7 @@ def _inside_time(edges: Sequence[Edge]) -> tuple[Edge, ...]:
 class _Solver:
     model: ir.Model
     graph: Graph
+    refused: list[Problem]
 
     def solve(self, problem: Problem) -> tuple[Step, ...]:
         """Steps that compute the names of `problem`, in order."""
@@ -146,6 +154,7 @@ class _Solver:
 
     def _refusal(self, part: Problem) -> SpecError:
         """No loop order computes these names: name a circle of reads among them."""
+        self.refused.append(part)
         names = set(part.names)
         inside = [e for e in part.edges if e.source in names and e.reader in names]
         reads: dict[str, list[str]] = {}

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from seqdsl.diagnostics import SpecError
 from seqdsl.ir import nodes as ir
 from seqdsl.rewrite.inline import inline_calls
 from seqdsl.rewrite.name_convs import name_convs
 from seqdsl.schedule.choose import LOOP, Wish
 from seqdsl.schedule.dependence import dependences
+from seqdsl.schedule.fission import fission
 from seqdsl.schedule.hoist import hoist
 from seqdsl.schedule.in_parallel import in_parallel
-from seqdsl.schedule.loops import order
+from seqdsl.schedule.loops import Problem, order
 from seqdsl.schedule.plan import Call, Plan, Step, TimeLoop, walk
 
 
@@ -23,11 +25,9 @@ def plan(model: ir.Model, wish: Wish = LOOP) -> Plan:
     Calls that would stand in a loop along time are inlined, so that their state-free
     parts can leave it. Raises `SpecError` (E0310) for a circle that no loop carries.
     """
-    model = name_convs(model)
-    steps = order(model, dependences(model))
+    model, steps = _ordered(name_convs(model))
     while inside := _called_in_time(steps):
-        model = name_convs(inline_calls(model, inside))
-        steps = order(model, dependences(model))
+        model, steps = _ordered(name_convs(inline_calls(model, inside)))
     taken = frozenset(
         [
             *model.input,
@@ -41,6 +41,22 @@ def plan(model: ir.Model, wish: Wish = LOOP) -> Plan:
     )
     chosen = in_parallel(Plan(model=model, steps=steps), wish)
     return replace(chosen, steps=hoist(chosen.steps, taken))
+
+
+def _ordered(model: ir.Model) -> tuple[ir.Model, tuple[Step, ...]]:
+    """`model` and its steps, after loops along depth are taken apart where they must be."""
+    current, first = model, None
+    while True:
+        refused: list[Problem] = []
+        try:
+            return current, order(current, dependences(current), refused=refused)
+        except SpecError as error:
+            first = first or error
+            parts = (fission(current, p.names, p.edges, len(p.depth)) for p in refused)
+            found = next((m for m in parts if m is not None), None)
+            if found is None:
+                raise first from None
+            current = found
 
 
 def plan_step(model: ir.Model) -> Plan:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from seqdsl.analysis.visibility import reach_of_copies
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit, Size, apply
-from seqdsl.schedule.visibility import reach_of_copies
 
 
 def remembered(model: ir.Model) -> tuple[Size, tuple[ir.Node, ...]] | None:

@@ -10,10 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from seqdsl.analysis.visibility import KEEPS_ZERO, holds
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit
 from seqdsl.ir.types import TIME
-from seqdsl.schedule.visibility import KEEPS_ZERO, holds
 
 Known = Literal["before", "zero", "one", "least", "unknown"]
 """What an expression is: the state a step earlier, a number (`least` is -inf), or else."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from seqdsl.analysis.visibility import reach_of_copies
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import BATCH, TIME
 from seqdsl.ir.walk import roots, subtree
 from seqdsl.schedule.rows import copies_of, still_initial
-from seqdsl.schedule.visibility import reach_of_copies
 
 
 @dataclass(frozen=True)

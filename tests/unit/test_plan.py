@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from seqdsl.analysis.visibility import Reach, looks_ahead, reach_of_copies
 from seqdsl.diagnostics import SpecError
 from seqdsl.elaborate import elaborate_text
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.text import node_text
 from seqdsl.schedule.make import plan, plan_step
 from seqdsl.schedule.plan import Assign, Call, DepthLoop, Parallel, Step, TimeLoop, walk
-from seqdsl.schedule.visibility import Reach, looks_ahead, reach_of_copies
 
 GRU = """
 layer GRU(D, H):
@@ -60,6 +60,52 @@ def test_state_free_work_is_hoisted_under_names() -> None:
     assert not any(e.written for e in loop.hoisted)
     inside = [s.equation.expr for s in walk(loop.body) if isinstance(s, Assign)]
     assert all("dot[D](x" not in node_text(expr) for expr in inside)
+
+
+APART = """
+layer Apart(D, N = 2):
+    input x: [D]
+    state h: [D] = 0
+    repeat n in N:
+        state z: [D] = h[t-1]
+        z = tanh(z[n-1] + x)
+        m = mean[t](z)
+        state o: [D] = 0
+        o = o[n-1] + z - m
+    h = z[n = N]
+    output o[n = last]
+"""
+
+
+def test_a_loop_along_depth_is_taken_apart_where_its_rest_reads_all_of_time() -> None:
+    """The recurrence keeps what it is made of; the rest reads the steps of its loop."""
+    assert planned(APART) == [
+        ["forward", ["n", "z"], "h"],
+        ["n_part", "m", "o"],
+    ]
+
+
+def test_a_true_circle_is_named_as_it_was_written() -> None:
+    """However loops are taken apart on the way."""
+    text = APART.replace("+ x)", "+ x + m[n-1])")
+    with pytest.raises(SpecError, match="no order of steps") as refused:
+        plan(elaborate_text(text))
+    assert "part" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "whole", ["dot[t](h[t-1], x)", "sum[t](h[t-1] * x)", "x * h[t = last]"]
+)
+def test_what_is_known_of_all_of_time_cannot_be_read_on_the_way(whole: str) -> None:
+    text = f"""
+layer Whole(D):
+    input x: [D]
+    state h: [D] = 0
+    h = 0.5 * h[t-1] + {whole}
+    output h
+"""
+    with pytest.raises(SpecError, match="no order of steps"):
+        plan(elaborate_text(text))
 
 
 def test_cheap_arithmetic_is_not_hoisted() -> None:

@@ -6,9 +6,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seqdsl.backends.torch.carried.along_time import _stack
 from seqdsl.backends.torch.carried.calling import CallError
 
-__all__ = ["_back", "_chosen_step", "_from_initial", "_grown", "_step_of"]
+__all__ = [
+    "_back",
+    "_chosen_step",
+    "_every_step",
+    "_from_initial",
+    "_grown",
+    "_step_of",
+    "_steps_in_time",
+]
 
 
 def _back(steps: Sequence[Tensor], index: int, initial: Tensor) -> Tensor:
@@ -47,3 +56,21 @@ def _chosen_step(steps: Tensor, index: Tensor, name: str) -> Tensor:
     place = index + torch.zeros_like(steps[0], dtype=torch.int64)
     steps = steps.expand(len(steps), *place.shape)
     return steps.gather(0, place[None])[0]
+
+
+def _every_step(steps: Sequence[Tensor], initial: Tensor, time: int) -> Tensor:
+    """All steps of a loop for whole sequences, from the initial value on: dimension 2."""
+    first = initial.expand(initial.shape[0], time, *initial.shape[2:])
+    return torch.stack([first, *(step.expand_as(first) for step in steps)], 2)
+
+
+def _steps_in_time(
+    steps: Sequence[Any], like: Tensor, counts: Sequence[int], *dims: int
+) -> Any:
+    """What loops along depth listed at each step of time, as lists of sequences."""
+    if not counts:
+        return _stack(steps, like, *dims)
+    return [
+        _steps_in_time([s[i] for s in steps], like, counts[1:], *dims)
+        for i in range(counts[0])
+    ]
