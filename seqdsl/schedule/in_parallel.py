@@ -26,6 +26,7 @@ from seqdsl.schedule.plan import (
     walk,
 )
 from seqdsl.schedule.products import Chunked, Turns
+from seqdsl.schedule.together import together
 
 
 def in_parallel(
@@ -66,8 +67,17 @@ class _Chooser:
 
     def steps(self, steps: tuple[Step, ...]) -> tuple[Step, ...]:
         """`steps` with every loop along time in the form wished for."""
-        made = [s for step in steps for s in self._step(step)]
+        made = [s for step in self._together(steps) for s in self._step(step)]
         return tuple(made if self.wish.fused else self._wider(made))
+
+    def _together(self, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+        """`steps` with one loop for each recurrence that has a form as a whole only."""
+        for members, verdict in self.verdicts.items():
+            if len(verdict.recurrence.states) > 1:
+                found = together(steps, members)
+                if found and form_of(self.model, verdict, self.wish) is not None:
+                    steps = tuple(found)
+        return steps
 
     def _wider(self, steps: list[Step]) -> list[Step]:
         """States that decay and are written to alike, as columns of one."""

@@ -9,6 +9,10 @@ from seqdsl.analysis import analyze
 from seqdsl.analysis.laws import laws_of
 from seqdsl.diagnostics import SpecError
 from seqdsl.elaborate import elaborate_text
+from seqdsl.schedule.choose import Wish
+from seqdsl.schedule.forms import MonoidScan
+from seqdsl.schedule.make import plan
+from seqdsl.schedule.plan import Parallel, TimeLoop, walk
 
 AFFINE = """
 monoid affine(a: [] = 1, b: [] = 0):
@@ -63,6 +67,20 @@ output b
     assert lines(AFFINE + layer(body)) == [
         "a, b over t: scannable, monoid affine: loop, scan"
     ]
+
+
+def test_states_that_have_loops_of_their_own_are_scanned_together() -> None:
+    """`a` does not read `b`, so that a loop could compute it alone."""
+    body = """
+state a: [D] = 1
+state b: [D] = 0
+a, b = affine(a[t-1], b[t-1], z, b = x)
+output a + b
+"""
+    steps = plan(elaborate_text(AFFINE + layer(body)), Wish("scan")).steps
+    forms = [s.form for s in walk(steps) if isinstance(s, Parallel)]
+    assert [type(f) for f in forms] == [MonoidScan]
+    assert not any(isinstance(s, TimeLoop) for s in walk(steps))
 
 
 @pytest.mark.parametrize("rate", ["0.9", "exp(z)", "sigmoid(z)", "softplus(-z)"])
