@@ -31,6 +31,7 @@ _FILES = (
     "chunkwise",
     "turns",
     "newton",
+    "pieces",
 )
 
 

@@ -51,7 +51,7 @@ def _step(m: Method, step: Parallel, parts: list[Part]) -> Atom:
     """A local function of the joint vector before some steps, and of which steps."""
     name = m.names.new(f"{m.current}_step")
     inner = replace(
-        m, lines=[], indent=m.indent + 4, env=_sliced(m), bases=dict(m.bases), next={}
+        m, lines=[], indent=m.indent + 4, env=sliced(m), bases=dict(m.bases), next={}
     )
     offset = 1 if step.loop.direction == "backward" else -1
     begin: list[str] = []
@@ -85,7 +85,7 @@ def _step(m: Method, step: Parallel, parts: list[Part]) -> Atom:
 _KEPT = ("conv", "conv_next", "history", "copy", "past", "shift")
 
 
-def _sliced(m: Method) -> dict[Key, Value]:
+def sliced(m: Method) -> dict[Key, Value]:
     """What is known of whole sequences, at the steps asked for."""
     found: dict[Key, Value] = {}
     for key, value in m.env.items():

@@ -6,13 +6,23 @@ from seqdsl.backends.torch.chunks import products
 from seqdsl.backends.torch.joint import matrices, monoid
 from seqdsl.backends.torch.memory import Body
 from seqdsl.backends.torch.newton import newton
+from seqdsl.backends.torch.pieces import pieces
 from seqdsl.backends.torch.python import Atom, Expr, call
-from seqdsl.backends.torch.settle import ends_of, factor, settle, whole, whole_type
+from seqdsl.backends.torch.settle import (
+    ONES,
+    ZEROS,
+    ends_of,
+    factor,
+    settle,
+    whole,
+    whole_type,
+)
 from seqdsl.schedule.forms import (
     DiagonalScan,
     MatrixScan,
     MonoidScan,
     Newton,
+    Pieces,
     Products,
 )
 from seqdsl.schedule.plan import Parallel
@@ -31,10 +41,8 @@ def parallel(body: Body, step: Parallel) -> None:
             products(body, step, step.form)
         case Newton():
             newton(body, step, step.form)
-
-
-_ONES = {"real": 1.0, "boolean": True, "max_min": float("inf")}
-_ZEROS = {"real": 0.0, "boolean": False, "min_plus": float("inf")}
+        case Pieces():
+            pieces(body, step, step.form)
 
 
 def _diagonal(body: Body, step: Parallel, form: DiagonalScan) -> None:
@@ -43,8 +51,8 @@ def _diagonal(body: Body, step: Parallel, form: DiagonalScan) -> None:
     m.current = form.state
     type_ = whole_type(m, form.state)
     ends = ends_of(body, step, form.state)
-    one = _ONES.get(form.semiring, 0.0)
-    zero = _ZEROS.get(form.semiring, float("-inf"))
+    one = ONES.get(form.semiring, 0.0)
+    zero = ZEROS.get(form.semiring, float("-inf"))
     coefficient = factor(m, form.coefficient, type_, one)
     offset = whole(m, form.offset, type_, zero).code
     args: list[Expr | str] = [

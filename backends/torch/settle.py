@@ -19,6 +19,10 @@ from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import BATCH, TIME, Type
 from seqdsl.schedule.plan import Parallel
 
+ONES = {"real": 1.0, "boolean": True, "max_min": float("inf")}
+ZEROS = {"real": 0.0, "boolean": False, "min_plus": float("inf")}
+"""The one and the zero of semirings, where they are not 0 and minus infinity."""
+
 
 @dataclass(frozen=True)
 class Ends:

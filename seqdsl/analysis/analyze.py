@@ -11,7 +11,13 @@ from seqdsl.analysis.graph import Edge, circles, closed, edges_of
 from seqdsl.analysis.impossible import impossible, is_plain, names_of, span_of
 from seqdsl.analysis.lags import lags, remembered
 from seqdsl.analysis.loops import through_repeat
-from seqdsl.analysis.modes import forced, held_states, per_chunk, wavefront
+from seqdsl.analysis.modes import (
+    forced,
+    held_states,
+    per_chunk,
+    runs_per_chunk,
+    wavefront,
+)
 from seqdsl.analysis.normal import Normal
 from seqdsl.analysis.offset import offset
 from seqdsl.analysis.refuse import nonlinear, sequential
@@ -95,9 +101,14 @@ def _with_modes(
     if not sequential and not costly:
         return verdict
     args = (model, recurrence, inside, _verdict_of)
+    chunks = per_chunk(*args) if axis == TIME else None
+    strategies = verdict.strategies
+    if sequential and chunks is not None and runs_per_chunk(verdict, chunks, inside):
+        strategies = (strategies[0], "chunk", *strategies[1:])
     return replace(
         verdict,
-        per_chunk=per_chunk(*args) if axis == TIME else None,
+        strategies=strategies,
+        per_chunk=chunks,
         forced=forced(*args) if sequential and axis == TIME else (),
         wavefront=wavefront(model, around.get(recurrence.states[0], ()), recurrence)
         if sequential

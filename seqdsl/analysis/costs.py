@@ -62,7 +62,8 @@ class Costs:
 def costs(model: ir.Model, verdict: Verdict) -> Costs:
     """The costs of every strategy in `verdict`, a recurrence of `model`."""
     counter = _Counter(Parts(model, verdict))
-    rows = [counter.row(s) for s in verdict.strategies]
+    own = verdict.verdict == "sequential"  # chunks of the meaning have a row below
+    rows = [counter.row(s) for s in verdict.strategies if not (own and s == "chunk")]
     if verdict.per_chunk is not None:
         inner = [_Counter(Parts(model, v)) for v in verdict.per_chunk.verdicts]
         rows.append(counter.per_chunk([i.row("scan") for i in inner]))

@@ -52,6 +52,21 @@ def per_chunk(
     return PerChunk(tuple(held), borders, _chunk_size(borders), verdicts)
 
 
+def runs_per_chunk(verdict: Verdict, found: PerChunk, inside: tuple[Edge, ...]) -> bool:
+    """Whether all that moves in a chunk is scanned entry by entry, one step back."""
+    near = all(e.kind == "same" or e.offset == -1 for e in inside)
+    alone = all(
+        v.monoid is None
+        and v.semiring is not None
+        and len(v.updates) == 1
+        and all(t.kind == "diagonal" and t.lag == 1 for t in v.updates[0].terms)
+        for v in found.verdicts
+    )
+    moved = {s for v in found.verdicts for s in v.recurrence.states}
+    states = set(verdict.recurrence.states)
+    return near and alone and moved | set(found.held) == states and bool(moved)
+
+
 def held_states(
     model: ir.Model, recurrence: Recurrence, inside: tuple[Edge, ...]
 ) -> dict[str, ir.Node]:

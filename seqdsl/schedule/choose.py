@@ -18,6 +18,7 @@ from seqdsl.schedule.forms import (
     MatrixScan,
     MonoidScan,
     Newton,
+    Pieces,
     Products,
 )
 from seqdsl.schedule.newton import newton_of
@@ -87,6 +88,8 @@ def form_of(model: ir.Model, verdict: Verdict, wish: Wish) -> Form | Chunked | N
             return None
         case "scan":
             return scan_of(model, verdict)
+        case "chunk" if verdict.verdict == "sequential":
+            return pieces_of(model, verdict)
         case "chunk":
             return _products(model, verdict, wish.chunk) or scan_of(model, verdict)
         case "convolve":
@@ -95,6 +98,19 @@ def form_of(model: ir.Model, verdict: Verdict, wish: Wish) -> Form | Chunked | N
             return newton_of(model, verdict, strict=wish.strict, most=wish.most)
         case "auto":
             return _cheapest(model, verdict, wish.fused)
+
+
+def pieces_of(model: ir.Model, verdict: Verdict) -> Pieces | None:
+    """Scans from border to border, where that is what a recurrence allows."""
+    found = verdict.per_chunk
+    if found is None or not start_alike(model, verdict):
+        return None
+    scans = [scan_of(model, v) for v in found.verdicts]
+    each = tuple(s for s in scans if isinstance(s, DiagonalScan))
+    if len(each) < len(scans):
+        return None
+    states = verdict.recurrence.states
+    return Pieces(states=states, held=found.held, borders=found.borders, scans=each)
 
 
 def _products(model: ir.Model, verdict: Verdict, size: int) -> Chunked | None:
@@ -177,7 +193,7 @@ def chosen(model: ir.Model, verdict: Verdict) -> Strategy | None:
             return "loop"
         case DiagonalScan(filtered=True):
             return "convolve"
-        case Chunked() | Products():
+        case Chunked() | Products() | Pieces():
             return "chunk"
         case Newton():
             return "newton"

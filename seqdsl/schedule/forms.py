@@ -164,7 +164,22 @@ class Newton:
     most: int | None = None
 
 
-Form = DiagonalScan | MatrixScan | MonoidScan | Products | Newton
+@dataclass(frozen=True, kw_only=True)
+class Pieces:
+    """States of which some, `held`, change only where one of `borders` holds.
+
+    From one border to the next these are constants, so that `scans` gives all steps of
+    the others at once; a step at a border is taken alone. Sun et al., Learning to
+    (learn at test time), 2024, section 2.4.
+    """
+
+    states: tuple[str, ...]
+    held: tuple[str, ...]
+    borders: tuple[ir.Node, ...]
+    scans: tuple[DiagonalScan, ...]
+
+
+Form = DiagonalScan | MatrixScan | MonoidScan | Products | Newton | Pieces
 
 
 def computed(form: Form) -> tuple[str, ...]:
@@ -176,7 +191,7 @@ def computed(form: Form) -> tuple[str, ...]:
             return (*(r.name for r in reads), *(n for f in beside for n in computed(f)))
         case MatrixScan(states=states) | MonoidScan(states=states):
             return states
-        case Newton(states=states):
+        case Newton(states=states) | Pieces(states=states):
             return states
 
 
@@ -196,6 +211,8 @@ def nodes_of(form: Form) -> tuple[ir.Node, ...]:
             kept += [] if turned is None else [turned]
             others = (n for f in form.beside for n in nodes_of(f))
             return (*kept, *sides, *values, *(r.query for r in reads), *others)
+        case Pieces(borders=borders):
+            return borders
         case Newton():
             return ()
 
@@ -241,5 +258,5 @@ def dims_of(form: Form) -> Mapping[str, Size]:
     match form:
         case MatrixScan(dims=dims) | MonoidScan(dims=dims) | Products(dims=dims):
             return dims
-        case DiagonalScan() | Newton():
+        case DiagonalScan() | Newton() | Pieces():
             return {}

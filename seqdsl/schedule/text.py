@@ -14,6 +14,7 @@ from seqdsl.schedule.forms import (
     MatrixScan,
     MonoidScan,
     Newton,
+    Pieces,
     Products,
     computed,
 )
@@ -89,6 +90,9 @@ def form_text(form: Form, direction: str) -> str:
             return (
                 f"{name} = chunks of {chunk} {direction} of {', '.join(states)}: {rank}"
             )
+        case Pieces(borders=borders, scans=scans):
+            where = " or ".join(map(node_text, borders))
+            return f"{name} = pieces until {where}, {len(scans)} scans in each"
         case Newton(copies=copies):
             each = f" for each of {', '.join(copies)}" if copies else ""
             return f"{name} = newton {direction}{each}"

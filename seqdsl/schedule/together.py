@@ -26,12 +26,12 @@ def together(steps: Sequence[Step], members: frozenset[str]) -> list[Step] | Non
         len(loops) < 2
         or not plain
         or len(ways) > 1
-        or set(defined(tuple(own))) != members
+        or frozenset(defined(tuple(own))) != members
     ):
         return None
     body = [b for s in own for b in (s.body if isinstance(s, TimeLoop) else (s,))]
     whole = TimeLoop(
-        direction=ways.pop(),
+        direction=loops[0].direction,
         carried=tuple(name for loop in loops for name in loop.carried),
         hoisted=(),
         body=tuple(body),
