@@ -25,11 +25,11 @@ _MOST_HELD = 16384
 def passes_fit(state: Tensor, states: int) -> bool:
     """Whether states `[many, rows, columns]`, `states` below one another, go by kernels."""
     there = EVERYWHERE or state.is_cuda
-    rows = _padded(states) * _padded(state.shape[1] // states, 16)
+    rows = _tile_of(states) * _tile_of(state.shape[1] // states, 16)
     return there and state.dtype == torch.float32 and 16 * rows <= _MOST_HELD
 
 
-def _padded(extent: int, least: int = 1) -> int:
+def _tile_of(extent: int, least: int = 1) -> int:
     return max(least, 1 << max(0, extent - 1).bit_length())
 
 
@@ -70,7 +70,7 @@ def pass_chunks(
         first.contiguous(), total, added, known, left, right, before, written, last, count,
         *left.stride(), *right.stride(),
         N=states, K=K, W=0 if total is None else total.shape[-1], E=E, V=V,
-        BN=_padded(states), BK=_padded(K, 16), BE=16, BV=columns,
+        BN=_tile_of(states), BK=_tile_of(K, 16), BE=16, BV=columns,
         ADDED=added is not None, KNOWN=known is not None, ADJOINT=adjoint,
         PRECISION=precision(first), num_warps=4 if rows <= 128 else 8, num_stages=1,
     )  # fmt: skip
