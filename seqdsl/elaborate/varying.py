@@ -114,6 +114,9 @@ class Reads:
             return args | _BOTH
         if not self.operator(name):
             args -= self.copies
+        if name == "stack" and expr.brackets is not None:
+            named = (i.expr for i in expr.brackets)
+            return args - {n.id for n in named if isinstance(n, ast.Name)}
         if name not in _REDUCING:
             return args | self._given_back(name)
         if expr.brackets is None:

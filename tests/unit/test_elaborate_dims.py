@@ -6,7 +6,9 @@ import pytest
 from elaborating import dtype, errors, layer, model, only_error, shape
 
 from seqdsl.diagnostics import SpecError
+from seqdsl.elaborate import elaborate_text
 from seqdsl.ir.bind import bind_sizes
+from seqdsl.ir.types import BATCH, TIME
 
 INPUTS = """
 input x: [D]
@@ -246,3 +248,13 @@ def test_updates_and_initial_values_must_fit_their_state() -> None:
     ):
         text = layer(f"input x: [D]\ninput h: [H]\n{line}\noutput s", "D, H")
         assert only_error(text).code == code
+
+
+def test_a_state_over_the_steps_of_a_repeat_together_varies_along_time_only() -> None:
+    made = elaborate_text(
+        "layer L(D, N = 2):\n    input x: [D]\n    w = param([D], normal(0, 0.5))\n"
+        "    repeat n in N:\n        r = tanh(linear(w, D))\n"
+        "    state h: [D] = 0\n"
+        "    h = 0.7 * h[t-1] + mean[M](stack[n as M](r)) * x\n    output h\n"
+    )
+    assert made.state["h"].type.axes == {BATCH, TIME}
