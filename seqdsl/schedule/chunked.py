@@ -12,7 +12,14 @@ from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import TIME
 from seqdsl.ir.walk import children, with_children
 from seqdsl.schedule.dependence import Edge, edges_to
-from seqdsl.schedule.forms import Products, Read, nodes_of, with_nodes
+from seqdsl.schedule.forms import (
+    Newton,
+    Pieces,
+    Products,
+    Read,
+    nodes_of,
+    with_nodes,
+)
 from seqdsl.schedule.graph import components
 from seqdsl.schedule.plan import (
     Assign,
@@ -111,9 +118,11 @@ def _needs(model: ir.Model, step: Step) -> Iterator[Edge]:
         case Call(call=call):
             for _, arg in call.args:
                 yield from edges_to(model, call.name, arg)
-        case Parallel(form=form):
+        case Parallel(form=form, loop=loop):
             for node in nodes_of(form):
                 yield from edges_to(model, "", node)
+            if isinstance(form, Newton | Pieces):
+                yield from _needs(model, loop)
             for name in _made(step):
                 if name in model.state:
                     yield from edges_to(model, name, model.state[name].initial)
@@ -145,9 +154,11 @@ def _step(
         case DepthLoop(body=body, repeat=repeat):
             body = rewritten(body, table, dropped)
             return replace(step, body=body, repeat=_repeat(repeat, table))
-        case Parallel(form=form):
+        case Parallel(form=form, loop=loop):
             changed = with_nodes(form, lambda node: substituted(node, table))
-            return replace(step, form=changed)
+            if isinstance(form, Newton | Pieces):  # they take steps of the loop
+                loop = replace(loop, body=rewritten(loop.body, table, dropped))
+            return replace(step, form=changed, loop=loop)
 
 
 def _call(call: ir.CallSite, table: Mapping[ir.Node, ir.Node]) -> ir.CallSite:

@@ -211,8 +211,8 @@ def nodes_of(form: Form) -> tuple[ir.Node, ...]:
             kept += [] if turned is None else [turned]
             others = (n for f in form.beside for n in nodes_of(f))
             return (*kept, *sides, *values, *(r.query for r in reads), *others)
-        case Pieces(borders=borders):
-            return borders
+        case Pieces(borders=borders, scans=scans):
+            return (*borders, *(n for scan in scans for n in nodes_of(scan)))
         case Newton():
             return ()
 
@@ -248,6 +248,13 @@ def with_nodes(form: Form, change: Callable[[ir.Node], ir.Node]) -> Form:
                 reads=tuple(replace(r, query=change(r.query)) for r in reads),
                 kept=maybe(form.kept),
                 beside=tuple(f for f in others if isinstance(f, Products)),
+            )
+        case Pieces(borders=borders, scans=scans):
+            changed = (with_nodes(scan, change) for scan in scans)
+            return replace(
+                form,
+                borders=tuple(map(change, borders)),
+                scans=tuple(s for s in changed if isinstance(s, DiagonalScan)),
             )
         case Newton():
             return form
