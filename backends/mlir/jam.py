@@ -11,8 +11,9 @@ from seqdsl.backends.mlir.kernel import Buffer, Nest
 from seqdsl.backends.mlir.layout import Layout
 from seqdsl.backends.mlir.planner import Planner
 from seqdsl.backends.mlir.products import is_product
-from seqdsl.backends.mlir.statements import Statement, statements
+from seqdsl.backends.mlir.statements import Statement, addends, statements
 from seqdsl.schedule.region import Region
+from seqdsl.schedule.substituted import asks_itself
 from seqdsl.schedule.unrolled import Unrolled, block_of
 
 _VECTORS = 48
@@ -40,9 +41,12 @@ def jam(
         return _ONE
     if any(is_product(s, region) for s in found):
         return _ONE
-    count = 4 if layout.machine.registers >= 32 else 2
+    own = asks_itself(region)
+    # two steps spare half of the loads and stores, and more read too many rows at once;
+    # those who ask first pass over a state twice
+    count = 4 if own and layout.machine.registers >= 32 else 2
     made = block_of(region, count)
-    if made is None:
+    if made is None or any(_crowded(made, s) for s in own):
         return _ONE
     body = statements(made.region, made.region.steps, "jam")
     groups, twice = group(body, region.states, layout)
@@ -84,6 +88,12 @@ def _large(region: Region, layout: Layout) -> bool:
         if len(own) > 1 and prod(own) >= _VECTORS * layout.machine.lanes:
             return True
     return False
+
+
+def _crowded(made: Unrolled, state: str) -> bool:
+    """Whether steps add several products to a state: enough to do for one pass each."""
+    update = made.region.model.equation[state].expr
+    return len(addends(update)) > made.count + 1
 
 
 def _phases(made: Unrolled, arguments: Sequence[Buffer]) -> Iterator[Buffer]:

@@ -37,16 +37,16 @@ UPDATES = {
     "delta": "S = S[t-1] + c * k * (v - dot[K](k, S[t-1]))",
     "gated delta": "S = c * S[t-1] + c * k * (v - dot[K](k, c * S[t-1]))",
     "delta, gates by key": "S = g * S[t-1] - c * k * (dot[K](k, g * S[t-1]) - v)",
-    "two products": "S = g * S[t-1] + c * a * dot[K](q, S[t-1]) + k * v",
     "answers through tanh": "S = c * S[t-1] + k * tanh(v - dot[K](k, S[t-1]))",
-    "asked twice": (
-        "S = S[t-1] + c * k * (v - dot[K](k, S[t-1])) - c * q * dot[K](q, S[t-1])"
-    ),
     "gates by row and column": "S = g * sigmoid(v) * S[t-1] + k * dot[K](k, S[t-1])",
 }
 """Updates that a block of steps has a form of."""
 
 PLAIN = {
+    "two products": "S = g * S[t-1] + c * a * dot[K](q, S[t-1]) + k * v",
+    "asked twice": (
+        "S = S[t-1] + c * k * (v - dot[K](k, S[t-1])) - c * q * dot[K](q, S[t-1])"
+    ),
     "a sum over all entries": "S = c * S[t-1] + k * v / (1 + abs(sum[V](dot[K](k, S[t-1]))))",
     "not affine": "S = tanh(S[t-1]) + c * k * (v - dot[K](k, S[t-1]))",
     "a gate for each entry": "S = sigmoid(k * v) * S[t-1] + k * dot[K](k, S[t-1])",
