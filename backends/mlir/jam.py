@@ -20,6 +20,13 @@ _VECTORS = 48
 """Vectors of a state from which on passing over it takes most of a step."""
 
 
+_STEPS = 2
+"""Steps of a block: two spare half of the loads and stores. Four are slower where all that
+they read comes at once (gated linear attention), a tenth faster where they ask a state
+first, and take twice as long to compile.
+"""
+
+
 @dataclass(frozen=True)
 class Jammed:
     """The loops of `count` steps, with what a kernel keeps for them; none for one step."""
@@ -34,27 +41,35 @@ _ONE = Jammed()
 
 
 def jam(
-    region: Region, found: Sequence[Statement], layout: Layout, rows: int
+    region: Region,
+    found: Sequence[Statement],
+    layout: Layout,
+    twice: frozenset[str],
 ) -> Jammed:
-    """A block of steps of `region`; one step alone where more would gain nothing."""
+    """A block of steps of `region`; one step alone where more would gain nothing.
+
+    `found` is what a step computes; states in `twice` are kept twice in it.
+    """
     if region.replay or region.still or not _large(region, layout):
         return _ONE
     if any(is_product(s, region) for s in found):
         return _ONE
     own = asks_itself(region)
-    # two steps spare half of the loads and stores, and more read too many rows at once;
-    # those who ask first pass over a state twice
-    count = 4 if own and layout.machine.registers >= 32 else 2
-    made = block_of(region, count)
+    made = block_of(region, _STEPS)
     if made is None or any(_crowded(made, s) for s in own):
         return _ONE
-    body = statements(made.region, made.region.steps, "jam")
-    groups, twice = group(body, region.states, layout)
-    planner = Planner(made.region, body, (), layout, twice, rows)
+    body = statements(made.region, made.region.steps, f"{region.steps[0]}.jam")
+    groups, again = group(body, region.states, layout)
+    if not again <= twice:
+        return _ONE
+    planner = Planner(made.region, body, (), layout, again, 1)
     nests = [planner.nest(g) for g in groups]
     nests += [planner.nest([s]) for s in planner.commit()]
     return Jammed(
-        tuple(nests), count, planner.locals(), tuple(_phases(made, planner.arguments()))
+        tuple(nests),
+        made.count,
+        planner.locals(),
+        tuple(_phases(made, planner.arguments())),
     )
 
 
@@ -76,7 +91,7 @@ def advance(
         replay=(),
         replayed=(),
     )
-    jammed = jam(alone, found, layout, 1)
+    jammed = jam(alone, found, layout, twice)
     return jammed if jammed.nests else Jammed(tuple(nests))
 
 

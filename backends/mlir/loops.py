@@ -55,7 +55,7 @@ class Loops:
         """All loops of the nest."""
         copies = [Copy(env, row=i) for i, env in enumerate(rows)]
         for i, write in enumerate(self.nest.writes):
-            if write.statement.op and not self._open(write):
+            if write.statement.op and not (self._open(write) or self._at_once(write)):
                 self.sums.fill(i, write, rows)
         self._loop(0, copies)
 
@@ -72,6 +72,13 @@ class Loops:
 
     def _open(self, write: Write) -> bool:
         return is_open(self.nest, write)
+
+    def _at_once(self, write: Write) -> bool:
+        """Whether all that a sum adds up is there inside of all loops."""
+        nest, lane = self.nest, self.nest.lane
+        if lane is None or write.statement.over != (lane,):
+            return False
+        return self.e.kernel.extents[lane] <= nest.unroll * nest.width
 
     def _loop(self, depth: int, copies: list[Copy]) -> None:
         if depth == len(self.dims):
@@ -190,7 +197,7 @@ class Loops:
                 continue
             values = self._values(statement.expr, statement.dtype, copies)
             if statement.op:
-                self.sums.into_memory(write, copies, values)
+                self.sums.into_memory(write, copies, values, self._at_once(write))
                 continue
             for copy, value in zip(copies, values, strict=True):
                 key = (statement.name, self.e.place(copy.env, statement.dims))

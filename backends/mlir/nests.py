@@ -51,7 +51,7 @@ def make_kernel(
     before = tuple(planner.nest([s]) for s in planner.first())
     commit = tuple(planner.nest([s]) for s in planner.commit())
     after = tuple(planner.nest([s], last=True) for s in planner.last())
-    jammed = jam(region, found, layout, rows)
+    jammed = jam(region, found, layout, twice)
     again_nests = tuple(planner.nest(g) for g in replay)
     advanced = advance(region, again, layout, again_nests)
     widths = [

@@ -243,4 +243,6 @@ class Planner:
             and lane in n.type.dims
             and not set(n.type.dims) & set(inner)
         }
-        return sums + len(outside) + 1
+        # a sum across lanes is stored for each turn of the inner loops
+        across = sum(s.over == (lane,) for s in group_)
+        return sums - across + len(outside) + 1

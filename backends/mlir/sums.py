@@ -171,8 +171,10 @@ class Sums:
         none = self.e.p.number(self._identity(write), value.dtype, value.lanes)
         return self.e.p.select(Val(mask, "bool", value.lanes, 0), value, none)
 
-    def into_memory(self, write: Write, copies: list[Copy], values: list[Val]) -> None:
-        """Adds to a sum whose place changes inside of its loops."""
+    def into_memory(
+        self, write: Write, copies: list[Copy], values: list[Val], at_once: bool
+    ) -> None:
+        """Adds to a sum whose place changes inside of its loops; `at_once` it is all."""
         lane, statement = self.nest.lane, write.statement
         if lane in statement.over:
             groups: dict[tuple[int, int], list[tuple[Copy, Val]]] = {}
@@ -184,9 +186,11 @@ class Sums:
         else:
             merged = list(zip(copies, values, strict=True))
         for copy, value in merged:
-            buffer = self.e.kernel.buffer(write.into[0])
-            before = self.e.memory.load(buffer, copy.env, self.e.w.depth)
-            total = self._combine(write, before, value)
+            total = value
+            if not at_once:
+                buffer = self.e.kernel.buffer(write.into[0])
+                before = self.e.memory.load(buffer, copy.env, self.e.w.depth)
+                total = self._combine(write, before, value)
             self.store(write, total, copy.env)
 
     def _merged(self, write: Write, group: list[tuple[Copy, Val]]) -> tuple[Copy, Val]:
