@@ -1,7 +1,7 @@
 """`python -m seqdsl.testing.fuzz --examples N --seed S`: random specs until one breaks.
 
-`--all` tries the whole suite on each, every strategy among it; `--target mlir` those specs
-whose loops along time are native kernels, as far as there are any. Specs come in slices of
+`--all` tries the whole suite on each, every strategy among it; `--target mlir` has all loops
+along time as native kernels that can be, `--target auto` those that it takes. Specs come in slices of
 `--slice` with seeds of their own, so that a run can be split or go on by `--seed`, and a
 failure is found again by running its slice alone: the command is printed with the
 smallest spec that breaks. Ends with status 1 then. What the specs had in them is counted;
@@ -17,6 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypedDict
 
@@ -80,6 +81,7 @@ def _kernels(
 
 TARGETS: Mapping[str, _Ways] = {
     "torch": {"build": compiled, "wanted": lambda model: True},
+    "auto": {"build": partial(compiled, target="auto"), "wanted": in_kernels},
     "mlir": {"build": _kernels, "wanted": in_kernels},
 }
 """How a module is made for a target, and of which specs."""

@@ -73,9 +73,11 @@ def test_random_specs_run_as_the_reference_says(start: int) -> None:
 
 
 @pytest.mark.skipif(not available(), reason="torch-mlir is not installed")
-@pytest.mark.parametrize("start", range(2))
-def test_random_specs_run_in_kernels_as_the_reference_says(start: int) -> None:
-    found = fuzz(12, start, **TARGETS["mlir"])
+@pytest.mark.parametrize(("target", "start"), [("mlir", 0), ("mlir", 1), ("auto", 2)])
+def test_random_specs_run_in_kernels_as_the_reference_says(
+    target: str, start: int
+) -> None:
+    found = fuzz(12, start, **TARGETS[target])
     assert found is None, str(found)
 
 

@@ -252,3 +252,38 @@ def test_complex_states_step_in_kernels(
             close(tuple(y), tuple(z))
             close(ours, theirs)
     assert noted == [True] * 4
+
+
+JOINED = """\
+layer Row(D, N = 2):
+    input x: [D]
+    dim W = 1 + D + N
+    dim V = 2 * D
+    param w: [N] ~ normal(0, 1)
+    state S: [W] = 0.5
+    y = concat[1, D, N as W](sum[D](x), tanh(x), w * mean[D](x))
+    S = 0.5 * S[t-1] + y
+    z = 2 * concat[D, D as V](x, x * x)
+    dim U = V + W
+    output S
+    output both = concat[V, W as U](z, S)
+"""
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_values_side_by_side_step_in_kernels(
+    batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = seqdsl.loads(JOINED).Row
+    kernel, plain = (layer(target=t, strategy="loop", D=5) for t in ("auto", "torch"))
+    plain.load_state_dict(kernel.state_dict())
+    noted = served(monkeypatch)
+    ours, theirs = kernel.initial_state(batch), plain.initial_state(batch)
+    with torch.no_grad():
+        for _ in range(4):
+            x = torch.randn(batch, 5)
+            y, ours = kernel.step(x, ours)
+            z, theirs = plain.step(x, theirs)
+            close(tuple(y), tuple(z))
+            close(ours, theirs)
+    assert noted == [True] * 4

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from seqdsl.backends.mlir.supported import allowed
 from seqdsl.backends.torch.streaming import Entry
 from seqdsl.ir import build
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.bind import Bound, bind_instance
-from seqdsl.ir.sizes import Scalar
 from seqdsl.ir.types import BATCH, TIME
 from seqdsl.ir.walk import subtree
+from seqdsl.native.stepping.joined import joined
 from seqdsl.native.stepping.places import MOST_TAPS, Places
 from seqdsl.native.stepping.plan import BlockCall, StepRefused
 from seqdsl.native.stepping.read import placed, readers_of
@@ -67,6 +67,7 @@ class Layer:
             expr = cast(expr, state.type.dtype)
         if self._is_alias(name, expr, dims):
             return
+        expr = joined(self, name, expr)
         if not in_block(expr, allowed):
             raise StepRefused(f"no kernel has a form of `{name}`")
         if isinstance(expr, ir.Conv):
@@ -152,7 +153,7 @@ class Layer:
             for back in range(1, rows + 1):
                 name = f"{entry.key}.keep{back}"
                 expr = build.shift(source, TIME, 1 - back)
-                self._force(
+                self.force(
                     name, expr, entry.type.dims, self.at.after(entry, back, rows)
                 )
 
@@ -167,9 +168,10 @@ class Layer:
             case _:
                 return build.ref(str(entry.source[1]), entry.type)
 
-    def _force(
+    def force(
         self, name: str, expr: ir.Node, dims: tuple[str, ...], slot: Slot
     ) -> None:
+        """Has an equation computed into `slot`, whoever reads it."""
         self.pending.append((name, expr, dims))
         self.target[name] = slot
 
@@ -179,7 +181,7 @@ class Layer:
             if entry.kind == "position":
                 now = build.position(TIME, axis=True)
                 after = build.map_("add", now, build.const(1))
-                self._force("t.next", after, (), self.at.after(entry, 1, 0))
+                self.force("t.next", after, (), self.at.after(entry, 1, 0))
             if entry.kind == "segment":
                 self.at.given_entry(entry)
                 self.at.work.after[self.at.path(entry)] = None
@@ -199,6 +201,7 @@ class Layer:
                 n == expr.name for n, _, _ in self.pending
             ):
                 return expr.name, None
+        expr = joined(self, f"output.{output.name}", expr)
         if not in_block(expr, allowed) or any(
             isinstance(n, ir.Conv) for n in subtree(expr)
         ):
@@ -212,7 +215,7 @@ class Layer:
             slot = store.given("output", (number,), dims, type_.dtype, True)
         else:
             slot = store.fixed(dims, type_.dtype)
-        self._force(name, expr, type_.dims, slot)
+        self.force(name, expr, type_.dims, slot)
         return name, slot
 
     # ---- Sub-layers and repeats
@@ -228,20 +231,22 @@ class Layer:
             if same and isinstance(node, ir.Ref | ir.Result):
                 names[wanted.name] = key_of(node)
                 continue
+            node = joined(self, site.name, node)
             if not in_block(node, allowed):
                 raise StepRefused(f"no kernel has a form of an argument of {site.name}")
             node = cast(node, wanted.type.dtype)
             self._note_tables(node)
             name = f"{site.name}.{wanted.name}"
             slot = self.at.work.store.fixed(self.at.extents(dims), wanted.type.dtype)
-            self._force(name, node, dims, slot)
+            self.force(name, node, dims, slot)
             names[wanted.name] = ("ref", name)
         self.flush()
         at, env = self.at, {("ref", n): self.at.look(k) for n, k in names.items()}
+        sizes = {n: v for n, v in at.sizes.items() if isinstance(v, int)}
         inner = Places(
             at.work,
             callee,
-            bind_instance(instance, Bound(_whole(at.sizes), at.bound.options)),
+            bind_instance(instance, Bound(sizes, at.bound.options)),
             (*at.where, *at.filled(instance.name)),
             (*at.state, site.name, *(at.depth[a] - 1 for a in site.scope)),
             {**env},
@@ -285,7 +290,7 @@ class Layer:
         self._note_tables(expr)
         dims = state.type.dims
         slot = self.at.work.store.fixed(self.at.extents(dims), state.type.dtype)
-        self._force(f"{state.name}.first", expr, dims, slot)
+        self.force(f"{state.name}.first", expr, dims, slot)
 
     def _note_steps(self, axis: str, carried: set[str]) -> None:
         """Values of this step that others read at a place of the repeat."""
@@ -293,7 +298,3 @@ class Layer:
             if key[1] not in carried and key in self.at.env:
                 empty = self.at.steps_of.setdefault((axis, *key), [self.at.env[key]])
                 empty.append(self.at.env[key])
-
-
-def _whole(sizes: Mapping[str, Scalar]) -> dict[str, int]:
-    return {n: v for n, v in sizes.items() if isinstance(v, int)}
