@@ -5,14 +5,28 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from seqdsl.backends.torch.carried.chunkwise import _chunkwise
+import seqdsl
+from benchmarks.gpu_meanings import (
+    delta_chunks,
+    delta_loop,
+    dplr_chunks,
+    dplr_loop,
+    momentum_chunks,
+    momentum_loop,
+    outer_chunks,
+    outer_loop,
+    pairs_loop,
+    scan_loop,
+)
 from seqdsl.backends.triton.launch.delta import delta_products
 from seqdsl.backends.triton.launch.outer import decayed_products
 from seqdsl.backends.triton.launch.scan import scan
@@ -51,127 +65,17 @@ class Shape:
 
 @dataclass(frozen=True)
 class Operation:
-    """`inputs` for a shape; `ours`, the `loop` that it means, torch's chunks, `peers`."""
+    """`inputs` for a shape; `ours`, the `loop` that it means, torch's chunks, `peers`.
+
+    Of what is `mixed` a part runs in torch, which a dry run would compute and not count.
+    """
 
     inputs: Callable[[Shape], tuple[Tensor, ...]]
     ours: Run
     loop: Run
     chunks: Run | None = None
     peers: Callable[[], Mapping[str, Run]] = field(default=dict[str, Run])
-
-
-# ---- What they mean
-
-
-def outer_loop(q: Tensor, k: Tensor, v: Tensor, g: Tensor) -> Tensor:
-    """Decayed outer products, step by step."""
-    nothing = torch.zeros_like(q)
-    return dplr_loop(q, k, v, nothing, nothing, g)
-
-
-def delta_loop(q: Tensor, k: Tensor, v: Tensor, g: Tensor, b: Tensor) -> Tensor:
-    """The gated delta rule, step by step."""
-    b = b[..., None]
-    return dplr_loop(q, b * k, v, -g.exp()[..., None] * k, b * k, g)
-
-
-def dplr_loop(
-    q: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, g: Tensor
-) -> Tensor:
-    """`S = exp(g) S + b (a^T S) + k v^T`, read by q, step by step."""
-    state = q.new_zeros(q.shape[0], q.shape[2], q.shape[3], v.shape[3])
-    g = g if g.dim() == 4 else g[..., None]
-    reads: list[Tensor] = []
-    for t in range(q.shape[1]):
-        seen = torch.einsum("bhk,bhkv->bhv", a[:, t], state)
-        state = g[:, t].exp()[..., None] * state + b[:, t, ..., None] * seen[:, :, None]
-        state = state + k[:, t, ..., None] * v[:, t, :, None]
-        reads.append(torch.einsum("bhk,bhkv->bhv", q[:, t], state))
-    return torch.stack(reads, 1)
-
-
-def pairs_loop(
-    q: Tensor, l: Tensor, r: Tensor, y: Tensor, g: Tensor, rows: int = 2
-) -> Tensor:
-    """`S = exp(g) S + sum of l (y + r S)` over the `rows` of a step, each of which is read."""
-    state = before = q.new_zeros(q.shape[0], q.shape[2], q.shape[3], y.shape[3])
-    reads: list[Tensor] = []
-    for t in range(q.shape[1]):
-        if t % rows == 0:
-            before = state
-            state = g[:, t].exp()[..., None, None] * state
-        seen = y[:, t] + torch.einsum("bhk,bhkv->bhv", r[:, t], before)
-        state = state + l[:, t, ..., None] * seen[:, :, None]
-        reads.append(torch.einsum("bhk,bhkv->bhv", q[:, t], state))
-    return torch.stack(reads, 1)
-
-
-def scan_loop(a: Tensor, b: Tensor) -> Tensor:
-    """`h = a h + b`, step by step."""
-    h, steps = torch.zeros_like(b[:, 0]), list[Tensor]()
-    for t in range(b.shape[1]):
-        h = a[:, t] * h + b[:, t]
-        steps.append(h)
-    return torch.stack(steps, 1)
-
-
-# ---- The torch backend's chunks, for torch.compile
-
-
-def dplr_chunks(
-    q: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, g: Tensor
-) -> Tensor:
-    """`dplr_loop` by matrix products."""
-    return _chunked(g.exp(), q, erase=(a, b, None), write=(k, v))
-
-
-def outer_chunks(q: Tensor, k: Tensor, v: Tensor, g: Tensor) -> Tensor:
-    """`outer_loop` by matrix products."""
-    decay = g.exp() if g.dim() == 4 else g.exp()[..., None]
-    return _chunked(decay, q, write=(k, v))
-
-
-def delta_chunks(q: Tensor, k: Tensor, v: Tensor, g: Tensor, b: Tensor) -> Tensor:
-    """`delta_loop` by matrix products."""
-    decay = g.exp()[..., None]
-    return _chunked(decay, q, erase=(-decay * k, b[..., None] * k, v))
-
-
-def _chunked(
-    decay: Tensor,
-    query: Tensor,
-    erase: tuple[Tensor | None, Tensor | None, Tensor | None] = (None, None, None),
-    write: tuple[Tensor | None, Tensor | None] = (None, None),
-) -> Tensor:
-    """Reads after each step; an erase is what it reads along, writes along, and its value."""
-    value = erase[2] if write[1] is None else write[1]
-    assert value is not None
-    first = value.new_zeros(
-        len(query), query.shape[2], query.shape[3], value.shape[-1], dtype=torch.float32
-    )
-    right, into, known = (_one(x) for x in erase)
-    left, written = (_one(x) for x in write)
-    made, _ = _chunkwise(
-        decay,
-        right,
-        into,
-        known,
-        left,
-        written,
-        None,
-        _one(query),
-        first,
-        None,
-        None,
-        query.shape[1],
-        64,
-    )
-    return made.squeeze(3).to(query.dtype)
-
-
-def _one(x: Tensor | None) -> Tensor | None:
-    """Vectors of a single write."""
-    return None if x is None else x.unsqueeze(3)
+    mixed: bool = False
 
 
 # ---- Ours
@@ -204,6 +108,37 @@ def ours_pairs(q: Tensor, l: Tensor, r: Tensor, y: Tensor, g: Tensor) -> Tensor:
 def ours_scan(a: Tensor, b: Tensor) -> Tensor:
     """Our kernels for scans."""
     return scan(a, b, torch.zeros_like(b[:, 0]))
+
+
+MOMENTUM = """
+layer Momentum(heads, K, V):
+    input q: [heads, K]
+    input k: [heads, K]
+    input v: [heads, V]
+    input a: [heads]
+    input m: [heads]
+    input b: [heads]
+    state P: [heads, K, V] = 0
+    state S: [heads, K, V] = 0
+    P = m * P[t-1] + b * k * (v - dot[K](k, S[t-1]))
+    S = a * S[t-1] + P
+    output dot[K](q, S)
+"""
+
+
+@cache
+def momentum_layer(heads: int, K: int, V: int) -> Any:
+    """A layer of coupled states; kernels run wherever its tensors are."""
+    layer: Any = seqdsl.loads(MOMENTUM).Momentum
+    made = layer(heads=heads, K=K, V=V, target="triton")
+    vars(sys.modules[type(made).__module__])["EVERYWHERE"] = True
+    return made
+
+
+def ours_momentum(q: Tensor, k: Tensor, v: Tensor, *gates: Tensor) -> Tensor:
+    """Our kernel from chunk to chunk, the rest of a chunk in torch."""
+    layer = momentum_layer(q.shape[2], q.shape[3], v.shape[3])
+    return layer(q, k, v, *gates)
 
 
 # ---- Published kernels
@@ -306,6 +241,13 @@ def _pairs(s: Shape) -> tuple[Tensor, ...]:
     return q, l, r, y, s.logs(dtype=torch.float32)
 
 
+def _momentum(s: Shape) -> tuple[Tensor, ...]:
+    gates = [torch.rand(*s.lead, device=s.device) for _ in range(3)]
+    gates = [0.9 + 0.1 * gates[0], 0.9 * gates[1], 0.1 * gates[2]]
+    given = (x.to(s.dtype).requires_grad_() for x in gates)
+    return *_vectors(s, unit=True), *given
+
+
 OPERATIONS: Mapping[str, Operation] = {
     "gla": Operation(
         lambda s: (*_vectors(s), s.logs(s.K)),
@@ -326,5 +268,8 @@ OPERATIONS: Mapping[str, Operation] = {
     ),
     "two_erases": Operation(_pairs, ours_pairs, pairs_loop),
     "dplr": Operation(_dplr, ours_dplr, dplr_loop, dplr_chunks, dplr_peers),
+    "momentum": Operation(
+        _momentum, ours_momentum, momentum_loop, momentum_chunks, mixed=True
+    ),
     "hgrn": Operation(_scanned, ours_scan, scan_loop, None, scan_peers),
 }

@@ -27,7 +27,7 @@ def _chunk_by_chunk(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """`_chunk_by_chunk_by_torch`, as one kernel on a GPU."""
     traced = torch.compiler.is_compiling()  # else `plain` is for gradients of gradients
-    if plain and not traced or not passes_fit(state, states):
+    if plain and not traced or not passes_fit(state):
         return _chunk_by_chunk_by_torch(made, state, fresh, states, plain)
     seen, count = made.met.seen, len(made.met.seen.writers[0]) // len(state)
     added = None if made.value is None else seen.writers[-1].mT @ made.value
@@ -43,7 +43,7 @@ def _states_back(
     made: _Made, before: Tensor, values: list[Tensor], d_state: Tensor, states: int
 ) -> tuple[Tensor, Tensor]:
     """`_states_back_by_torch`, as one kernel on a GPU."""
-    if not passes_fit(d_state, states):
+    if not passes_fit(d_state):
         return _states_back_by_torch(made, before, values, d_state, states)
     seen, erasing = made.met.seen, made.pulled is not None
     wrote, writers = (values[0], seen.writers[0]) if erasing else (None, None)

@@ -15,7 +15,8 @@ pytest.importorskip("triton", reason="Triton is there for Linux only")
 from seqdsl.backends.triton.chips import CHIPS, occupancy, roofline
 from seqdsl.backends.triton.flops import flops
 
-SMALL = 64  # bytes that a thread of a backward kernel may spill at the sizes of models
+# bytes that a thread of a backward kernel may spill at the sizes of models
+SPILLED = {("dplr", 256): 160, ("gla", 256): 80, ("dplr", 128): 16, ("dplr", 64): 16}
 QUICK = ("simple_gla", "hgrn")
 ROOT = Path(__file__).parents[2]
 # MiB that the kernels of fla-core 0.6.0 are given at this shape, forward and backward,
@@ -104,7 +105,7 @@ def test_kernels_fit_every_chip_at_the_sizes_of_models(
     for row in json.loads(out.read_text("utf-8"))["rows"]:
         for label in ("forward", "backward"):
             found = row[label]
-            most = 0 if label == "forward" else 4 * SMALL
+            most = SPILLED.get((row["operation"], size), 0) * (label == "backward")
             assert found["spilled"] <= most, (row["operation"], label)
             assert found["programs_per_processor"] >= 1, (row["operation"], label)
 

@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_triton_binaries import without_interpreter
 from torch import Tensor
 
 import seqdsl
@@ -18,6 +20,7 @@ import seqdsl
 pytest.importorskip("triton", reason="Triton is there for Linux only")
 
 from seqdsl.backends.triton import compile_model
+from seqdsl.backends.triton.chips import CHIPS
 from seqdsl.backends.triton.launch.passes import pass_chunks
 from seqdsl.backends.triton.loops.waiting import PARTLY, notes
 
@@ -105,6 +108,7 @@ def test_passes_and_all_their_gradients(
         torch.testing.assert_close(a, b, atol=bound, rtol=0)
 
 
+QUICK = ("sm_90", 2, 64)
 MOMENTUM = """
 layer Own(K = 5, V = 4):
     input x: [K]
@@ -183,6 +187,40 @@ def test_gradients_of_gradients_of_coupled_states() -> None:
     for a, b in zip(*found, strict=True):
         bound = 1e-5 * float(b.abs().max().clamp(min=1))
         torch.testing.assert_close(a.double(), b, atol=bound, rtol=0)
+
+
+COMPILED = """
+import sys, torch
+from seqdsl.backends.triton.chips import CHIPS
+from seqdsl.backends.triton.dry_run import DryRun
+from seqdsl.backends.triton.launch.passes import pass_chunks
+arch, states, K = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+shapes = (2, states * K, 64), (6, states, states, 1), (6, states * K, 64), (6, 64, 64)
+sides = (6, 64, states * K), (6, states * K, 64)
+given = [torch.zeros(s, requires_grad=True) for s in (*shapes, *sides)]
+with DryRun(arch) as run:
+    sum(x.sum() for x in pass_chunks(*given, states, 3, False)).backward()
+assert len(run.launches) == 2, run.launches
+for x in run.launches:
+    print(x.resources.spilled, x.resources.fits(CHIPS[arch]))
+"""
+SIZES = [
+    pytest.param(arch, n, K, marks=[pytest.mark.slow] * ((arch, n, K) != QUICK))
+    for arch in CHIPS
+    for n in (2, 3)
+    for K in (64, 128, 256)
+]
+
+
+@pytest.mark.parametrize(("arch", "states", "K"), SIZES)
+def test_the_kernel_spills_nothing(
+    arch: str, states: int, K: int, tmp_path: Path
+) -> None:
+    (tmp_path / "compiled.py").write_text(COMPILED)
+    said = without_interpreter(str(tmp_path / "compiled.py"), arch, str(states), str(K))
+    for line in said.splitlines():
+        spilled, programs = map(int, line.split())
+        assert spilled == 0 and programs >= 2
 
 
 def test_operators_keep_to_their_fakes() -> None:

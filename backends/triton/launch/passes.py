@@ -15,22 +15,14 @@ from seqdsl.backends.triton.launch.tiles import (
     NAMESPACE,
     blank,
     blocks,
+    fitting,
     precision,
 )
 
-_MOST_HELD = 16384
-"""Entries of the states that a program may hold, 16 columns of each."""
 
-
-def passes_fit(state: Tensor, states: int) -> bool:
-    """Whether states `[many, rows, columns]`, `states` below one another, go by kernels."""
-    there = EVERYWHERE or state.is_cuda
-    rows = _tile_of(states) * _tile_of(state.shape[1] // states, 16)
-    return there and state.dtype == torch.float32 and 16 * rows <= _MOST_HELD
-
-
-def _tile_of(extent: int, least: int = 1) -> int:
-    return max(least, 1 << max(0, extent - 1).bit_length())
+def passes_fit(state: Tensor) -> bool:
+    """Whether states `[many, rows, columns]` go by a kernel."""
+    return (EVERYWHERE or state.is_cuda) and state.dtype == torch.float32
 
 
 @torch.library.custom_op(f"{NAMESPACE}::pass_chunks", mutates_args=())
@@ -70,9 +62,9 @@ def pass_chunks(
         first.contiguous(), total, added, known, left, right, before, written, last, count,
         *left.stride(), *right.stride(),
         N=states, K=K, W=0 if total is None else total.shape[-1], E=E, V=V,
-        BN=_tile_of(states), BK=_tile_of(K, 16), BE=16, BV=columns,
+        BK=min(32, fitting(K)), BE=16, BV=columns,
         ADDED=added is not None, KNOWN=known is not None, ADJOINT=adjoint,
-        PRECISION=precision(first), num_warps=4 if rows <= 128 else 8, num_stages=1,
+        PRECISION=precision(first), num_warps=4, num_stages=1,
     )  # fmt: skip
     return made
 
