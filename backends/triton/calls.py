@@ -34,8 +34,7 @@ def _chunk_by_chunk(
     into = None if made.pulled is None else seen.writers[0].mT
     begun = None if fresh is None else fresh.added
     return chunks_passed(
-        state, seen.total, seen.end, added, made.known, made.pulled, into, begun,
-        states, count,
+        state, seen.total, added, made.known, made.pulled, into, begun, states, count
     )'''
 
 PULLED = '''\
@@ -48,7 +47,7 @@ def _states_back(
     seen, erasing = made.met.seen, made.pulled is not None
     wrote, writers = (values[0], seen.writers[0]) if erasing else (None, None)
     after, found, first = chunks_pulled(
-        d_state, seen.total, seen.end, before, wrote, made.pulled, writers, states
+        d_state, seen.total, before, wrote, made.pulled, writers, states
     )
     if found is not None:
         values[0] = found

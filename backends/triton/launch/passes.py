@@ -140,7 +140,6 @@ pass_chunks.register_autograd(_passes_pulled, setup_context=_passes_remember)
 def chunks_passed(
     state: Tensor,
     total: Tensor | None,
-    end: Tensor | None,
     added: Tensor | None,
     known: Tensor | None,
     pulled: Tensor | None,
@@ -151,13 +150,8 @@ def chunks_passed(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """The states before every chunk and at the end, and what erases write.
 
-    What is made of the states is multiplied with `end`, then `begun` is added.
+    `begun` is what comes of segments that begin in a chunk.
     """
-    if end is not None:
-        wide = end.unsqueeze(-1)
-        total = end if total is None else total * end
-        added = None if added is None else added * wide
-        into = None if into is None else into * wide
     if begun is not None:
         added = begun if added is None else added + begun
     before, written, last = pass_chunks(
@@ -170,7 +164,6 @@ def chunks_passed(
 def chunks_pulled(
     d_state: Tensor,
     total: Tensor | None,
-    end: Tensor | None,
     before: Tensor,
     wrote: Tensor | None,
     pulled: Tensor | None,
@@ -182,13 +175,9 @@ def chunks_pulled(
     `before` are those of the states before each chunk, and `wrote` those of what erases
     write, as they come from reads.
     """
-    if end is not None:
-        total = end if total is None else total * end
-        writers = None if writers is None else writers * end.unsqueeze(-2)
     count = len(before) // max(1, len(d_state))
     into = None if pulled is None else pulled.mT
     after, found, first = pass_chunks(
         d_state, total, before, wrote, writers, into, states, count, True
     )
-    after = after if end is None else after * end.unsqueeze(-1)
     return after, None if wrote is None else found, first
