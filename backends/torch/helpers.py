@@ -23,6 +23,7 @@ _FILES = (
     "chunks",
     "chunk_gates",
     "stretches",
+    "room",
     "divided_chunks",
     "divided_chunks_back",
     "chunk_gates_back",

@@ -9,14 +9,15 @@ from torch import Tensor
 from seqdsl.backends.torch.carried.chunk_gradients import _stretch_back
 from seqdsl.backends.torch.carried.chunks import _apart, _Steps
 from seqdsl.backends.torch.carried.divided_chunks import (
+    _all_large,
     _Divided,
     _divided,
     _divided_reads,
     _in_order,
     _laid,
-    _Room,
 )
 from seqdsl.backends.torch.carried.divided_chunks_back import _divided_back
+from seqdsl.backends.torch.carried.room import _Room
 from seqdsl.backends.torch.carried.stretches import _fresh, _stretch
 
 __all__ = ["_How", "_by_chunks", "_group_size", "_groups_back"]
@@ -154,7 +155,7 @@ def _by_near_chunks(
     chunks, width = -(-time // how.size), how.group // how.size
     borders = _single(first).new_empty(chunks + 1, *first.shape)
     borders[0] = first
-    room, columns = _Room(borders, at.decay), first.shape[-1]
+    room, columns = _Room(borders, _all_large(at.decay)), first.shape[-1]
     whole = [
         first.new_empty(len(first), chunks, how.size, *x.shape[2:4], columns)
         for x in at.queries()
@@ -203,7 +204,7 @@ def _groups_back(
     first, initial, starts, borders = ends
     there = [x for x in tensors if x is not None]
     time, count, chunks = there[0].shape[1], how.group // how.size, len(borders) - 1
-    room, d_initial = _Room(borders, tensors[0]), None
+    room, d_initial = _Room(borders, _all_large(tensors[0])), None
     whole = [x.new_empty(len(x), chunks, how.size, *x.shape[2:]) for x in there]
     for begin in reversed(range(0, chunks, count)):
         at = _Steps(*_some(tensors, begin * how.size, how))

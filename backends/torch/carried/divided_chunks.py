@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from seqdsl.backends.torch.carried.chunks import _apart, _inverse, _Steps
+from seqdsl.backends.torch.carried.room import _Room
 from seqdsl.backends.torch.carried.stretches import _by_chunk
 
 __all__ = [
     "_Divided",
-    "_Room",
+    "_all_large",
     "_applied",
     "_counts",
     "_divided",
@@ -29,32 +30,6 @@ __all__ = [
 _LEAST = 1 / 16
 _BOUNDS = (1e-9, 1e3)
 """A decay, and products of decays, by which numbers may be divided."""
-
-
-class _Room:
-    """Memory that groups of chunks use one after another: fresh memory is slow."""
-
-    def __init__(self, like: Tensor, decay: Tensor | None) -> None:
-        self.like = like
-        self.near = decay is not None and bool(decay.amin() >= _LEAST)
-        self.parts: dict[str, Tensor] = {}
-
-    def take(self, name: str, *shape: int) -> Tensor:
-        """A tensor with anything in it."""
-        x = self.parts.get(name)
-        if x is None or x.shape != shape:
-            x = self.parts[name] = self.like.new_empty(shape)
-        return x
-
-    def once(self, name: str, make: Callable[[], Tensor]) -> Tensor:
-        """What is the same for all groups."""
-        if name not in self.parts:
-            self.parts[name] = make()
-        return self.parts[name]
-
-    def product(self, name: str, x: Tensor, y: Tensor) -> Tensor:
-        """Of matrices."""
-        return torch.bmm(x, y, out=self.take(name, len(x), x.shape[1], y.shape[2]))
 
 
 class _Sight(NamedTuple):
@@ -157,9 +132,14 @@ def _applied(
         apply(x, gate.unsqueeze(4), out=out)
 
 
+def _all_large(decay: Tensor | None) -> bool:
+    """Whether one may divide by every single decay."""
+    return decay is not None and bool(decay.amin() >= _LEAST)
+
+
 def _since(decay: Tensor, room: _Room) -> Tensor | None:
     """Products of decays since the chunk began; None where one may not divide by them."""
-    if not room.near and not decay.amin() >= _LEAST:
+    if not room.near and not _all_large(decay):
         return None
     *lead, size, rows = decay.shape
     since = room.take("since", *lead, size + 1, rows)
@@ -196,11 +176,7 @@ def _each(gates: Sequence[Tensor], counts: Sequence[int], dim: int) -> Tensor:
 def _sights(at: _Steps, starts: Tensor | None, size: int, room: _Room) -> _Sight:
     """What is before, and in the same segment where these begin: `starts: [chunks, size]`."""
     like = room.like
-
-    def before() -> Tensor:
-        return like.new_ones(1, size + 1, size).tril(-1)
-
-    seen = room.once("before", before)
+    seen = room.once("before", lambda: like.new_ones(1, size + 1, size).tril(-1))
     readers, writers = _counts(at.readers()), _counts(at.writers())
     new = [x is at.new for x in at.readers()]
     if starts is None:
@@ -242,8 +218,7 @@ def _divided(
     reading, writing = at.readers(), at.writers()
     by = [after if x is at.new else before for x in reading]
     readers = _stacked("readers", reading, by, torch.mul, room)
-    over = [after] * len(writing)
-    writers = _stacked("writers", writing, over, torch.div, room)
+    writers = _stacked("writers", writing, [after] * len(writing), torch.div, room)
     lead, size = list(writing[0].shape[:3]), writing[0].shape[3]
     sees = _sights(at, starts, size, room)
     kernel = room.product("kernel", readers, writers.mT).mul_(sees.mask)

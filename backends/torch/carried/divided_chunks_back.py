@@ -12,8 +12,8 @@ from seqdsl.backends.torch.carried.divided_chunks import (
     _counts,
     _Divided,
     _laid,
-    _Room,
 )
+from seqdsl.backends.torch.carried.room import _Room
 from seqdsl.backends.torch.carried.stretches import _by_chunk
 
 __all__ = ["_divided_back"]

@@ -619,18 +619,12 @@ def _plus_product(more: Tensor | None, x: Tensor, y: Tensor, plain: bool) -> Ten
     return torch.baddbmm(more, x, y) if plain else more.baddbmm_(x, y)
 
 
-_LEAST = 1 / 16
-
-
-_BOUNDS = (1e-9, 1e3)
-
-
 class _Room:
     """Memory that groups of chunks use one after another: fresh memory is slow."""
 
-    def __init__(self, like: Tensor, decay: Tensor | None) -> None:
+    def __init__(self, like: Tensor, near: bool) -> None:
         self.like = like
-        self.near = decay is not None and bool(decay.amin() >= _LEAST)
+        self.near = near  # whether all decays are large enough to divide by them
         self.parts: dict[str, Tensor] = {}
 
     def take(self, name: str, *shape: int) -> Tensor:
@@ -649,6 +643,12 @@ class _Room:
     def product(self, name: str, x: Tensor, y: Tensor) -> Tensor:
         """Of matrices."""
         return torch.bmm(x, y, out=self.take(name, len(x), x.shape[1], y.shape[2]))
+
+
+_LEAST = 1 / 16
+
+
+_BOUNDS = (1e-9, 1e3)
 
 
 class _Sight(NamedTuple):
@@ -751,9 +751,14 @@ def _applied(
         apply(x, gate.unsqueeze(4), out=out)
 
 
+def _all_large(decay: Tensor | None) -> bool:
+    """Whether one may divide by every single decay."""
+    return decay is not None and bool(decay.amin() >= _LEAST)
+
+
 def _since(decay: Tensor, room: _Room) -> Tensor | None:
     """Products of decays since the chunk began; None where one may not divide by them."""
-    if not room.near and not decay.amin() >= _LEAST:
+    if not room.near and not _all_large(decay):
         return None
     *lead, size, rows = decay.shape
     since = room.take("since", *lead, size + 1, rows)
@@ -789,11 +794,7 @@ def _each(gates: Sequence[Tensor], counts: Sequence[int], dim: int) -> Tensor:
 def _sights(at: _Steps, starts: Tensor | None, size: int, room: _Room) -> _Sight:
     """What is before, and in the same segment where these begin: `starts: [chunks, size]`."""
     like = room.like
-
-    def before() -> Tensor:
-        return like.new_ones(1, size + 1, size).tril(-1)
-
-    seen = room.once("before", before)
+    seen = room.once("before", lambda: like.new_ones(1, size + 1, size).tril(-1))
     readers, writers = _counts(at.readers()), _counts(at.writers())
     new = [x is at.new for x in at.readers()]
     if starts is None:
@@ -835,8 +836,7 @@ def _divided(
     reading, writing = at.readers(), at.writers()
     by = [after if x is at.new else before for x in reading]
     readers = _stacked("readers", reading, by, torch.mul, room)
-    over = [after] * len(writing)
-    writers = _stacked("writers", writing, over, torch.div, room)
+    writers = _stacked("writers", writing, [after] * len(writing), torch.div, room)
     lead, size = list(writing[0].shape[:3]), writing[0].shape[3]
     sees = _sights(at, starts, size, room)
     kernel = room.product("kernel", readers, writers.mT).mul_(sees.mask)
@@ -1568,7 +1568,7 @@ def _by_near_chunks(
     chunks, width = -(-time // how.size), how.group // how.size
     borders = _single(first).new_empty(chunks + 1, *first.shape)
     borders[0] = first
-    room, columns = _Room(borders, at.decay), first.shape[-1]
+    room, columns = _Room(borders, _all_large(at.decay)), first.shape[-1]
     whole = [
         first.new_empty(len(first), chunks, how.size, *x.shape[2:4], columns)
         for x in at.queries()
@@ -1614,7 +1614,7 @@ def _groups_back(
     first, initial, starts, borders = ends
     there = [x for x in tensors if x is not None]
     time, count, chunks = there[0].shape[1], how.group // how.size, len(borders) - 1
-    room, d_initial = _Room(borders, tensors[0]), None
+    room, d_initial = _Room(borders, _all_large(tensors[0])), None
     whole = [x.new_empty(len(x), chunks, how.size, *x.shape[2:]) for x in there]
     for begin in reversed(range(0, chunks, count)):
         at = _Steps(*_some(tensors, begin * how.size, how))
