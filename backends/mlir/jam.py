@@ -45,14 +45,16 @@ def jam(
     found: Sequence[Statement],
     layout: Layout,
     twice: frozenset[str],
+    rows: int,
 ) -> Jammed:
     """A block of steps of `region`; one step alone where more would gain nothing.
 
-    `found` is what a step computes; states in `twice` are kept twice in it.
+    `found` is what a step computes; states in `twice` are kept twice in it, and `rows`
+    sequences run side by side.
     """
     if region.replay or region.still or not _large(region, layout):
         return _ONE
-    if any(is_product(s, region) for s in found):
+    if rows > 1 or any(is_product(s, region, layout.tasks) for s in found):
         return _ONE
     own = asks_itself(region)
     made = block_of(region, _STEPS)
@@ -74,7 +76,11 @@ def jam(
 
 
 def advance(
-    region: Region, found: Sequence[Statement], layout: Layout, nests: Sequence[Nest]
+    region: Region,
+    found: Sequence[Statement],
+    layout: Layout,
+    rows: int,
+    nests: Sequence[Nest],
 ) -> Jammed:
     """Steps run again in place, to find what states are later; `nests` are those of one.
 
@@ -91,7 +97,7 @@ def advance(
         replay=(),
         replayed=(),
     )
-    jammed = jam(alone, found, layout, twice)
+    jammed = jam(alone, found, layout, twice, rows)
     return jammed if jammed.nests else Jammed(tuple(nests))
 
 

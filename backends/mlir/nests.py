@@ -51,9 +51,9 @@ def make_kernel(
     before = tuple(planner.nest([s]) for s in planner.first())
     commit = tuple(planner.nest([s]) for s in planner.commit())
     after = tuple(planner.nest([s], last=True) for s in planner.last())
-    jammed = jam(region, found, layout, twice)
+    jammed = jam(region, found, layout, twice, rows)
     again_nests = tuple(planner.nest(g) for g in replay)
-    advanced = advance(region, again, layout, again_nests)
+    advanced = advance(region, again, layout, rows, again_nests)
     widths = [
         n.width * n.unroll
         for n in (*step, *commit, *jammed.nests)

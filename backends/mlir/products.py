@@ -14,8 +14,11 @@ from seqdsl.ir.walk import subtree, transform
 from seqdsl.schedule.region import Region
 
 
-def is_product(statement: Statement, region: Region) -> bool:
-    """Whether a sum reads a weight at every index of its loops: a product with a matrix."""
+def is_product(statement: Statement, region: Region, apart: Sequence[str] = ()) -> bool:
+    """Whether a sum reads a weight at every index of its loops: a product with a matrix.
+
+    Dims in `apart` do not count: at one index of them it may be a row of weights.
+    """
     if not statement.op or not statement.dims:
         return False
     inputs = {i.name: i for i in region.model.inputs}
@@ -25,7 +28,7 @@ def is_product(statement: Statement, region: Region) -> bool:
             if not type_.axes & {BATCH, TIME} and set(statement.over) <= set(
                 type_.dims
             ):
-                return len(type_.dims) > len(statement.over)
+                return len(set(type_.dims) - set(apart)) > len(statement.over)
     return False
 
 

@@ -55,6 +55,7 @@ PLAIN = {
 """Updates that run step by step."""
 
 READS = {
+    "with weights": "param u: [heads, K] = 0.5\n    output dot[K](q, S[t-1] + u * k * v)",
     "after": "output dot[K](q, S)",
     "before": "output dot[K](q, S[t-1]) + v",
     "both, and a norm": "output dot[K](q, S) / (1 + abs(dot[V](v, dot[K](k, S[t-1]))))",
