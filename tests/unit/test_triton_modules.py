@@ -60,6 +60,7 @@ LAYERS = (
     Case(
         "mlstm", "MLSTMCell", ("scan_fused", "outer_fused"), {"heads": 2, "K": 8}, GATED
     ),
+    Case("titans", "LMM", ("chunks_passed",), D16, X16),
     Case("rwkv4", "RWKV4", ("scan_fused",), {"D": 6}, {"x": (6,)}),
     Case("mingru", "MinGRU", ("scan_fused",), {"D": 6}, {"x": (6,)}),
 )
