@@ -77,7 +77,7 @@ def test_random_specs_run_as_the_reference_says(start: int) -> None:
 def test_random_specs_run_in_kernels_as_the_reference_says(
     target: str, start: int
 ) -> None:
-    found = fuzz(12, start, **TARGETS[target])
+    found = fuzz(8, start, **TARGETS[target])
     assert found is None, str(found)
 
 
