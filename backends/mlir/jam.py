@@ -52,7 +52,7 @@ def jam(
     `found` is what a step computes; states in `twice` are kept twice in it, and `rows`
     sequences run side by side.
     """
-    if region.replay or region.still or not _large(region, layout):
+    if region.replay or region.still or not large(region, layout):
         return _ONE
     if rows > 1 or any(is_product(s, region, layout.tasks) for s in found):
         return _ONE
@@ -101,7 +101,7 @@ def advance(
     return jammed if jammed.nests else Jammed(tuple(nests))
 
 
-def _large(region: Region, layout: Layout) -> bool:
+def large(region: Region, layout: Layout) -> bool:
     """Whether a task has a state of rows and columns that registers do not hold."""
     for name in region.states:
         dims = region.model.state[name].type.dims

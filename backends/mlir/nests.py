@@ -7,7 +7,7 @@ from dataclasses import replace
 from math import prod
 
 from seqdsl.backends.mlir.grouping import group
-from seqdsl.backends.mlir.jam import advance, jam
+from seqdsl.backends.mlir.jam import advance, jam, large
 from seqdsl.backends.mlir.kernel import Buffer, How, Kernel
 from seqdsl.backends.mlir.layout import choose_layout, extents_of, still_layout
 from seqdsl.backends.mlir.machine import Machine
@@ -85,7 +85,8 @@ def make_kernel(
         advance=advanced.nests,
         stride=advanced.count,
     )
-    if not team and rows == 1 and not region.replay and layout.tasks:
+    alike = rows == 1 and not region.replay and bool(layout.tasks)
+    if alike and not team and large(region, layout):
         kernel = replace(kernel, turns=_turns(kernel))
     if how == "ranges":
         assert not region.replay
