@@ -244,7 +244,7 @@ layer Own(D = 3):
     output h
 """
     (said,) = notes(compile_model(seqdsl.loads(text).Own.elaborate().model).text)
-    assert said == "Own: in torch also on a GPU: h (a layer or a repeat inside)"
+    assert said == "Own: in torch also on a GPU: h (a repeat inside)"
 
 
 def test_half_precision_in_the_interpreter(tmp_path: Path) -> None:
