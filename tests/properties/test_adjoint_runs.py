@@ -66,6 +66,9 @@ TWICE = (
     "stdlib/lru.seq:LRU",
     "tests/language/ok/canonical_attend.seq:Attend",
     "tests/language/ok/axes_depth.seq:SecondOrder",
+    "stdlib/path.seq:PaTH",
+    "tests/language/ok/transition_erase_products.seq:DeltaSteps",
+    "tests/language/ok/attention_in_recurrence.seq:SelfAttention",
 )
 
 
