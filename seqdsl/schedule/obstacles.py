@@ -30,7 +30,8 @@ def obstacles(
     axes = axes_in(loop) if fusion.turns else frozenset[str]()
     for step in _flat((*loop.body, *loop.replay), axes):
         if not isinstance(step, Assign):
-            yield "a layer or a repeat inside"
+            kind = "repeat" if isinstance(step, DepthLoop) else "layer"
+            yield f"a {kind} inside"
             continue
         # a kernel's values have a batch and a time, but no copies of it
         if step.equation.expr.type.axes & copies:

@@ -10,7 +10,7 @@ import pytest
 from torch import nn
 
 from seqdsl.diagnostics import UnsupportedError
-from seqdsl.elaborate import elaborate, load_file
+from seqdsl.elaborate import load_file
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Scalar
 from seqdsl.native.artifact import native_artifact
@@ -105,9 +105,3 @@ def _frozen(
 @pytest.mark.parametrize("place", PLACES, ids=_name)
 def test_properties_at_length(place: tuple[Path, str]) -> None:
     _check(place, examples=60, options=3)
-
-
-def test_a_refused_loop_is_known_without_running() -> None:
-    path = ROOT / "stdlib" / "gated_deltaproduct.seq"
-    model = elaborate(load_file(path), "GatedDeltaProduct", {}).model
-    assert native_artifact(model).refused

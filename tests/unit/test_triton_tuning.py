@@ -84,6 +84,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Tiles]:
             abs(tiles.columns - 32) + abs(tiles.warps - 8) + tiles.chunk + tiles.stages
         )
 
+    TUNED.clear()
     monkeypatch.setattr(tuning, "_asked", lambda _: True)  # pyright: ignore
     monkeypatch.setattr(tuning, "milliseconds", timer)
     monkeypatch.setattr(tuning, "kept_at", lambda _: tmp_path / "tuned" / "chip.json")  # pyright: ignore
