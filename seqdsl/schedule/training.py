@@ -24,7 +24,7 @@ from seqdsl.schedule.products import Chunked
 KERNEL, KERNEL_LARGE, PRODUCTS, START = 6.2e9, 4.8e9, 3.5e10, 4e-6
 """Operations a second of a kernel with its gradient, of states that fit no inner cache, and
 of a library's products of matrices; seconds of starting an operation of torch. They were
-measured on one thread of an AVX2 machine."""
+measured on one thread of an x86-64 machine."""
 
 LARGE = 1 << 15
 """Entries of a state beyond which a kernel takes longer for each."""
