@@ -129,7 +129,7 @@ def _learning(
 
 def _same_state(cls: type[nn.Module], other: type[nn.Module]) -> bool:
     """Whether streams of two classes begin with the same entries."""
-    codes = [getattr(c, "initial_state").__code__ for c in (cls, other)]  # noqa: B009
+    codes = [getattr(c, "initial_state").__code__ for c in (cls, other)]  # noqa: B009 (untyped)
     return len({(c.co_code, c.co_consts, c.co_names) for c in codes}) == 1
 
 

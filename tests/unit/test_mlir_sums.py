@@ -120,9 +120,7 @@ def test_starts_of_segments_are_computed_where_there_are_segments_alone() -> Non
     given = inputs(1, steps)[1:]
     with torch.no_grad():
         module(*given)
-        # what else this process does may be seen by one run, not by all
-        held = min(peak_bytes(lambda: module(*given)) for _ in range(3))
-        assert held / 8 < steps * K * V / 4
+        assert peak_bytes(lambda: module(*given)) / 8 < steps * K * V / 4
         torch.testing.assert_close(module(*given), plain(*given))
         ids = torch.arange(steps)[None] // 70
         torch.testing.assert_close(
