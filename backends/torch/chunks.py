@@ -19,7 +19,7 @@ from seqdsl.backends.torch.python import (
     one_line,
     tuple_of,
 )
-from seqdsl.backends.torch.settle import Ends, at_starts, ends_of
+from seqdsl.backends.torch.settle import at_starts, ends_of
 from seqdsl.backends.torch.values import Value, align, permute
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit
@@ -30,9 +30,36 @@ from seqdsl.schedule.plan import Parallel
 
 def products(body: Body, step: Parallel, form: Products) -> None:
     """All reads of the states at all steps, and the states after the last."""
-    m, forms = body.m, (form, *form.beside)
+    m = body.m
+    ends = {s: ends_of(body, step, s) for f in (form, *form.beside) for s in f.states}
+    first = {s: e.first for s, e in ends.items()}
+    starts = ends[form.states[0]].starts
+    if all(_is_zero(m.model.state[s].initial) for s in ends):
+        begin = Begin(first, starts)
+    else:
+        values = {s: Item(at_starts(m, e, s), ":, 0") for s, e in ends.items()}
+        begin = Begin(first, starts, values)
+    ahead = step.loop.direction == "forward"
+    last = chunks_from(m, form, begin, ahead=ahead)
+    for state, code in last.items():
+        m.next[ends[state].entry.key] = code
+
+
+@dataclass(frozen=True)
+class Begin:
+    """What states are before the first step, and where a segment starts (None is 0)."""
+
+    first: Mapping[str, Expr]
+    starts: Expr
+    initial: Mapping[str, Expr] | None = None
+
+
+def chunks_from(
+    m: Method, form: Products, begin: Begin, *, ahead: bool = True
+) -> dict[str, Expr]:
+    """All reads under their names; the states after the last step, if time goes `ahead`."""
+    forms = (form, *form.beside)
     m.current = form.states[0]
-    ends = {s: ends_of(body, step, s) for f in forms for s in f.states}
     packers = [_Packer(m, f) for f in forms]
     reads = sorted((r for f in forms for r in f.reads), key=lambda r: -r.lag)
     queries = list({(r.lag, r.query, r.extra): r for r in reads}.values())
@@ -41,26 +68,29 @@ def products(body: Body, step: Parallel, form: Products) -> None:
         vectors |= _in_turns(packers[0], form, vectors)
     if form.beside:
         vectors["value"] = _joined([p.values(p.form.writes) for p in packers], -1)
-    zero = all(_is_zero(m.model.state[s].initial) for s in ends)
-    vectors["first"] = _joined([p.first(ends) for p in packers], -1)
+    vectors["first"] = _joined([p.matrix(begin.first) for p in packers], -1)
     vectors["initial"] = Atom("None")
-    if not zero:
-        vectors["initial"] = _joined([p.initial(ends) for p in packers], -1)
+    if begin.initial is not None:
+        initial = [p.matrix(begin.initial) for p in packers]
+        vectors["initial"] = _joined(initial, -1)
     args = [_local(m, name, code) for name, code in vectors.items()]
-    args += [ends[form.states[0]].starts, m.need("time"), str(form.chunk)]
+    args += [begin.starts, m.need("time"), str(form.chunk)]
     keywords: dict[str, Expr | str] = {}
     if len(form.states) > 1:
         keywords["states"] = str(len(form.states))
-    if step.loop.direction == "backward":
+    if not ahead:
         keywords["reverse"] = "True"
     made, last = m.names.new("reads"), m.names.new("last")
     done = call(m.helper("_chunkwise"), *args, **keywords)
     m.write(f"{made}, {last} = ", done, "", m.model.equation[m.current].span)
     _Reads(m, queries, forms).unpack(reads, made)
-    ahead = step.loop.direction == "forward"
-    for p, code in zip(packers, _columns(m, forms, last), strict=True) if ahead else ():
-        for i, state in enumerate(p.form.states):
-            m.next[ends[state].entry.key] = p.after(i, state, code)
+    if not ahead:
+        return {}
+    return {
+        state: p.after(i, state, code)
+        for p, code in zip(packers, _columns(m, forms, last), strict=True)
+        for i, state in enumerate(p.form.states)
+    }
 
 
 def _columns(m: Method, forms: Sequence[Products], made: str) -> list[Expr]:
@@ -206,24 +236,16 @@ class _Packer:
         return tuple(dims.index(d) for d in (*form.copies, *form.rows, *form.columns))
 
     def matrix(self, values: Mapping[str, Expr]) -> Expr:
-        """States below one another."""
-        form = self.form
+        """The states of the form, below one another."""
+        m, form = self.m, self.form
         counts = len(form.copies), len(form.rows)
         parts = [
-            call(self.m.helper("_rows"), v, 1, tuple_of(list(self._order(s))), *counts)
-            for s, v in values.items()
+            call(
+                m.helper("_rows"), values[s], 1, tuple_of(list(self._order(s))), *counts
+            )
+            for s in form.states
         ]
         return _joined(parts, -2)
-
-    def first(self, ends: Mapping[str, Ends]) -> Expr:
-        """What they are before the first step."""
-        return self.matrix({s: ends[s].first for s in self.form.states})
-
-    def initial(self, ends: Mapping[str, Ends]) -> Expr:
-        """What they are where a segment starts."""
-        states = self.form.states
-        values = {s: Item(at_starts(self.m, ends[s], s), ":, 0") for s in states}
-        return self.matrix(values)
 
     def after(self, place: int, state: str, last: Expr) -> Expr:
         """One of the states, given all."""

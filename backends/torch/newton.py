@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from seqdsl.backends.torch.equations import assign
@@ -85,14 +86,16 @@ def _step(m: Method, step: Parallel, parts: list[Part]) -> Atom:
 _KEPT = ("conv", "conv_next", "history", "copy", "past", "shift")
 
 
-def sliced(m: Method) -> dict[Key, Value]:
-    """What is known of whole sequences, at the steps asked for."""
+def sliced(
+    m: Method, some: Callable[[Expr], Expr] = lambda code: Item(code, ":, at")
+) -> dict[Key, Value]:
+    """What is known of whole sequences, at the steps asked for: `some` of them."""
     found: dict[Key, Value] = {}
     for key, value in m.env.items():
         timed = TIME in value.layout and not value.even
         if key[0] == "local" or (timed and key[0] in _KEPT and key[0] != "shift"):
             continue
         if timed and value.layout[:2] == (BATCH, TIME):
-            value = value.at(Item(value.code, ":, at"))
+            value = value.at(some(value.code))
         found[key] = value
     return found

@@ -1,10 +1,11 @@
-"""Scans from border to border: a step and a piece as functions, then the call of both."""
+"""From border to border: what happens at one and after it as functions, then the call of both."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from seqdsl.backends.torch.chunks import Begin, chunks_from
 from seqdsl.backends.torch.equations import assign, read_outside
 from seqdsl.backends.torch.expressions import expression
 from seqdsl.backends.torch.memory import Body, full
@@ -18,11 +19,14 @@ from seqdsl.backends.torch.python import (
     Item,
     call,
     list_of,
+    method,
+    one_line,
     tuple_of,
 )
 from seqdsl.backends.torch.settle import (
     ONES,
     ZEROS,
+    Ends,
     at_starts,
     ends_of,
     factor,
@@ -32,9 +36,9 @@ from seqdsl.backends.torch.settle import (
 )
 from seqdsl.backends.torch.values import Value, align
 from seqdsl.ir import nodes as ir
-from seqdsl.ir.types import BATCH, TIME
+from seqdsl.ir.types import BATCH, TIME, Type
 from seqdsl.ir.walk import references, subtree
-from seqdsl.schedule.forms import DiagonalScan, Pieces
+from seqdsl.schedule.forms import DiagonalScan, Pieces, computed, nodes_of
 from seqdsl.schedule.plan import Assign, Parallel, defined
 
 
@@ -44,42 +48,54 @@ def pieces(body: Body, step: Parallel, form: Pieces) -> None:
     for equation in step.loop.hoisted:
         assign(m, equation, ())
     ends = {s: ends_of(body, step, s) for s in form.states}
-    one = _step(m, step, form)
-    rest = _piece(m, step, form)
-    first = list_of([ends[s].first for s in form.states])
-    begun = list_of([at_starts(m, ends[s], s) for s in form.states])
-    starts, border = ends[form.states[0]].starts, _border(m, form)
-    made, last = m.names.new("pieces"), m.names.new("pieces_t")
-    kept = _read(m, step, form)
-    known = tuple_of([str(s in kept) for s in form.states])
-    args = (one, rest, first, starts, begun, border, known)
-    done = call(m.helper("_in_pieces"), *args, m.need("time"))
-    m.write(f"{made}, {last} = ", done, "", m.model.equation[form.states[0]].span)
-    for i, state in enumerate(form.states):
-        settle(
-            body,
-            step,
-            state,
-            ends[state],
-            Atom(f"{made}[{i}]"),
-            Atom(f"{last}[{i}]"),
-        )
+    wanted = _wanted(m, step, form)
+    made = _Pieces(m, step, form, wanted)
+    at_border = made.what_is_held() if form.early else made.one_step()
+    piece = made.piece()
+    args = [at_border, piece, list_of([ends[s].first for s in form.states])]
+    args += [ends[form.states[0]].starts]
+    args += [list_of([at_starts(m, ends[s], s) for s in form.states]), _border(m, form)]
+    keywords = {"early": "True"} if form.early else {}
+    name, last = m.names.new("pieces"), m.names.new("pieces_t")
+    done = call(m.helper("_in_pieces"), *args, m.need("time"), **keywords)
+    m.write(f"{name}, {last} = ", done, "", m.model.equation[form.states[0]].span)
+    known = {n: Item(Atom(name), str(i)) for i, n in enumerate(wanted)}
+    after = {s: Item(Atom(last), str(i)) for i, s in enumerate(form.states)}
+    _settled(body, step, form, ends, known, after)
+    for read in (r.name for p in form.products() for r in p.reads if r.name in wanted):
+        layout = made.reads[read]
+        m.env["ref", read] = m.bind(m.names.new(read), layout.at(known[read]))
 
 
-def _read(m: Method, step: Parallel, form: Pieces) -> set[str]:
-    """States that are read outside of the recurrence, also by what else a step computes."""
-    names = frozenset(defined(step.loop.body))
+def _settled(
+    body: Body,
+    step: Parallel,
+    form: Pieces,
+    ends: Mapping[str, Ends],
+    known: Mapping[str, Expr],
+    after: Mapping[str, Expr],
+) -> None:
+    """Make known what states are at all steps, where that is, and after the last."""
+    for state in form.states:
+        if state in known:
+            settle(body, step, state, ends[state], known[state], after[state])
+        else:
+            body.m.next[ends[state].entry.key] = after[state]
+
+
+def _wanted(m: Method, step: Parallel, form: Pieces) -> list[str]:
+    """What is read outside of the recurrence, also by what else a step computes."""
+    names = frozenset([*defined(step.loop.body), *computed(form)])
     todo = [str(key[1]) for key in read_outside(m.model, names)]
     found: set[str] = set()
     while todo:
         name = todo.pop()
         if name not in found:
             found.add(name)
-            reads = (
-                () if name in form.states else references(m.model.equation[name].expr)
-            )
+            inner = name not in computed(form)
+            reads = references(m.model.equation[name].expr) if inner else ()
             todo += [r.name for r in reads if isinstance(r, ir.Ref) and r.name in names]
-    return found
+    return [n for n in computed(form) if n in found]
 
 
 def _border(m: Method, form: Pieces) -> Expr:
@@ -93,47 +109,176 @@ def _border(m: Method, form: Pieces) -> Expr:
     return code
 
 
-def _inner(m: Method, form: Pieces) -> Method:
-    """The body of a function of what states are before some steps, and of which steps.
+@dataclass
+class _Pieces:
+    """Functions of what states are `before` some steps, and `at` which."""
 
-    Its `time` is how many these are.
-    """
-    inner = replace(
-        m, lines=[], indent=m.indent + 4, env=sliced(m), bases=dict(m.bases), next={}
-    )
-    inner.line("time = at.stop - at.start")
-    return inner
+    m: Method
+    step: Parallel
+    form: Pieces
+    wanted: Sequence[str]
+
+    def __post_init__(self) -> None:
+        form = self.form
+        self.scanned = [p.state for p in form.parts if isinstance(p, DiagonalScan)]
+        self.known = {
+            s.equation.name: s.equation
+            for s in self.step.loop.body
+            if isinstance(s, Assign)
+        }
+        self.known |= {e.name: e for e in form.between}
+        self.reads: dict[str, Value] = {}
+
+    # ---- The three functions
+
+    def one_step(self) -> Atom:
+        """A step at a border: everything of it, one after another."""
+        inner, form = self._inner(), self.form
+        for state in form.states:
+            self._shifted(inner, state)
+        for one in self.step.loop.body:
+            assert isinstance(one, Assign)
+            assign(inner, one.equation, ())
+        states = {s: _full(inner, s) for s in form.states}
+        after = [Item(states[s], ":, 0") for s in form.states]
+        return self._function(
+            "border_step", inner, [states[n] for n in self.wanted], after
+        )
+
+    def what_is_held(self) -> Atom:
+        """What is held from a border on; the other states are those before it."""
+        inner, form = self._inner(), self.form
+        for state in form.states:
+            self._shifted(inner, state)
+        done = {*form.states} - {*form.held}
+        for equation in _needed(
+            [self.known[s].expr for s in form.held], self.known, done
+        ):
+            assign(inner, equation, ())
+        for state in form.held:
+            if state not in done:
+                assign(inner, self.known[state], ())
+        after: list[Expr] = [
+            Item(_full(inner, s), ":, 0") if s in form.held else Atom(f"before[{i}]")
+            for i, s in enumerate(form.states)
+        ]
+        return self._function("held", inner, [], after)
+
+    def piece(self) -> Atom:
+        """All steps until the next border: what is held stays, the others move."""
+        inner, form = self._inner(), self.form
+        after: dict[str, Expr] = {}
+        for state in form.held:
+            after[state] = self._stays(inner, state)
+        for state in self.scanned:
+            self._shifted(inner, state)
+        done = {*form.held, *computed(form)}
+        for part in form.parts:
+            for equation in _needed(nodes_of(part), self.known, done):
+                assign(inner, equation, ())
+            if isinstance(part, DiagonalScan):
+                after[part.state] = self._scan(inner, part)
+            else:
+                first = {s: self._before(s) for s in part.states}
+                after |= chunks_from(inner, part, Begin(first, Atom("None")))
+                self.reads |= {r.name: inner.env["ref", r.name] for r in part.reads}
+        values = [self._value(inner, name) for name in self.wanted]
+        return self._function("piece", inner, values, [after[s] for s in form.states])
+
+    def _function(
+        self, what: str, inner: Method, values: Sequence[Expr], after: Sequence[Expr]
+    ) -> Atom:
+        m = self.m
+        name = m.names.new(f"{self.form.states[0]}_{what}")
+        m.line(f"def {name}(")
+        m.line("    before: Sequence[Tensor], at: _At")
+        m.line(") -> tuple[list[Tensor], list[Tensor]]:")
+        inner.write("return ", tuple_of([list_of(list(values)), list_of(list(after))]))
+        m.lines += inner.lines
+        m.line("")
+        return Atom(name)
+
+    # ---- What they start from
+
+    def _inner(self) -> Method:
+        """The body of a function; its `time` is how many steps these are."""
+        m = self.m
+        env = sliced(m, _some)
+        inner = replace(
+            m, lines=[], indent=m.indent + 4, env=env, bases=dict(m.bases), next={}
+        )
+        inner.line("time = at.time()")
+        return inner
+
+    def _before(self, state: str) -> Expr:
+        return Atom(f"before[{self.form.states.index(state)}]")
+
+    def _shifted(self, inner: Method, state: str) -> None:
+        """A state before the first of some steps, as one step."""
+        type_ = whole_type(self.m, state)
+        code = Item(self._before(state), ":, None")
+        local = inner.names.new(f"{state}_before")
+        value = Value(code, (BATCH, TIME, *type_.dims), type_.dtype)
+        inner.env["shift", "ref", state, TIME, -1] = inner.bind(local, value)
+
+    def _stays(self, inner: Method, state: str) -> Expr:
+        """A state that is held, without a time dimension, so that products know that."""
+        type_ = whole_type(self.m, state)
+        held = Value(self._before(state), (BATCH, *type_.dims), type_.dtype)
+        inner.env["ref", state] = inner.env["shift", "ref", state, TIME, -1] = held
+        return held.code
+
+    def _value(self, inner: Method, name: str) -> Expr:
+        """What is wanted, at all steps."""
+        if name not in self.form.states:
+            return inner.env["ref", name].code
+        code = _full(inner, name)
+        if name not in self.form.held:
+            return code
+        dims = whole_type(self.m, name).dims
+        sizes = [inner.need("batch"), inner.need("time"), *inner.extents(dims)]
+        return method(code, "expand", *sizes)
+
+    def _scan(self, inner: Method, scan: DiagonalScan) -> Expr:
+        """One state at all steps of a piece, and at the step before each; after the last."""
+        type_, state = whole_type(self.m, scan.state), scan.state
+        before = inner.env["shift", "ref", state, TIME, -1]
+        args = _scan_args(inner, scan, type_, self._before(state))
+        helper = inner.helper("_scan" if scan.semiring == "real" else "_scan_in")
+        made, last = inner.names.new(state), inner.names.new(f"{state}_t")
+        inner.write(f"{made}, {last} = ", call(helper, *args))
+        value = Value(Atom(made), (BATCH, TIME, *type_.dims), type_.dtype)
+        inner.env["ref", state] = value
+        if self._is_shifted(state):
+            code = call(
+                "torch.cat", list_of([before.code, Item(Atom(made), ":, :-1")]), 1
+            )
+            inner.env["shift", "ref", state, TIME, -1] = value.at(code)
+        return Atom(last)
+
+    def _is_shifted(self, state: str) -> bool:
+        """Whether something in a piece reads the step before."""
+        own = (n for part in self.form.parts for n in nodes_of(part))
+        exprs = (*own, *(e.expr for e in self.known.values()))
+        shifts = (n for e in exprs for n in subtree(e) if isinstance(n, ir.Shift))
+        return any(isinstance(n.arg, ir.Ref) and n.arg.name == state for n in shifts)
 
 
-def _before(m: Method, form: Pieces, inner: Method, state: str) -> Value:
-    """A state before the first of some steps, as one step."""
-    type_ = whole_type(m, state)
-    code = Item(Atom(f"before[{form.states.index(state)}]"), ":, None")
-    local = inner.names.new(f"{state}_before")
-    return inner.bind(local, Value(code, (BATCH, TIME, *type_.dims), type_.dtype))
+def _some(code: Expr) -> Expr:
+    """The steps of a piece of a sequence."""
+    if isinstance(code, Atom) and code.text.isidentifier():
+        return call("at", code)
+    return call("at", code, repr(one_line(code)))
 
 
-def _function(m: Method, name: str, inner: Method, results: Sequence[Expr]) -> Atom:
-    name = m.names.new(name)
-    m.line(f"def {name}(before: Sequence[Tensor], at: slice) -> list[Tensor]:")
-    inner.write("return ", list_of(list(results)))
-    m.lines += inner.lines
-    m.line("")
-    return Atom(name)
-
-
-def _step(m: Method, step: Parallel, form: Pieces) -> Atom:
-    """One step of all states."""
-    inner = _inner(m, form)
-    for state in form.states:
-        before = _before(m, form, inner, state)
-        inner.env["shift", "ref", state, TIME, -1] = before
-    for one in step.loop.body:
-        assert isinstance(one, Assign)
-        assign(inner, one.equation, ())
-    return _function(
-        m, f"{form.states[0]}_step", inner, [_full(inner, s) for s in form.states]
-    )
+def _scan_args(
+    inner: Method, scan: DiagonalScan, type_: Type, first: Expr
+) -> list[Expr | str]:
+    one, zero = ONES.get(scan.semiring, 0.0), ZEROS.get(scan.semiring, float("-inf"))
+    coefficient = factor(inner, scan.coefficient, type_, one)
+    offset = whole(inner, scan.offset, type_, zero).code
+    args: list[Expr | str] = [coefficient, offset, first, "None", "0"]
+    return args if scan.semiring == "real" else [f'"{scan.semiring}"', *args]
 
 
 def _full(inner: Method, state: str) -> Expr:
@@ -142,32 +287,8 @@ def _full(inner: Method, state: str) -> Expr:
     return full(inner, value, type_).code
 
 
-def _piece(m: Method, step: Parallel, form: Pieces) -> Atom:
-    """All steps until the next border: what is held stays, the others are scanned."""
-    inner = _inner(m, form)
-    scanned = [scan.state for scan in form.scans]
-    before = {s: _before(m, form, inner, s) for s in scanned}
-    for state in form.held:
-        # without a time dimension, so that products know that it is the same for all
-        place, type_ = form.states.index(state), whole_type(m, state)
-        held = Value(Atom(f"before[{place}]"), (BATCH, *type_.dims), type_.dtype)
-        inner.env["ref", state] = inner.env["shift", "ref", state, TIME, -1] = held
-    known = {
-        s.equation.name: s.equation for s in step.loop.body if isinstance(s, Assign)
-    }
-    done = {*form.held, *scanned}
-    for scan in form.scans:
-        nodes = [n for n in (scan.coefficient, scan.offset) if n is not None]
-        for equation in _needed(nodes, known, done):
-            assign(inner, equation, ())
-        _scan(m, inner, scan, before[scan.state])
-    return _function(
-        m, f"{form.states[0]}_piece", inner, [_full(inner, s) for s in form.states]
-    )
-
-
 def _needed(
-    nodes: Sequence[ir.Node], known: dict[str, ir.Equation], done: set[str]
+    nodes: Sequence[ir.Node], known: Mapping[str, ir.Equation], done: set[str]
 ) -> Iterator[ir.Equation]:
     """Equations of a step that `nodes` read, in order, each once."""
     for node in nodes:
@@ -177,25 +298,3 @@ def _needed(
                 done.add(name)
                 yield from _needed([known[name].expr], known, done)
                 yield known[name]
-
-
-def _scan(m: Method, inner: Method, scan: DiagonalScan, before: Value) -> None:
-    """One state at all steps of a piece, and at the step before each."""
-    type_, state = whole_type(m, scan.state), scan.state
-    one, zero = ONES.get(scan.semiring, 0.0), ZEROS.get(scan.semiring, float("-inf"))
-    coefficient = factor(inner, scan.coefficient, type_, one)
-    offset = whole(inner, scan.offset, type_, zero).code
-    first = Item(before.code, ":, 0")
-    args: list[Expr | str] = [coefficient, offset, first, "None", "0"]
-    if scan.semiring != "real":
-        args.insert(0, f'"{scan.semiring}"')
-    helper = inner.helper("_scan" if scan.semiring == "real" else "_scan_in")
-    made = inner.names.new(state)
-    inner.write(f"{made}, _ = ", call(helper, *args))
-    value = Value(Atom(made), (BATCH, TIME, *type_.dims), type_.dtype)
-    inner.env["ref", state] = value
-    exprs = (e.expr for e in m.model.equations)
-    shift = (n for e in exprs for n in subtree(e) if isinstance(n, ir.Shift))
-    if any(isinstance(n.arg, ir.Ref) and n.arg.name == state for n in shift):
-        code = call("torch.cat", list_of([before.code, Item(Atom(made), ":, :-1")]), 1)
-        inner.env["shift", "ref", state, TIME, -1] = value.at(code)

@@ -157,10 +157,15 @@ class _Expansion:
     def named(
         self, node: ir.Node, name: str, scope: tuple[str, ...], span: Span
     ) -> ir.Node:
-        """`node` as an equation of its own, unless it is short."""
+        """`node` as an equation of its own, unless it is short; one for all gradients."""
         long = len(list(islice(subtree(node), LONG))) == LONG
         if not long or node.type.axes & self.dims.copies:
             return node
+        known = next(
+            (e for e in self.added if (e.expr, e.scope) == (node, scope)), None
+        )
+        if known is not None:
+            return build.ref(known.name, node.type, span)
         unique = fresh(name, self._taken)
         node = placed(node, span)
         equation = ir.Equation(

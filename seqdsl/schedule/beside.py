@@ -33,7 +33,7 @@ def narrow_beside(
     if not start_alike(model, verdict):
         return None
     found = products(model, verdict, form.chunk, narrow=True)
-    if found is None or found.after or not alike(form, found.form):
+    if found is None or found.after or not alike(form, found.products()[0]):
         return None
     behind = _behind(model, (r.name for r in form.reads))
     read = {name_of(r) for n in nodes_of(found.form) for r in references(n)}

@@ -11,6 +11,7 @@ from seqdsl.diagnostics import CallError, SpecError, UnsupportedError
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import TIME
 from seqdsl.ir.walk import children
+from seqdsl.schedule.borders import pieces_of
 from seqdsl.schedule.cost import cheapest
 from seqdsl.schedule.forms import (
     DiagonalScan,
@@ -88,10 +89,9 @@ def form_of(model: ir.Model, verdict: Verdict, wish: Wish) -> Form | Chunked | N
             return None
         case "scan":
             return scan_of(model, verdict)
-        case "chunk" if verdict.verdict == "sequential":
-            return pieces_of(model, verdict)
         case "chunk":
-            return _products(model, verdict, wish.chunk) or scan_of(model, verdict)
+            found = _chunks(model, verdict, wish.chunk)
+            return found or (None if _by_border(verdict) else scan_of(model, verdict))
         case "convolve":
             return scan_of(model, verdict, filtered=True) or scan_of(model, verdict)
         case "newton":
@@ -100,22 +100,16 @@ def form_of(model: ir.Model, verdict: Verdict, wish: Wish) -> Form | Chunked | N
             return _cheapest(model, verdict, wish.fused)
 
 
-def pieces_of(model: ir.Model, verdict: Verdict) -> Pieces | None:
-    """Scans from border to border, where that is what a recurrence allows."""
-    found = verdict.per_chunk
-    if found is None or not start_alike(model, verdict):
-        return None
-    scans = [scan_of(model, v) for v in found.verdicts]
-    each = tuple(s for s in scans if isinstance(s, DiagonalScan))
-    if len(each) < len(scans):
-        return None
-    states = verdict.recurrence.states
-    return Pieces(states=states, held=found.held, borders=found.borders, scans=each)
+def _by_border(verdict: Verdict) -> bool:
+    """Whether its chunks are part of what a recurrence means."""
+    return verdict.verdict == "sequential"
 
 
-def _products(model: ir.Model, verdict: Verdict, size: int) -> Chunked | None:
+def _chunks(model: ir.Model, verdict: Verdict, size: int) -> Chunked | Pieces | None:
     if not start_alike(model, verdict):
         return None
+    if _by_border(verdict):
+        return pieces_of(model, verdict, size)
     return products(model, verdict, size) or in_turns(model, verdict, size)
 
 
@@ -143,8 +137,8 @@ def _over_time(model: ir.Model, node: ir.Node) -> bool:
 def _cheapest(model: ir.Model, verdict: Verdict, fused: bool) -> Form | Chunked | None:
     """What takes least of all forms that give the numbers of a step; None is a loop."""
     forms: dict[Strategy, Form | Chunked | None] = {}
-    if "chunk" in verdict.strategies:
-        found = _products(model, verdict, CHUNK)
+    if "chunk" in verdict.strategies and not (fused and _by_border(verdict)):
+        found = _chunks(model, verdict, CHUNK)
         if found is not None:
             forms["chunk"] = found
     if "scan" in verdict.strategies:

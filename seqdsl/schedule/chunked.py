@@ -17,6 +17,7 @@ from seqdsl.schedule.forms import (
     Pieces,
     Products,
     Read,
+    dims_of,
     nodes_of,
     with_nodes,
 )
@@ -35,15 +36,15 @@ from seqdsl.schedule.products import Chunked
 
 def with_reads(model: ir.Model, verdict: Verdict, chunked: Chunked) -> ir.Model:
     """`model` whose reads of the states are equations, and all others over them."""
-    table, form = chunked.replaced, chunked.form
+    table, forms = chunked.replaced, chunked.products()
     kept = [e for e in model.equations if e.name not in chunked.dropped]
-    own = set(form.states)
-    scope = model.equation[form.states[0]].scope
+    own = {s for form in forms for s in form.states}
+    scope = model.equation[forms[0].states[0]].scope
     equations = [
         e if e.name in own else replace(e, expr=substituted(e.expr, table))
         for e in kept
     ]
-    for read in form.reads:
+    for form, read in ((f, r) for f in forms for r in f.reads):
         expr = read_node(model, verdict, form, read)
         equations.append(
             ir.Equation(name=read.name, expr=expr, scope=scope, written=False)
@@ -57,7 +58,7 @@ def with_reads(model: ir.Model, verdict: Verdict, chunked: Chunked) -> ir.Model:
         states=tuple(states),
         calls=tuple(_call(c, table) for c in model.calls),
         repeats=tuple(_repeat(r, table) for r in model.repeats),
-        dims={**model.dims, **form.dims},
+        dims={**model.dims, **dims_of(chunked.form)},
     )
 
 
@@ -107,6 +108,8 @@ def _made(step: Step) -> Iterator[str]:
     if isinstance(step, Parallel) and isinstance(step.form, Products):
         for form in (step.form, *step.form.beside):
             yield from form.states
+    if isinstance(step, Parallel) and isinstance(step.form, Pieces):
+        yield from step.form.states
     yield from defined((step,))
 
 
@@ -119,8 +122,10 @@ def _needs(model: ir.Model, step: Step) -> Iterator[Edge]:
             for _, arg in call.args:
                 yield from edges_to(model, call.name, arg)
         case Parallel(form=form, loop=loop):
+            own = form.between if isinstance(form, Pieces) else ()
             for node in nodes_of(form):
-                yield from edges_to(model, "", node)
+                found = edges_to(model, "", node)
+                yield from (e for e in found if e.source not in {o.name for o in own})
             if isinstance(form, Newton | Pieces):
                 yield from _needs(model, loop)
             for name in _made(step):

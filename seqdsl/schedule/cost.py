@@ -11,11 +11,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from seqdsl.analysis.costs import Cost, costs
 from seqdsl.analysis.formula import Formula
 from seqdsl.analysis.parts import Parts
-from seqdsl.analysis.verdict import Strategy, Verdict
+from seqdsl.analysis.verdict import PerChunk, Strategy, Verdict
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.sizes import Lit, Size, SizeError, evaluate
 from seqdsl.ir.types import TIME
@@ -56,6 +57,9 @@ class Estimate:
         """What `form` takes, as the scan `found` where it is one."""
         if form == "newton":
             return math.inf
+        between = self.verdict.per_chunk
+        if form == "chunk" and self.verdict.verdict == "sequential" and between:
+            return self._pieces(between)
         row = self._row(form)
         match form:
             case "loop":
@@ -85,6 +89,16 @@ class Estimate:
         made = numbers + self._made(found)
         return PASSES * (spent + 4 * STEPS * made / self.machine.memory)
 
+    def _pieces(self, found: PerChunk) -> float:
+        """From border to border: about what a step starts, and a scan for each state."""
+        if found.size is None:
+            return math.inf  # a border may be anywhere
+        row, size = self._row("per_chunk"), self._number(found.size)
+        starts = (self._nodes() + 40 * len(found.verdicts)) * STEPS / max(1, size)
+        moved = self.value(row.bytes) / self.machine.memory
+        work = self.value(row.work) / self.machine.products
+        return PASSES * (starts * self.machine.start + work + moved)
+
     def _made(self, found: object) -> float:
         """Numbers of the elements of a step that exist for the scan alone."""
         if not isinstance(found, MatrixScan):
@@ -110,7 +124,7 @@ class Estimate:
         sums = any(isinstance(n, ir.Contract) and n.over for n in active)
         return self.machine.products if sums else self.machine.plain
 
-    def _row(self, strategy: Strategy) -> Cost:
+    def _row(self, strategy: Strategy | Literal["per_chunk"]) -> Cost:
         return next(
             r for r in costs(self.model, self.verdict).rows if r.strategy == strategy
         )
@@ -134,8 +148,10 @@ class Estimate:
             return float(name)
         options = {o.name: o.default for o in self.model.options}
         size = options.get(name) or dims.get(name)
-        if size is None:
-            return UNKNOWN
+        return UNKNOWN if size is None else self._number(size)
+
+    def _number(self, size: Size) -> float:
+        options = {o.name: o.default for o in self.model.options}
         given = {n: s.value for n, s in options.items() if isinstance(s, Lit)}
         try:
             return float(evaluate(size, given))

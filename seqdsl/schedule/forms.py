@@ -168,15 +168,23 @@ class Newton:
 class Pieces:
     """States of which some, `held`, change only where one of `borders` holds.
 
-    From one border to the next these are constants, so that `scans` gives all steps of
-    the others at once; a step at a border is taken alone. Sun et al., Learning to
-    (learn at test time), 2024, section 2.4.
+    From one border to the next these are constants, so that `parts` give all steps of
+    the others at once. Where they are known `early`, before the others and read at their
+    own step alone, a piece begins at a border; else the step at a border is taken alone.
+    `between` are equations outside of the recurrence that parts need of those before
+    them. Sun et al., Learning to (learn at test time), 2024, section 2.4.
     """
 
     states: tuple[str, ...]
     held: tuple[str, ...]
     borders: tuple[ir.Node, ...]
-    scans: tuple[DiagonalScan, ...]
+    parts: tuple[DiagonalScan | Products, ...]
+    early: bool
+    between: tuple[ir.Equation, ...] = ()
+
+    def products(self) -> tuple[Products, ...]:
+        """Parts of whose states only reads are known."""
+        return tuple(p for p in self.parts if isinstance(p, Products))
 
 
 Form = DiagonalScan | MatrixScan | MonoidScan | Products | Newton | Pieces
@@ -191,8 +199,10 @@ def computed(form: Form) -> tuple[str, ...]:
             return (*(r.name for r in reads), *(n for f in beside for n in computed(f)))
         case MatrixScan(states=states) | MonoidScan(states=states):
             return states
-        case Newton(states=states) | Pieces(states=states):
+        case Newton(states=states):
             return states
+        case Pieces(held=held, parts=parts):
+            return (*held, *(n for part in parts for n in computed(part)))
 
 
 def nodes_of(form: Form) -> tuple[ir.Node, ...]:
@@ -211,8 +221,9 @@ def nodes_of(form: Form) -> tuple[ir.Node, ...]:
             kept += [] if turned is None else [turned]
             others = (n for f in form.beside for n in nodes_of(f))
             return (*kept, *sides, *values, *(r.query for r in reads), *others)
-        case Pieces(borders=borders, scans=scans):
-            return (*borders, *(n for scan in scans for n in nodes_of(scan)))
+        case Pieces(borders=borders, parts=parts):
+            own = (n for part in parts for n in nodes_of(part))
+            return (*borders, *own, *(e.expr for e in form.between))
         case Newton():
             return ()
 
@@ -249,12 +260,15 @@ def with_nodes(form: Form, change: Callable[[ir.Node], ir.Node]) -> Form:
                 kept=maybe(form.kept),
                 beside=tuple(f for f in others if isinstance(f, Products)),
             )
-        case Pieces(borders=borders, scans=scans):
-            changed = (with_nodes(scan, change) for scan in scans)
+        case Pieces(borders=borders, parts=parts):
+            changed = (with_nodes(part, change) for part in parts)
             return replace(
                 form,
                 borders=tuple(map(change, borders)),
-                scans=tuple(s for s in changed if isinstance(s, DiagonalScan)),
+                parts=tuple(
+                    p for p in changed if isinstance(p, DiagonalScan | Products)
+                ),
+                between=tuple(replace(e, expr=change(e.expr)) for e in form.between),
             )
         case Newton():
             return form
@@ -265,5 +279,7 @@ def dims_of(form: Form) -> Mapping[str, Size]:
     match form:
         case MatrixScan(dims=dims) | MonoidScan(dims=dims) | Products(dims=dims):
             return dims
-        case DiagonalScan() | Newton() | Pieces():
+        case Pieces(parts=parts):
+            return {d: size for part in parts for d, size in dims_of(part).items()}
+        case DiagonalScan() | Newton():
             return {}

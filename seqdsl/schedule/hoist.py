@@ -10,6 +10,7 @@ from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import TIME
 from seqdsl.ir.walk import children, subtree, with_children
 from seqdsl.schedule.dependence import names_in
+from seqdsl.schedule.forms import Pieces, computed, with_nodes
 from seqdsl.schedule.plan import (
     Assign,
     Call,
@@ -58,6 +59,8 @@ def hoist(steps: tuple[Step, ...], taken: frozenset[str]) -> tuple[Step, ...]:
                 return _hoist_loop(step, used)
             case DepthLoop(body=body):
                 return replace(step, body=tuple(outside(s) for s in body))
+            case Parallel(form=Pieces() as form):
+                return _hoist_pieces(step, form, used)
             case Parallel(loop=loop):
                 return replace(step, loop=_hoist_loop(loop, used))
             case Assign() | Call():
@@ -70,6 +73,20 @@ def _hoist_loop(loop: TimeLoop, used: set[str]) -> TimeLoop:
     hoister = _Hoister(frozenset(defined(loop.body)), used)
     body = tuple(hoister.step(step) for step in loop.body)
     return replace(loop, hoisted=tuple(hoister.found.values()), body=body)
+
+
+def _hoist_pieces(step: Parallel, form: Pieces, used: set[str]) -> Parallel:
+    """The same for what goes from border to border, all of which sees some steps only."""
+    loop = step.loop
+    inside = {*defined(loop.body), *computed(form), *(e.name for e in form.between)}
+    hoister = _Hoister(frozenset(inside), used)
+    body = tuple(hoister.step(s) for s in loop.body)
+    equation = next(s.equation for s in loop.body if isinstance(s, Assign))
+    borders = form.borders
+    made = with_nodes(replace(form, borders=()), lambda n: hoister.take(n, equation))
+    assert isinstance(made, Pieces)
+    loop = replace(loop, hoisted=tuple(hoister.found.values()), body=body)
+    return Parallel(loop=loop, form=replace(made, borders=borders))
 
 
 @dataclass

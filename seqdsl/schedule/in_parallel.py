@@ -13,7 +13,7 @@ from seqdsl.ir.walk import references
 from seqdsl.schedule.beside import joined, narrow_beside
 from seqdsl.schedule.choose import Wish, form_of
 from seqdsl.schedule.chunked import in_order, rewritten, with_reads
-from seqdsl.schedule.forms import Products, dims_of
+from seqdsl.schedule.forms import Pieces, Products, dims_of
 from seqdsl.schedule.plan import (
     Assign,
     Call,
@@ -89,7 +89,8 @@ class _Chooser:
             found = narrow_beside(self.model, self.verdicts, step.form, other)
             if found is not None and _same_way(step, other):
                 self._read(*found)
-                return self._wider(joined(steps, i, j, found[1].form))
+                (form,) = found[1].products()
+                return self._wider(joined(steps, i, j, form))
         return steps
 
     def _read(self, verdict: Verdict, found: Chunked) -> None:
@@ -137,6 +138,8 @@ class _Chooser:
         yield Parallel(loop=loop, form=found.form)
         for name in found.after:
             yield Assign(equation=self.model.equation[name])
+        if isinstance(found.form, Pieces):
+            yield from self._others(loop, found.form.states)
 
     def _through_repeat(self, loop: TimeLoop) -> Verdict | None:
         """The verdict on all that `loop` carries, where it goes through one repeat."""

@@ -8,7 +8,7 @@ normal form of their updates.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from seqdsl.analysis.expand import expanded
@@ -19,7 +19,7 @@ from seqdsl.analysis.terms import Poly, Term, TooLong
 from seqdsl.analysis.verdict import Recurrence, Verdict
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import TIME
-from seqdsl.schedule.forms import Decay, Products
+from seqdsl.schedule.forms import Decay, Pieces, Products
 from seqdsl.schedule.reads import Readers
 from seqdsl.schedule.writes import Piece, erase, groups, node_of, write
 
@@ -46,15 +46,24 @@ class Chunked:
     to be computed after the form, in this order.
     """
 
-    form: Products
+    form: Products | Pieces
     replaced: Mapping[ir.Node, ir.Node]
     after: tuple[str, ...]
     dropped: tuple[str, ...]
     turns: Turns | None = None
 
+    def products(self) -> tuple[Products, ...]:
+        """Forms of whose states only reads are known."""
+        form = self.form
+        return (form,) if isinstance(form, Products) else form.products()
+
 
 def products(
-    model: ir.Model, verdict: Verdict, chunk: int, narrow: bool = False
+    model: ir.Model,
+    verdict: Verdict,
+    chunk: int,
+    narrow: bool = False,
+    held: Collection[str] = (),
 ) -> Chunked | None:
     """The chunkwise form of a recurrence, None where it has none.
 
@@ -62,7 +71,7 @@ def products(
     a state that is read whole or of more steps ago, whose initial value changes along
     time, or which is no float or complex number; nor for one that is no larger than what
     is written to it, since a scan makes no more of it than there is anyway; a `narrow` one
-    may be.
+    may be. States `held` are as if given: how they read the recurrence does not count.
     """
     recurrence = verdict.recurrence
     if verdict.verdict != "scannable" or recurrence.axis != TIME:
@@ -73,7 +82,7 @@ def products(
         return None
     normal = Normal(model, TIME, recurrence.members, recurrence.edges)
     try:
-        return _products(normal, recurrence, chunk, narrow)
+        return _products(normal, recurrence, chunk, narrow, held)
     except TooLong:
         return None
 
@@ -94,7 +103,11 @@ def _declared(model: ir.Model, recurrence: Recurrence) -> bool:
 
 
 def _products(
-    normal: Normal, recurrence: Recurrence, chunk: int, narrow: bool
+    normal: Normal,
+    recurrence: Recurrence,
+    chunk: int,
+    narrow: bool,
+    held: Collection[str],
 ) -> Chunked | None:
     model = normal.model
     shapes = {s: model.equation[s].expr.type.dims for s in recurrence.states}
@@ -108,10 +121,10 @@ def _products(
     flat = not erases and all(len(dims) < 2 for dims in shapes.values())
     if flat and not narrow:
         return None  # a vector has no columns beside its rows: readers need no look
-    rows = _rows(normal, recurrence, shapes, polys, parts)
+    rows = _rows(normal, recurrence, shapes, polys, parts, held)
     if rows is None:
         return None
-    readers = Readers(model, recurrence, normal.dims, rows)
+    readers = Readers(model, recurrence, normal.dims, rows, frozenset(held))
     if not readers.run():
         return None
     dims = shapes[recurrence.states[0]]
@@ -145,6 +158,7 @@ def _rows(
     shapes: Mapping[str, Sequence[str]],
     polys: Mapping[str, Poly],
     parts: Sequence[Part],
+    held: Collection[str],
 ) -> frozenset[str] | None:
     """The dims that erases and reads sum; as few as writes can tell from columns."""
     erased = {p.contracted for p in parts if p.kind == "low_rank"}
@@ -152,7 +166,7 @@ def _rows(
         return None
     if erased:
         return next(iter(erased))
-    readers = Readers(normal.model, recurrence, normal.dims)
+    readers = Readers(normal.model, recurrence, normal.dims, held=frozenset(held))
     if not readers.run() or not readers.summed:
         return None
     rows = readers.summed[0].intersection(*readers.summed)

@@ -32,12 +32,14 @@ class Readers:
 
     With `rows` None anything that sums a dim of a state is a read, and `summed` collects
     which dims each of them sums. `tied` are dims of the states on which a query depends.
+    Values that are `held` count as given.
     """
 
     model: ir.Model
     recurrence: Recurrence
     dims: Dims
     rows: frozenset[str] | None = None
+    held: frozenset[str] = frozenset()
     summed: list[frozenset[str]] = field(default_factory=list[frozenset[str]])
     tied: set[str] = field(default_factory=set[str])
     reads: list[Read] = field(default_factory=list[Read])
@@ -46,9 +48,13 @@ class Readers:
     failed: bool = False
 
     def __post_init__(self) -> None:
-        edges = edges_of(self.model)
+        scope = self.model.equation[self.recurrence.states[0]].scope
+        edges = [e for e in edges_of(self.model) if e.reader not in self.held]
+        before = [e for e in edges if _of_a_turn_before(e, scope)]
+        edges = [e for e in edges if e not in before]
         self.states = frozenset(self.recurrence.states)
         self.reached = _reached(edges, self.states)
+        self.before = {e.source for e in before} & self.reached
         self.normal = Normal(
             self.model,
             TIME,
@@ -65,7 +71,7 @@ class Readers:
     def run(self) -> bool:
         """Rewrite all that reads the states; False where some of it needs them whole."""
         kept = all(self.rewritten(root) is not None for root in self._roots())
-        return kept and not self.failed
+        return kept and all(map(self.settled, self.before)) and not self.failed
 
     def dropped(self) -> tuple[str, ...]:
         """Equations outside that read the states whole and that nothing needs."""
@@ -264,6 +270,11 @@ class Readers:
             number += 1
             result = f"{name}_{number}"
         return result
+
+
+def _of_a_turn_before(edge: Edge, scope: Collection[str]) -> bool:
+    """Whether it reads what is known before this turn of a repeat."""
+    return edge.kind == "shift" and edge.axis in scope and edge.offset < 0
 
 
 def _reached(edges: Sequence[Edge], states: frozenset[str]) -> frozenset[str]:

@@ -90,9 +90,10 @@ def form_text(form: Form, direction: str) -> str:
             return (
                 f"{name} = chunks of {chunk} {direction} of {', '.join(states)}: {rank}"
             )
-        case Pieces(borders=borders, scans=scans):
-            where = " or ".join(map(node_text, borders))
-            return f"{name} = pieces until {where}, {len(scans)} scans in each"
+        case Pieces(borders=borders, parts=parts):
+            where, chunks = " or ".join(map(node_text, borders)), len(form.products())
+            each = f"{len(parts) - chunks} scans and {chunks} chunks in each"
+            return f"{name} = pieces until {where}, {each}"
         case Newton(copies=copies):
             each = f" for each of {', '.join(copies)}" if copies else ""
             return f"{name} = newton {direction}{each}"

@@ -19,6 +19,7 @@ from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import TIME
 from seqdsl.schedule.choose import CHUNK, Wish, form_of
 from seqdsl.schedule.cost import PASSES
+from seqdsl.schedule.forms import Products
 from seqdsl.schedule.products import Chunked
 
 KERNEL, KERNEL_LARGE, PRODUCTS, START = 6.2e9, 4.8e9, 3.5e10, 4e-6
@@ -70,9 +71,9 @@ def training_of(model: ir.Model) -> Training | None:
         if verdict.recurrence.axis != TIME or verdict.verdict in ("none", "fir"):
             continue
         form = form_of(model, verdict, Wish())
-        if form is None:
-            return None  # in torch it would run step by step
-        if isinstance(form, Chunked):
+        if form is None or verdict.verdict == "sequential":
+            return None  # in torch it would run step by step, or border by border
+        if isinstance(form, Chunked) and isinstance(form.form, Products):
             rows = {row.strategy: row.work for row in costs(model, verdict).rows}
             state = model.state[verdict.recurrence.states[0]].type.dims
             matrix = tuple(d for d in state if d not in form.form.copies)

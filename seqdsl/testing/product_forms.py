@@ -23,7 +23,7 @@ from seqdsl.testing.normal_forms import random_value
 
 def restored(model: ir.Model, verdict: Verdict, chunked: Chunked) -> ir.Model:
     """`model` with the recurrence as its form says it, and readers over its reads."""
-    form = chunked.form
+    (form,) = chunked.products()
     made = with_reads(model, verdict, chunked)
     members = set(verdict.recurrence.members)
     gone = members - set(form.states) - set(chunked.after)

@@ -207,6 +207,12 @@ _STATES: Mapping[str, tuple[str, str, str]] = {
     "Z": ("z", "complex [D] = start", " + x * 0"),
     "M": ("S", "[K, V] = fresh", " + 0 * k * v"),
 }
+_BORDERS = ("t % 3 == 0", "t % 4 == 1", "on", "i > 1", "(on or t % 3 == 2)")
+_BETWEEN: Mapping[str, tuple[str, ...]] = {
+    "F": ("sin({q} * f)", "{F}", "x * tanh({q})"),
+    "M": ("k * tanh(dot[K](k2, {q}))", "k * (v - tanh(dot[K](k, {q})))", "{M}"),
+}
+"""What is added to a state that another is held from, until a border; `{q}` is that."""
 _KINDS = "FFFFFFMMMMMLLLLLBBIAZD"
 _HOLE = re.compile(r"\{(\w+)\}")
 
@@ -219,6 +225,8 @@ def recurrence(
     if kind == "D":
         return _declared(random, number)
     name, declared, whole = _STATES[kind]
+    if kind in _BETWEEN and random.random() < 0.1:
+        return f"{name}{number}", _held(random, number, kind)
     own = {kind: [f"u{number}"]}
 
     def grow(kind: str, depth: int, names: Mapping[str, Sequence[str]]) -> str:
@@ -242,6 +250,29 @@ def recurrence(
         grown[1] = f"({grown[1]}) + {random.choice([pair, f'{pair}[t-1]'])}"
     lines.append(f"{name}{number} = {grown[1]}{whole}")
     return f"{name}{number}", tuple(lines)
+
+
+def _held(random: Random, number: int, kind: str) -> tuple[str, ...]:
+    """A state, and one that takes it over at borders and that it is made of in between."""
+    name, declared, whole = _STATES[kind]
+    state, held = f"{name}{number}", f"q{number}"
+    taken = random.choice([f"{state}[t-1]", f"0.5 * {state}[t-1] - {held}[t-1]", state])
+    read = f"{held}[t-1]" if taken == state else held
+
+    def filled(match: re.Match[str]) -> str:
+        if match.group(1) == "q":
+            return read
+        depth = random.randint(1, 2)
+        return _grown(random, kind, depth, number, "", {kind: 4 * [read]})
+
+    added = _HOLE.sub(filled, random.choice(_BETWEEN[kind]))
+    keep = random.choice(["0.5", "a", "1", "sigmoid(b)", {"F": "f", "M": "gk"}[kind]])
+    return (
+        f"state {state}: {declared}",
+        f"state {held}: {declared}",
+        f"{held} = where({random.choice(_BORDERS)}, {taken}, {held}[t-1])",
+        f"{state} = {keep} * {state}[t-1] + {added}{whole}",
+    )
 
 
 def _declared(random: Random, number: int) -> tuple[str, tuple[str, ...]]:

@@ -7,32 +7,60 @@ from torch import Tensor
 
 __all__ = ["_in_pieces"]
 
-_OfStates = Callable[[Sequence[Tensor], slice], list[Tensor]]
+
+class _At:
+    """Which steps a piece has: `at(x)` are those of `x: [batch, time, …]`.
+
+    All pieces of a sequence are cut at once, so that its gradient is put together once.
+    What is computed anew for every call has a `name`.
+    """
+
+    def __init__(self, sizes: list[int]) -> None:
+        self.sizes, self.place, self.first = sizes, 0, False
+        self.cuts: dict[int | str, tuple[Tensor, Sequence[Tensor]]] = {}
+
+    def __call__(self, x: Tensor, name: str = "") -> Tensor:
+        key = name or id(x)
+        if key not in self.cuts:
+            self.cuts[key] = x, x.split(self.sizes, 1)
+        piece = self.cuts[key][1][self.place]
+        return piece[:, :1] if self.first else piece
+
+    def time(self) -> int:
+        """How many steps these are."""
+        return 1 if self.first else self.sizes[self.place]
+
+
+_Piece = Callable[[Sequence[Tensor], _At], tuple[list[Tensor], list[Tensor]]]
 
 
 def _in_pieces(
-    step: _OfStates,
-    piece: _OfStates,
+    border_step: _Piece,
+    piece: _Piece,
     first: Sequence[Tensor],
     starts: Tensor | None,
     initial: Sequence[Tensor],
     border: Tensor,
-    kept: Sequence[bool],
     time: int,
+    early: bool = False,
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """All states at all steps, and after the last.
+    """What is wanted of all steps, and all states after the last.
 
-    `step(before, at)` takes one step, `piece(before, at)` the steps up to the next at which
-    `border: [batch or 1, time]` holds or a segment starts in some row. There states begin
-    as `initial: [batch, time or 1, …]`. Of states that are not `kept` only the last steps
-    are returned. While torch compiles, all steps are taken one by one.
+    A piece goes up to the next step at which `border: [batch or 1, time]` holds or a
+    segment starts in some row. There states begin as `initial: [batch, time or 1, …]`.
+    `piece(before, at)` makes what is wanted of the steps `at` and the states after them,
+    from those `before`; so does `border_step` for the one step at a border. With `early` it
+    makes but the states, with what is held as from this border on, and the piece begins
+    there. While torch compiles, every step is a piece.
     """
     before = list(first)
     if time == 0:
-        return [x[:, None][:, :0] for x in before], before
-    parts: list[list[Tensor]] = [[] for _ in before]
+        return piece(before, _At([0]))[0], before
+    parts: list[list[Tensor]] = []
     edges = _piece_edges(border, starts, time)
-    for i, end in zip(edges, [*edges[1:], time], strict=True):
+    ends = [*edges[1:], time]
+    at = _At(_piece_sizes(edges, ends, early))
+    for i, end in zip(edges, ends, strict=True):
         if starts is not None:
             before = [
                 torch.where(
@@ -40,17 +68,28 @@ def _in_pieces(
                 )
                 for x, begun in zip(before, initial, strict=True)
             ]
-        made = [step(before, slice(i, i + 1))]
-        if end > i + 1:
-            rest = piece([x[:, -1] for x in made[0]], slice(i + 1, end))
-            made.append([x.expand(len(x), end - i - 1, *x.shape[2:]) for x in rest])
-        for states in made:
-            for part, x, all_ in zip(parts, states, kept, strict=True):
-                if not all_:
-                    part.clear()
-                part.append(x)
-        before = [part[-1][:, -1] for part in parts]
-    return [torch.cat(part, 1) for part in parts], before
+        at.first = early
+        made, before = border_step(before, at)
+        at.first = False
+        if not early:
+            parts.append(made)
+            at.place += 1
+        if early or end > i + 1:
+            made, before = piece(before, at)
+            parts.append(made)
+            at.place += 1
+    return [torch.cat(part, 1) for part in zip(*parts, strict=True)], before
+
+
+def _piece_sizes(edges: list[int], ends: list[int], early: bool) -> list[int]:
+    """Steps of all pieces, and of the one step at a border where that is one."""
+    sizes: list[int] = []
+    for i, end in zip(edges, ends, strict=True):
+        if early:
+            sizes.append(end - i)
+        else:
+            sizes += [1, end - i - 1] if end > i + 1 else [1]
+    return sizes
 
 
 def _by_row(mask: Tensor, x: Tensor) -> Tensor:
