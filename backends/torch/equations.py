@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from seqdsl.backends.torch.expressions import expression
+from seqdsl.backends.torch.expressions import expression, rounded, unrounded
 from seqdsl.backends.torch.memory import whole
 from seqdsl.backends.torch.method import Key, Method
 from seqdsl.backends.torch.pointwise import cast, tensor
@@ -39,6 +39,9 @@ def assign(m: Method, equation: ir.Equation, later: tuple[Step, ...]) -> None:
         return
     m.current = equation.name
     key: Key = ("ref", equation.name)
+    if equation.name in m.layer.unrounded and not m.making:
+        _kept_exact(m, equation)
+        return
     value = expression(m, equation.expr)
     state = m.model.state.get(equation.name)
     if state is not None:
@@ -61,6 +64,15 @@ def assign(m: Method, equation: ir.Equation, later: tuple[Step, ...]) -> None:
     else:
         target = m.local(equation.name, TIME in equation.expr.type.axes)
     m.env[key] = m.bind(target, value, equation.span)
+
+
+def _kept_exact(m: Method, equation: ir.Equation) -> None:
+    """What is made of positions, for others that are, and rounded for the rest."""
+    value = unrounded(m, equation.expr)
+    target = m.local(equation.name, TIME in equation.expr.type.axes)
+    value = tensor(m, value)
+    m.env["exact", equation.name] = value = m.bind(target, value, equation.span)
+    m.env["ref", equation.name] = rounded(m, value)
 
 
 def _halted(m: Method, key: Key, value: Value, equation: ir.Equation) -> Value:

@@ -46,13 +46,34 @@ from seqdsl.ir.types import TIME, Type
 
 def expression(m: Method, node: ir.Node) -> Value:
     """The value of `node` at the current index of the loops around it."""
+    if m.exact or m.making or not m.layer.positional(node):
+        return _expression(m, node)
+    if isinstance(node, ir.Ref | ir.Position):
+        return _expression(m, node)
+    return rounded(m, unrounded(m, node))
+
+
+def unrounded(m: Method, node: ir.Node) -> Value:
+    """The value of what is made of positions alone, in at least single precision."""
+    m.exact = True
+    value = _expression(m, node)
+    m.exact = False
+    return value
+
+
+def rounded(m: Method, value: Value) -> Value:
+    """Such a value in the layer's precision."""
+    if value.scalar or value.dtype not in ("float", "complex"):
+        return value
+    return value.at(method(value.code, "to", dtype_code(m, value.dtype)))
+
+
+def _expression(m: Method, node: ir.Node) -> Value:
     match node:
         case ir.Const() | ir.Position() | ir.Training() | ir.Sample():
             return _leaf(m, node)
         case ir.Ref(name=name):
-            if name in m.model.param:
-                return parameter(m, m.model.param[name])
-            return m.look("ref", name)
+            return _named(m, name)
         case ir.Result(call=site, output=output):
             return m.look("result", site, output)
         case ir.Map(op="add", args=(ir.Contract() as product, bias)) if _biased(
@@ -89,6 +110,16 @@ def expression(m: Method, node: ir.Node) -> Value:
         case ir.Grad():
             raise UnsupportedError("`grad` that was not expanded")
     assert_never(node)
+
+
+def _named(m: Method, name: str) -> Value:
+    if name in m.model.param:
+        value = parameter(m, m.model.param[name])
+    elif m.exact and (kept := m.find("exact", name)) is not None:
+        return kept
+    else:
+        value = m.look("ref", name)
+    return rounded(m, value) if m.exact else value
 
 
 def _biased(product: ir.Contract, bias: ir.Node) -> bool:

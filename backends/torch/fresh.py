@@ -11,6 +11,7 @@ from seqdsl.backends.torch.arguments import (
     dict_lines,
     signature,
 )
+from seqdsl.backends.torch.exact import EXACT
 from seqdsl.backends.torch.expressions import expression
 from seqdsl.backends.torch.method import Layer, Method
 from seqdsl.backends.torch.names import Names
@@ -51,12 +52,15 @@ def initial_state(layer: Layer, memory: Streaming) -> list[str]:
             if anchor
             else f"{' ' * 8}device = device or torch.get_default_device()"
         )
-    if "dtype=dtype" in text or "_complex(dtype)" in text:
+    exact = "exact" in m.needed
+    if exact or "dtype=dtype" in text or "_complex(dtype)" in text:
         setup.append(
             f"{' ' * 8}dtype = dtype or {anchor}.dtype"
             if anchor
             else f"{' ' * 8}dtype = dtype or torch.get_default_dtype()"
         )
+    if exact:
+        setup.append(f"{' ' * 8}{EXACT}")
     return [*head, *doc, *setup, *m.lines, *lines]
 
 

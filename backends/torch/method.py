@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from seqdsl.backends.torch.by_segment import by_segment
+from seqdsl.backends.torch.exact import Positional
 from seqdsl.backends.torch.lines import WIDTH, layout
 from seqdsl.backends.torch.names import Names
 from seqdsl.backends.torch.python import TIGHT, Atom, Expr, Item, call, one_line
@@ -53,6 +54,16 @@ class Layer:
         return by_segment(self.model)
 
     @cached_property
+    def positional(self) -> Positional:
+        """Which expressions are made of positions alone."""
+        return Positional(self.model)
+
+    @cached_property
+    def unrounded(self) -> frozenset[str]:
+        """Names of such values that are kept as exact as they are computed."""
+        return self.positional.shared()
+
+    @cached_property
     def _shifts(self) -> Counter[tuple[ir.Node, str, int]]:
         exprs = [e.expr for e in (*self.model.equations, *self.model.outputs)]
         nodes = (n for e in exprs for n in subtree(e) if isinstance(n, ir.Shift))
@@ -86,7 +97,8 @@ class Method:
 
     `in_time` is True where tensors have no time dimension: in `step` and in the body of
     a loop along time. There, `outer` is what was known before the loop, and `seen` how
-    many steps a copy of time has so far, where the loop makes copies of its own.
+    many steps a copy of time has so far, where the loop makes copies of its own. What is
+    made of positions alone is written while `exact`.
     """
 
     layer: Layer
@@ -103,6 +115,7 @@ class Method:
     next: dict[str, Expr] = field(default_factory=dict[str, Expr])
     current: str = ""
     making: bool = False
+    exact: bool = False
     looping: bool = False
     outer: Mapping[Key, Value] = field(default_factory=dict[Key, Value])
     seen: str = ""

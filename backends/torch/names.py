@@ -9,7 +9,7 @@ from collections.abc import Iterable
 _OURS = (
     "self torch math nn F Tensor NamedTuple Any Callable Sequence state segments "
     "return_state starts ends batch time dtype device result outputs window "
-    "CallError externs same past_t all_t all_runs begun runs t"
+    "CallError externs same past_t all_t all_runs begun runs t exact before at"
 )
 # Functions that generated methods call; other builtins may be hidden, as `id` or `input`
 # by an argument of that name.

@@ -225,9 +225,9 @@ def dtype_code(m: Method, dtype: DType) -> Expr:
         case "int":
             return Atom("torch.int64")
         case "float":
-            return m.need("dtype")
+            return m.need("exact" if m.exact else "dtype")
         case "complex":
-            return call(m.helper("_complex"), m.need("dtype"))
+            return call(m.helper("_complex"), m.need("exact" if m.exact else "dtype"))
 
 
 def cast(m: Method, value: Value, dtype: DType) -> Value:

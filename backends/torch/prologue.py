@@ -12,6 +12,7 @@ from seqdsl.backends.torch.arguments import (
 from seqdsl.backends.torch.copy_position import copy_position
 from seqdsl.backends.torch.loop_state import begin_past, begun
 from seqdsl.backends.torch.memory import Body
+from seqdsl.backends.torch.exact import EXACT
 from seqdsl.backends.torch.method import Method
 from seqdsl.backends.torch.python import (
     Atom,
@@ -85,7 +86,7 @@ def local_lines(c: Method, m: Method, memory: Streaming) -> None:
             else "torch.get_default_device()"
         )
         c.line(f"device = {source}")
-    if "dtype" in m.needed:
+    if "dtype" in m.needed or "exact" in m.needed:
         own = (
             None
             if floats is None
@@ -94,6 +95,8 @@ def local_lines(c: Method, m: Method, memory: Streaming) -> None:
         c.line(
             f"dtype = {f'{anchor}.dtype' if anchor else own or 'torch.get_default_dtype()'}"
         )
+    if "exact" in m.needed:
+        c.line(EXACT)
     if m.in_time:
         return
     if memory.has("segment") and (memory.has("position") or "starts" in m.needed):

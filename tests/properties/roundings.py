@@ -27,12 +27,65 @@ SMALL = 1e-7
 """The unit in which results are changed: what becomes of it grows in proportion."""
 
 _EXACT = frozenset(
-    "abs alias amax amin arange argmax argmin cat clone constant_pad_nd copy cummax cummin"
-    " detach empty empty_like empty_strided expand_copy fill flip full full_like gather"
-    " index index_select masked_fill max maximum min minimum neg new_empty new_full"
-    " new_ones new_zeros ones ones_like relu repeat roll scatter select_backward sign"
-    " slice_backward slice_scatter sort stack threshold_backward to_copy topk tril triu"
-    " unfold_backward where zero zeros zeros_like".split()
+    [
+        "abs",
+        "alias",
+        "amax",
+        "amin",
+        "arange",
+        "argmax",
+        "argmin",
+        "cat",
+        "clone",
+        "constant_pad_nd",
+        "copy",
+        "cummax",
+        "cummin",
+        "detach",
+        "empty",
+        "empty_like",
+        "empty_strided",
+        "expand_copy",
+        "fill",
+        "flip",
+        "full",
+        "full_like",
+        "gather",
+        "index",
+        "index_select",
+        "masked_fill",
+        "max",
+        "maximum",
+        "min",
+        "minimum",
+        "neg",
+        "new_empty",
+        "new_full",
+        "new_ones",
+        "new_zeros",
+        "ones",
+        "ones_like",
+        "relu",
+        "repeat",
+        "roll",
+        "scatter",
+        "select_backward",
+        "sign",
+        "slice_backward",
+        "slice_scatter",
+        "sort",
+        "stack",
+        "threshold_backward",
+        "to_copy",
+        "topk",
+        "tril",
+        "triu",
+        "unfold_backward",
+        "where",
+        "zero",
+        "zeros",
+        "zeros_like",
+    ]
 )
 """Operations that move numbers or choose among them."""
 
@@ -55,9 +108,7 @@ class _Rounded(TorchDispatchMode):
         return made
 
     def _change(self, value: torch.Tensor) -> None:
-        noise = torch.rand(
-            value.shape, generator=self.generator, dtype=value.dtype
-        )
+        noise = torch.rand(value.shape, generator=self.generator, dtype=value.dtype)
         value.mul_(1 + SMALL * (2 * noise - 1))
 
 
