@@ -113,11 +113,12 @@ def _gate(normal: Normal, term: Term, lag: int) -> tuple[Factor, ...]:
     """
     reads = [n for n in subtree(term.active[0].node) if normal.is_read(n)]
     zero = (build.const(0), build.const(0.0))
-    initials = [
-        normal.model.state[name_of(n.arg)].initial
+    names = [
+        name_of(n.arg) if isinstance(n, ir.Shift) else n.name
         for n in reads
-        if isinstance(n, ir.Shift)
+        if isinstance(n, ir.Shift | ir.Ref)
     ]
+    initials = [normal.model.state[name].initial for name in names]
     steady = not any(TIME in f.node.type.axes for f in term.passive)
     if lag == 0 or (steady and all(i in zero for i in initials)):
         return ()

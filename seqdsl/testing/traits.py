@@ -45,11 +45,12 @@ _JUMPS = frozenset((*_COMPARE, *_ROUND))
 
 def traits(model: ir.Model) -> Traits:
     """The facts about `model`."""
-    nodes = tuple(all_nodes(model))
+    nodes, copies = tuple(all_nodes(model)), frozenset(_copies(model))
     over = {(a, n.type.dtype) for n in nodes for a in _collapsed(n)}
     return Traits(
         must_stream=not any(map(_looks_ahead, nodes)) and _copies_look_back(model),
-        whole_sequence=any(axis == TIME for axis, _ in over),
+        whole_sequence=any(axis == TIME for axis, _ in over)
+        or any(_over_a_copy(n, copies) for n in nodes),
         mixes_rows=any(axis == BATCH for axis, _ in over),
         jumps=any(map(_jumps, nodes)) or any(r.condition for r in _repeats(model)),
         numbers_rows=any(
@@ -85,6 +86,21 @@ def _collapsed(node: ir.Node) -> tuple[str, ...]:
             return (TIME,)
         case _:
             return ()
+
+
+def _copies(model: ir.Model) -> Iterator[str]:
+    yield from model.copies
+    for instance in model.instances:
+        yield from _copies(instance.model)
+
+
+def _over_a_copy(node: ir.Node, copies: frozenset[str]) -> bool:
+    """Whether it takes all of a copy of time, the same for every step."""
+    match node:
+        case ir.Reduce(over=over) | ir.Along(over=over) | ir.Contract(over=over):
+            return bool(copies & set(over)) and TIME not in node.type.axes
+        case _:
+            return False
 
 
 def _looks_ahead(node: ir.Node) -> bool:

@@ -84,6 +84,7 @@ layer Outer(V):
         ("output x + x[t = last]", "ahead"),
         ("output sum[s](x[s])", "ahead"),
         ("output max[t](x)", "whole_sequence"),
+        ("output mean[s](x[s])", "whole_sequence"),
         ("output x - mean(x)", "mixes_rows"),
         ("output where(x > 0, x, 0)", "jumps"),
         ("output stopgrad(x)", "stops"),
