@@ -10,9 +10,9 @@ from seqdsl.backends.torch.arguments import (
     used_by,
 )
 from seqdsl.backends.torch.copy_position import copy_position
+from seqdsl.backends.torch.exact import EXACT
 from seqdsl.backends.torch.loop_state import begin_past, begun
 from seqdsl.backends.torch.memory import Body
-from seqdsl.backends.torch.exact import EXACT
 from seqdsl.backends.torch.method import Method
 from seqdsl.backends.torch.python import (
     Atom,

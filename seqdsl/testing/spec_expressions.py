@@ -219,7 +219,9 @@ def _attention(w: Writer, dims: Dims, depth: int) -> str | None:
     value = w.pick(found).text
     if w.chance(40):
         op = w.pick(("mean", "max", "min", "sum", "logsumexp"))
-        return f"tanh({op}[{_mask(w)}]({value}[s]))"
+        mask = _mask(w)
+        moves = f" + 0 * {value}" if mask == "s" else ""  # else one for all steps
+        return f"tanh({op}[{mask}]({value}[s]){moves})"
     if w.axis is None and dims == ("D",) and w.chance(30):
         return f"attend({value}, {w.pick(found).text}, {value})"
     keys = w.any_float(varies=True)

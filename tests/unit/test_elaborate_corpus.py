@@ -128,7 +128,7 @@ def _shuffled_layer(text: str, rng: random.Random) -> str:
     free = [b for b in blocks if b not in fixed and not b[0].lstrip().startswith("#")]
     rng.shuffle(free)
     for block in free:
-        if not any(line.startswith(" " * 9) for line in block):
+        if not any(line.startswith((" " * 9, "    )", "    ]")) for line in block):
             inner = [line for line in block[1:] if not line.lstrip().startswith("#")]
             rng.shuffle(inner)
             block[1:] = inner
