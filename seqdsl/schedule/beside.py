@@ -23,7 +23,7 @@ Verdicts = Mapping[frozenset[str], Verdict]
 
 def narrow_beside(
     model: ir.Model, verdicts: Verdicts, form: Products, step: Step
-) -> tuple[Verdict, Chunked] | None:
+) -> tuple[Verdict, Chunked[Products]] | None:
     """A state that `step` scans, as columns beside those of `form`; None where it is not."""
     if not isinstance(step, Parallel) or not isinstance(step.form, DiagonalScan):
         return None
@@ -33,7 +33,7 @@ def narrow_beside(
     if not start_alike(model, verdict):
         return None
     found = products(model, verdict, form.chunk, narrow=True)
-    if found is None or found.after or not alike(form, found.products()[0]):
+    if found is None or found.after or not alike(form, found.form):
         return None
     behind = _behind(model, (r.name for r in form.reads))
     read = {name_of(r) for n in nodes_of(found.form) for r in references(n)}

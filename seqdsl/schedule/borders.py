@@ -25,7 +25,9 @@ _Part = DiagonalScan | Products
 _Table = dict[ir.Node, ir.Node]
 
 
-def pieces_of(model: ir.Model, verdict: Verdict, chunk: int) -> Pieces | Chunked | None:
+def pieces_of(
+    model: ir.Model, verdict: Verdict, chunk: int
+) -> Pieces | Chunked[Pieces] | None:
     """What goes from border to border, where a recurrence allows that; None elsewhere."""
     found = verdict.per_chunk
     if found is None:
@@ -89,14 +91,18 @@ class _Walk:
 
 
 def _in_chunks(
-    model: ir.Model, verdict: Verdict, form: Pieces, found: Sequence[Chunked | None]
-) -> Pieces | Chunked:
+    model: ir.Model,
+    verdict: Verdict,
+    form: Pieces,
+    found: Sequence[Chunked[Products] | None],
+) -> Pieces | Chunked[Pieces]:
     """`form` with parts in chunkwise form, where a piece needs no more than their reads."""
     chunks, own = list(found), frozenset(verdict.recurrence.members)
     behind = _behind(model, verdict.recurrence.states)
     while any(chunks):
         table = {n: made for c in chunks if c for n, made in c.replaced.items()}
-        parts = [_form(c) or s for c, s in zip(chunks, form.parts, strict=True)]
+        pairs = zip(chunks, form.parts, strict=True)
+        parts = [s if c is None else c.form for c, s in pairs]
         order = _Order(model, own, behind, form.held, table, parts)
         if order.run():
             parts = tuple(with_nodes(p, order.changed) for p in order.done)
@@ -108,10 +114,6 @@ def _in_chunks(
             None if c and set(c.form.states) & order.refused else c for c in chunks
         ]
     return form
-
-
-def _form(chunk: Chunked | None) -> Products | None:
-    return chunk.form if chunk and isinstance(chunk.form, Products) else None
 
 
 def _behind(model: ir.Model, names: Iterable[str]) -> frozenset[str]:

@@ -23,7 +23,7 @@ from seqdsl.schedule.forms import (
     Products,
 )
 from seqdsl.schedule.newton import newton_of
-from seqdsl.schedule.products import Chunked, products
+from seqdsl.schedule.products import AnyChunked, Chunked, products
 from seqdsl.schedule.rows import copies_of
 from seqdsl.schedule.scans import scan_of
 from seqdsl.schedule.turns import in_turns
@@ -75,7 +75,7 @@ def wish_of(text: str) -> Wish:
     return Wish(strategy, chunk, strict, count if name == "newton" else None)
 
 
-def form_of(model: ir.Model, verdict: Verdict, wish: Wish) -> Form | Chunked | None:
+def form_of(model: ir.Model, verdict: Verdict, wish: Wish) -> Form | AnyChunked | None:
     """The form in which `wish` has a recurrence over time run; None is a loop.
 
     What the recurrence cannot do it runs as `auto` would.
@@ -105,7 +105,7 @@ def _by_border(verdict: Verdict) -> bool:
     return verdict.verdict == "sequential"
 
 
-def _chunks(model: ir.Model, verdict: Verdict, size: int) -> Chunked | Pieces | None:
+def _chunks(model: ir.Model, verdict: Verdict, size: int) -> AnyChunked | Pieces | None:
     if not start_alike(model, verdict):
         return None
     if _by_border(verdict):
@@ -134,9 +134,11 @@ def _over_time(model: ir.Model, node: ir.Node) -> bool:
             return any(_over_time(model, child) for child in children(node))
 
 
-def _cheapest(model: ir.Model, verdict: Verdict, fused: bool) -> Form | Chunked | None:
+def _cheapest(
+    model: ir.Model, verdict: Verdict, fused: bool
+) -> Form | AnyChunked | None:
     """What takes least of all forms that give the numbers of a step; None is a loop."""
-    forms: dict[Strategy, Form | Chunked | None] = {}
+    forms: dict[Strategy, Form | AnyChunked | None] = {}
     if "chunk" in verdict.strategies and not (fused and _by_border(verdict)):
         found = _chunks(model, verdict, CHUNK)
         if found is not None:

@@ -31,10 +31,10 @@ from seqdsl.schedule.plan import (
     TimeLoop,
     defined,
 )
-from seqdsl.schedule.products import Chunked
+from seqdsl.schedule.products import AnyChunked
 
 
-def with_reads(model: ir.Model, verdict: Verdict, chunked: Chunked) -> ir.Model:
+def with_reads(model: ir.Model, verdict: Verdict, chunked: AnyChunked) -> ir.Model:
     """`model` whose reads of the states are equations, and all others over them."""
     table, forms = chunked.replaced, chunked.products()
     kept = [e for e in model.equations if e.name not in chunked.dropped]

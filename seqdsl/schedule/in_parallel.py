@@ -25,7 +25,7 @@ from seqdsl.schedule.plan import (
     defined,
     walk,
 )
-from seqdsl.schedule.products import Chunked, Turns
+from seqdsl.schedule.products import AnyChunked, Chunked, Turns
 from seqdsl.schedule.together import together
 
 
@@ -89,11 +89,10 @@ class _Chooser:
             found = narrow_beside(self.model, self.verdicts, step.form, other)
             if found is not None and _same_way(step, other):
                 self._read(*found)
-                (form,) = found[1].products()
-                return self._wider(joined(steps, i, j, form))
+                return self._wider(joined(steps, i, j, found[1].form))
         return steps
 
-    def _read(self, verdict: Verdict, found: Chunked) -> None:
+    def _read(self, verdict: Verdict, found: AnyChunked) -> None:
         """From now on only reads are known of the states."""
         self.model = with_reads(self.model, verdict, found)
         self.replaced |= found.replaced
@@ -129,7 +128,7 @@ class _Chooser:
         yield from self._others(loop, verdict.recurrence.states)
 
     def _chunks(
-        self, loop: TimeLoop, verdict: Verdict, found: Chunked
+        self, loop: TimeLoop, verdict: Verdict, found: AnyChunked
     ) -> Iterator[Step]:
         """Only reads are known of the states, and others are computed from them."""
         self._read(verdict, found)

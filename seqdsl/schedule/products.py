@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from seqdsl.analysis.expand import expanded
 from seqdsl.analysis.normal import Normal
@@ -36,8 +37,11 @@ class Turns:
     outer: tuple[ir.Equation, ...]
 
 
+F_co = TypeVar("F_co", bound=Products | Pieces, covariant=True)
+
+
 @dataclass(frozen=True)
-class Chunked:
+class Chunked(Generic[F_co]):
     """A recurrence in chunkwise form, and what becomes of those who read its states.
 
     Expressions outside of it that are in `replaced` are to be computed as given there.
@@ -46,7 +50,7 @@ class Chunked:
     to be computed after the form, in this order.
     """
 
-    form: Products | Pieces
+    form: F_co
     replaced: Mapping[ir.Node, ir.Node]
     after: tuple[str, ...]
     dropped: tuple[str, ...]
@@ -58,13 +62,16 @@ class Chunked:
         return (form,) if isinstance(form, Products) else form.products()
 
 
+AnyChunked = Chunked[Products] | Chunked[Pieces]
+
+
 def products(
     model: ir.Model,
     verdict: Verdict,
     chunk: int,
     narrow: bool = False,
     held: Collection[str] = (),
-) -> Chunked | None:
+) -> Chunked[Products] | None:
     """The chunkwise form of a recurrence, None where it has none.
 
     `model` is the one that the verdict speaks of (`Analyzed.model_of`). There is none for
@@ -108,7 +115,7 @@ def _products(
     chunk: int,
     narrow: bool,
     held: Collection[str],
-) -> Chunked | None:
+) -> Chunked[Products] | None:
     model = normal.model
     shapes = {s: model.equation[s].expr.type.dims for s in recurrence.states}
     polys = {s: normal.linear(s) for s in recurrence.states}

@@ -27,7 +27,7 @@ from seqdsl.schedule.reads import Readers
 from seqdsl.schedule.writes import erase, groups, node_of, write
 
 
-def in_turns(model: ir.Model, verdict: Verdict, chunk: int) -> Chunked | None:
+def in_turns(model: ir.Model, verdict: Verdict, chunk: int) -> Chunked[Products] | None:
     """The chunkwise form of a recurrence through a repeat, None where it has none.
 
     `model` is the one that the verdict speaks of. All that the state goes through must be
@@ -102,7 +102,7 @@ def _form(
     parts: list[Part],
     first: Poly,
     chunk: int,
-) -> Chunked | None:
+) -> Chunked[Products] | None:
     """The form, once it is known which dims are rows and which are copies."""
     model, state = normal.model, verdict.recurrence.states[0]
     rows = next(p.contracted for p in parts if p.kind == "low_rank")

@@ -21,9 +21,9 @@ from seqdsl.schedule.products import Chunked, products
 from seqdsl.testing.normal_forms import random_value
 
 
-def restored(model: ir.Model, verdict: Verdict, chunked: Chunked) -> ir.Model:
+def restored(model: ir.Model, verdict: Verdict, chunked: Chunked[Products]) -> ir.Model:
     """`model` with the recurrence as its form says it, and readers over its reads."""
-    (form,) = chunked.products()
+    form = chunked.form
     made = with_reads(model, verdict, chunked)
     members = set(verdict.recurrence.members)
     gone = members - set(form.states) - set(chunked.after)

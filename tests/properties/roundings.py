@@ -93,9 +93,7 @@ _EXACT = frozenset(
 class _Rounded(TorchDispatchMode):
     """Changes the results of operations by a random part of at most `SMALL`."""
 
-    def __init__(self, seed: int) -> None:
-        super().__init__()
-        self.generator = torch.Generator().manual_seed(seed)
+    generator: torch.Generator
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -126,7 +124,9 @@ def units_of(run: Callable[[], Tensors], exact: Tensors) -> dict[str, float]:
     """
     squares = {n: 0.0 for n, v in exact.items() if v.is_floating_point() and v.numel()}
     for seed in range(DRAWS):
-        with _Rounded(seed):
+        mode = _Rounded()
+        mode.generator = torch.Generator().manual_seed(seed)
+        with mode:
             found = run()
         for name in squares:
             error = (found[name] - exact[name]).abs().max()

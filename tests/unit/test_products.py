@@ -13,6 +13,7 @@ from seqdsl.backends.torch import compile_model
 from seqdsl.diagnostics import SpecError
 from seqdsl.driver import load
 from seqdsl.elaborate import elaborate_text
+from seqdsl.schedule.forms import Products
 from seqdsl.schedule.products import Chunked, products
 from seqdsl.testing.cases import Case
 from seqdsl.testing.corpus import passing_specs
@@ -73,7 +74,7 @@ def analyzed(*lines: str) -> Analyzed:
     return analyze(elaborate_text(LAYER.format("\n    ".join(lines))))
 
 
-def form(*lines: str) -> Chunked | None:
+def form(*lines: str) -> Chunked[Products] | None:
     """The chunkwise form of the one recurrence of such a layer."""
     found = analyzed(*lines)
     (verdict,) = found.verdicts

@@ -6,6 +6,7 @@ import pytest
 
 from seqdsl.analysis import analyze
 from seqdsl.elaborate import elaborate_text
+from seqdsl.schedule.forms import Products
 from seqdsl.schedule.products import Chunked
 from seqdsl.schedule.turns import in_turns
 from seqdsl.testing.cases import Case
@@ -68,7 +69,7 @@ FORMS = {
 }
 
 
-def form(*lines: str) -> Chunked | None:
+def form(*lines: str) -> Chunked[Products] | None:
     model = analyze(elaborate_text(text(*lines)))
     verdict = next(v for v in model.verdicts if v.recurrence.axis == "t")
     return in_turns(model.model, verdict, 4)
