@@ -66,9 +66,11 @@ NEAR = 1e-6
 
 def finite_differences(subject: Subject, case: Case) -> None:
     """Slopes in a random direction, first of all leaves at once, then of each."""
-    found = slopes(compiled(subject, case), case)
-    if not all(bool(v.isfinite().all()) for v in found.values()):
-        return  # what is infinite before the first step has been multiplied
+    made = compiled(subject, case)
+    found = slopes(made, case)
+    numbers = (*made.values.values(), *found.values())
+    if not all(bool(v.isfinite().all()) for v in numbers):
+        return  # what is infinite, such as a maximum before the first step, has no slope
     generator = case.generator(93)
     directions = {
         n: torch.randn(v.shape, generator=generator, dtype=v.dtype)
