@@ -213,6 +213,8 @@ def adjoint_equals_autograd(
     found = adjoint_of(subject, packed=bool(case.runs))
     ours, gradients = Pair(subject, case, found, params, backend).both(inputs, upstream)
     same({n: ours[n] for n in outputs}, outputs, "the forward pass", EXACT)
+    if any(bool(v.isnan().any()) for v in outputs.values()):
+        return  # which gradients of no number are numbers depends on how they are computed
     got = {n: torch.zeros_like(v) for n, v in leaves.items()} | gradients
     same(got, slopes(outputs, upstream, leaves), "the adjoint", EXACT)
 
