@@ -136,13 +136,14 @@ class _Flattener:
     def _along(self, op: str, arg: ir.Node, over: tuple[str, ...]) -> ir.Node:
         powers, top = self._exponentials(arg, over)
         total = self._sum("sum", powers, over)
+        none = build.map_("eq", total, build.const(0.0))
         if op == "softmax":
-            none = build.map_("eq", total, build.const(0.0))
             return build.map_(
                 "div", powers, build.map_("where", none, build.const(1.0), total)
             )
-        total = build.map_("add", build.map_("log", total), top)
-        return build.map_("sub", arg, total)
+        log = build.map_("add", build.map_("log", total), top)
+        # of nothing the logarithms are those of 0
+        return build.map_("where", none, arg, build.map_("sub", arg, log))
 
     def _name(self) -> str:
         return f"{self.base}.{len(self.found)}"

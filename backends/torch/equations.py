@@ -38,6 +38,8 @@ def assign(m: Method, equation: ir.Equation, later: tuple[Step, ...]) -> None:
     if equation.name in m.layer.fused:
         return
     m.current = equation.name
+    if equation.name not in m.model.equation:
+        m.layer.hoisted[equation.name] = equation.expr
     key: Key = ("ref", equation.name)
     if equation.name in m.layer.unrounded and not m.making:
         _kept_exact(m, equation)

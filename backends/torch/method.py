@@ -46,6 +46,7 @@ class Layer:
     linears: set[str]
     helpers: set[str] = field(default_factory=set[str])
     fused: frozenset[str] = frozenset()
+    hoisted: dict[str, ir.Node] = field(default_factory=dict[str, ir.Node])
     kernels: Kernels | None = None
 
     @cached_property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from seqdsl.analysis.infinite import may_be_infinite
 from seqdsl.backends.torch.contraction import one, stepwise
 from seqdsl.backends.torch.method import Method
 from seqdsl.backends.torch.pointwise import cast, joint_layout, tensor
@@ -178,7 +179,8 @@ def _along(
     mask = None if where is None else align(where, target)
     match node.op:
         case "softmax" | "log_softmax":
-            if mask is None and len(dims) == 1:
+            known = mask is None and len(dims) == 1
+            if known and not may_be_infinite(m.model, node.arg, m.layer.hoisted):
                 return call(f"F.{node.op}", x, dim=dims[0])
             shown = Atom("None") if mask is None else mask
             return call(m.helper(f"_{node.op}"), x, tuple_of(list(dims)), shown)
