@@ -121,7 +121,7 @@ LINES: Mapping[str, tuple[str, ...]] = {
     ),
     "frozen gradients": (
         UNIT, "state W: [H, K, V] = param([H, K, V], normal(0, 0.1))",
-        "state W0: [H, K, V] = 0", "W0 = where(t % 8 == 0, W[t-1], W0[t-1])",
+        "state W0: [H, K, V] = 0", "W0 = where(t % 40 == 0, W[t-1], W0[t-1])",
         "loss = sum[H, V](square(tanh(dot[K](e, W0)) - tanh(v)))",
         "W = 0.98 * W[t-1] - 0.1 * sigmoid(b) * grad(loss, W0)", "output dot[K](q, W)",
     ),

@@ -141,26 +141,28 @@ def _units(
 ) -> dict[str, float]:
     """What rounding makes of results in a form: no more than in a loop."""
     found: list[dict[str, float]] = []
+    given = _arguments(subject, dtype, case)
     for way in dict.fromkeys((form, "loop")):
-        module = module_of(subject, way)
-        run = partial(_of_arguments, subject, module, dtype, case)
+        run = partial(outcome, subject, module_of(subject, way), *given, case)
         found.append(units_of(run, exact))
     return {n: min(units[n] for units in found) for n in found[0]}
 
 
 def _of_rounded(subject: Subject, dtype: torch.dtype, case: Case) -> Tensors:
     """What the loop makes in double precision of arguments rounded to another."""
-    return _of_arguments(subject, module_of(subject, "loop"), dtype, case)
+    given = _arguments(subject, dtype, case)
+    return outcome(subject, module_of(subject, "loop"), *given, case)
 
 
-def _of_arguments(
-    subject: Subject, module: nn.Module, dtype: torch.dtype, case: Case
-) -> Tensors:
+def _arguments(
+    subject: Subject, dtype: torch.dtype, case: Case
+) -> tuple[Tensors, Tensors]:
+    """Inputs and parameters in double precision, of numbers that `dtype` has."""
     inputs, params = inputs_for(subject, case), subject.params(case.seed)
     inputs, params = (
         rounded(rounded(v, dtype), torch.float64) for v in (inputs, params)
     )
-    return outcome(subject, module, inputs, params, case)
+    return inputs, params
 
 
 @pytest.mark.parametrize("row", ROWS, ids=str)
