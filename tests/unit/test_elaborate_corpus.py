@@ -120,7 +120,7 @@ def _shuffled_layer(text: str, rng: random.Random) -> str:
     first, *lines = [line for line in body.split("\n") if line.strip()]
     blocks: list[list[str]] = []
     for line in lines:
-        if line.startswith("     ") and blocks:
+        if line.startswith(("     ", "    )", "    ]")) and blocks:
             blocks[-1].append(line)
         else:
             blocks.append([line])

@@ -102,13 +102,19 @@ def curvatures(found: Answer, case: Case) -> Tensors:
 
 
 def weighed(outputs: Mapping[str, Tensor], case: Case, stream: int) -> Tensor:
-    """A random real combination of all numbers in `outputs`."""
+    """A random real combination of all numbers in `outputs`.
+
+    Those of which some are no numbers are left out: which of their gradients are depends
+    on how they are computed.
+    """
     generator = case.generator(stream)
     total = torch.zeros((), dtype=torch.float64)
     for value in outputs.values():
         if not (value.is_floating_point() or value.is_complex()):
             continue
         weight = torch.randn(value.shape, generator=generator, dtype=torch.float64)
+        if bool(value.isnan().any()):
+            continue
         if value.is_complex():
             total = total + (value.real * weight).sum() + (value.imag * weight).sum()
         else:
