@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from seqdsl.testing import spec_memories
 from seqdsl.testing.spec_expressions import expression, leaf
@@ -64,6 +65,9 @@ def _single(w: Writer) -> None:
     if w.chance(30):
         initial = next((text for f, text in _LIMITS if f is update), initial)
     _write(w, name, dims, at, initial, update(w, name, f"{name}[{lag}]", dims))
+    if "inf" in initial:
+        # infinite before the first step: not read there, where products would be no numbers
+        w.names[-1] = replace(w.names[-1], varies=False)
 
 
 def _affine(w: Writer, name: str, before: str, dims: Dims) -> str:
