@@ -22,7 +22,7 @@ class _At:
     def __call__(self, x: Tensor, name: str = "") -> Tensor:
         key = name or id(x)
         if key not in self.cuts:
-            self.cuts[key] = x, x.split(self.sizes, 1)
+            self.cuts[key] = x, torch.split(x, self.sizes, 1)
         piece = self.cuts[key][1][self.place]
         return piece[:, :1] if self.first else piece
 
