@@ -29,11 +29,15 @@ layer Drawn(D = 4, K = 3, V = 3):
     state A: [K, V] = 0
     state B: [V, K] = 0
     state A0: [K, V] = 0.2
+    state B0: [V, K] = 0.1
     A0 = where(t % 3 == 0, A[t-1], A0[t-1])
-    e = tanh(dot[K](k, A0)) - v
+    B0 = where(t % 3 == 0, B[t-1], B0[t-1])
+    e = tanh(dot[K](k, A0)) - v * tanh(sum[V, K](B0))
     A = 0.9 * A[t-1] - 0.1 * k * e
     B = 0.9 * B[t-1] - 0.1 * e * tanh(sum[K](A0))
-    output dot[V](dropout(dot[K](k, A), 0.5), B)
+    r = dropout(dot[K](k, A), 0.5)
+    output a = dot[V](r, B)
+    output b = r
 """
 
 
@@ -65,9 +69,14 @@ def test_states_of_which_no_step_is_made(
 
 
 def test_what_is_drawn_once_is_not_drawn_again_in_a_piece() -> None:
-    # the second memory is not part of the recurrence; what it is asked must be drawn once
     found = pieces(elaborate_text(DRAWN))
     assert found is not None and found.between == ()
+    assert {s for p in found.products() for s in p.states} == {"A"}
+    again = pieces(
+        elaborate_text(DRAWN.replace("dropout(dot[K](k, A), 0.5)", "dot[K](k, A)"))
+    )
+    assert again is not None
+    assert {s for p in again.products() for s in p.states} == {"A", "B"}
 
 
 def test_auto_goes_from_border_to_border_where_pieces_have_a_known_length() -> None:
