@@ -81,12 +81,20 @@ def checked(name: str, shape: Shape) -> dict[str, Any]:
 # ---- Times
 
 
-def milliseconds(run: Callable[[], object], device: str) -> float:
-    """The median of many runs on a GPU, one run on a CPU."""
-    if device == "cuda":
-        from triton.testing import do_bench
+def milliseconds(
+    run: Callable[[], object], device: str, replayed: bool = False
+) -> float:
+    """The median of many runs on a GPU, one run on a CPU.
 
-        found: Any = do_bench(run, return_mode="median")
+    A run is called from Python, or `replayed` from a CUDA graph: without the time in which
+    Python starts kernels, which is longer than small kernels take.
+    """
+    if device == "cuda":
+        from triton.testing import do_bench, do_bench_cudagraph
+
+        found: Any = (do_bench_cudagraph if replayed else do_bench)(
+            run, return_mode="median"
+        )
         return float(found)
     start = time.perf_counter()
     run()
@@ -125,16 +133,20 @@ def warm(name: str, shape: Shape) -> None:
         call()
 
 
-def timed(name: str, shape: Shape) -> dict[str, dict[str, float]]:
+def timed(
+    name: str, shape: Shape, without: Sequence[str], replayed: bool = False
+) -> dict[str, dict[str, float]]:
     """Milliseconds of each pass, by who; one that fails is left out, with a word."""
     operation = OPERATIONS[name]
     inputs = operation.inputs(shape)
     found: dict[str, dict[str, float]] = {p: {} for p in PASSES}
     for who, run in runs(operation, shape).items():
+        if who in without:
+            continue
         try:
             passes = zip(PASSES, both_passes(run, inputs), strict=True)
             for label, call in passes:
-                found[label][who] = milliseconds(call, shape.device)
+                found[label][who] = milliseconds(call, shape.device, replayed)
         except (RuntimeError, ValueError, triton.TritonError) as error:
             if who == "seqdsl":
                 raise
@@ -161,10 +173,12 @@ def copied(count: int, device: str) -> float:
 # ---- What comes out
 
 
-def rows(names: Sequence[str], shapes: Sequence[Shape]) -> Iterator[dict[str, Any]]:
+def rows(
+    names: Sequence[str], shapes: Sequence[Shape], without: Sequence[str]
+) -> Iterator[dict[str, Any]]:
     """A row for each operation and shape."""
-    for name in names:
-        for shape in shapes:
+    for shape in shapes:
+        for name in names:
             torch.manual_seed(0)
             shown = {**asdict(shape), "dtype": str(shape.dtype)}
             warm(name, shape)
@@ -173,26 +187,30 @@ def rows(names: Sequence[str], shapes: Sequence[Shape]) -> Iterator[dict[str, An
                 "operation": name,
                 "shape": shown,
                 "checked": right,
-                "ms": timed(name, shape),
+                "ms": timed(name, shape, without),
+                "replayed": timed(name, shape, without, replayed=True)
+                if shape.device == "cuda"
+                else {},
             }
 
 
 def table(result: dict[str, Any]) -> str:
-    """Markdown: errors, milliseconds, and how many times longer the others take."""
+    """Markdown: errors, milliseconds as called and as replayed, and what others take."""
     lines = [
-        "| operation | B, T, heads, K, V | pass | error | ms | others take |",
+        "| operation | B, T, heads, K, V | pass | error | ms called | replayed |",
         "|---|---|---|---|---|---|",
     ]
     for row in result["rows"]:
         s, right = row["shape"], row["checked"]
         shape = ", ".join(str(s[n]) for n in ("batch", "time", "heads", "K", "V"))
         for label, error in zip(PASSES, ("output", "gradients"), strict=True):
-            times = dict(row["ms"][label])
-            own = times.pop("seqdsl")
-            others = ", ".join(f"{who} {t / own:.2f}" for who, t in times.items())
+            times = " | ".join(
+                ", ".join(f"{who} {t:.3f}" for who, t in row[c].get(label, {}).items())
+                for c in ("ms", "replayed")
+            )
             lines.append(
                 f"| {row['operation']} | {shape} | {label} | {right[error]:.0e} "
-                f"| {own:.3f} | {others} |"
+                f"| {times} |"
             )
     note = (
         ""
@@ -225,12 +243,24 @@ def plot(result: dict[str, Any], path: Path) -> None:
     figure.savefig(path)
 
 
+def shape_of(text: str) -> Shape:
+    """The shape that `1,4096,8,128,128` means; raises `ValueError` for other text."""
+    batch, time_, heads, K, V = map(int, text.split(","))
+    return Shape(batch, time_, heads, K, V)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run everything and write what came out; 1 where an operation is wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", default=list(OPERATIONS))
     parser.add_argument("-o", "--out", type=Path, default=Path("benchmark-out"))
     parser.add_argument("--untuned", action="store_true", help="tiles for any GPU")
+    parser.add_argument(
+        "--shape", action="append", type=shape_of, help="B,T,heads,K,V; repeatable"
+    )
+    parser.add_argument(
+        "--without", action="append", default=[], help="whom not to time; repeatable"
+    )
     given = parser.parse_args(arguments)
     os.environ.setdefault("SEQDSL_AUTOTUNE", "0" if given.untuned else "1")
     gpu = torch.cuda.is_available() and not interpreting()
@@ -244,7 +274,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "rows": [],
     }
     given.out.mkdir(parents=True, exist_ok=True)
-    for row in rows(given.names, SHAPES if gpu else TOY):
+    device = "cuda" if gpu else "cpu"
+    shapes = [replace(s, device=device) for s in given.shape or ()]
+    for row in rows(given.names, shapes or (SHAPES if gpu else TOY), given.without):
         result["rows"].append(row)
         result["tiles"] = {", ".join(map(str, k)): asdict(t) for k, t in TUNED.items()}
         print(row["operation"], row["checked"], row["ms"], flush=True)

@@ -135,7 +135,7 @@ def test_(
     ] = None,
     case: Annotated[
         str | None,
-        typer.Option(metavar="CASE", help="one case, as a failure prints it"),
+        typer.Option("--case", metavar="CASE", help="one case, as a failure prints it"),
     ] = None,
     json: Json = False,
 ) -> None:
@@ -222,10 +222,13 @@ def gallery(
     pattern: Annotated[str, typer.Argument(help="part of a name or summary")] = "",
     parity: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="errors against published code, as JSON"),
+        typer.Option(
+            "--parity", metavar="FILE", help="errors against published code, as JSON"
+        ),
     ] = None,
     bench: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="rows of a benchmark, as JSON")
+        Path | None,
+        typer.Option("--bench", metavar="FILE", help="rows of a benchmark, as JSON"),
     ] = None,
 ) -> None:
     """Pages about the standard library: spec, verdict, picture, module, parity."""

@@ -10,8 +10,14 @@ from hypothesis import HealthCheck, settings
 # Runs in parallel (pytest-xdist) share the cores; torch reads this when it is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# Kernels run in Triton's interpreter; Triton reads this when it is imported.
-os.environ["TRITON_INTERPRET"] = "1"
+# `SEQDSL_TEST_DEVICE=cuda pytest tests/unit/test_triton_kernels.py` runs kernels on a GPU; else
+# they run in Triton's interpreter, which Triton reads when it is imported.
+if device := os.environ.get("SEQDSL_TEST_DEVICE"):
+    import torch
+
+    torch.set_default_device(device)
+else:
+    os.environ["TRITON_INTERPRET"] = "1"
 
 settings.register_profile(
     "ci",

@@ -8,9 +8,10 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
+from typer.models import OptionInfo
 from typer.testing import CliRunner
 
 import seqdsl as api
@@ -207,6 +208,19 @@ def test_compile_keeps_an_old_file_when_it_fails() -> None:
 def test_a_wrong_option_is_a_wrong_call(option: str) -> None:
     arguments = ("--set", option, "--set", "D=4")
     assert seqdsl("compile", "mingru.seq", *arguments).code == 2
+
+
+def test_options_that_show_a_value_have_names_of_their_own() -> None:
+    """Some versions of typer make a name of the word for the value: `--CASE`."""
+    commands = [c.callback for c in app.registered_commands if c.callback is not None]
+    shown = [
+        (command.__name__, name)
+        for command in commands
+        for name, hint in get_type_hints(command, include_extras=True).items()
+        for said in getattr(hint, "__metadata__", ())
+        if isinstance(said, OptionInfo) and said.metavar and said.default is ...
+    ]  # of an annotation the first name stands where the default would
+    assert len(commands) > 5 and not shown
 
 
 def test_viz_draws_every_value() -> None:
