@@ -125,11 +125,20 @@ def _running(op: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor], Tenso
     return run
 
 
+def _latest(beats: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """The extreme so far; the latest of a tie is taken, which gets the derivative."""
+
+    def later(best: Tensor, entry: Tensor) -> Tensor:
+        return torch.where(beats(best, entry) & ~entry.isnan(), best, entry)
+
+    return _running(later)
+
+
 RUNNING: Mapping[str, Callable[[Tensor], Tensor]] = {
     "cumsum": _running(torch.add),
     "cumprod": _running(torch.mul),
-    "cummax": _running(torch.maximum),
-    "cummin": _running(torch.minimum),
+    "cummax": _latest(lambda best, entry: ~(entry >= best)),
+    "cummin": _latest(lambda best, entry: ~(entry <= best)),
     "logcumsumexp": _running(logaddexp),
 }
 

@@ -145,10 +145,14 @@ class Draft:
 
 
 def _known(model: ir.Model) -> dict[ir.Node, ir.Node]:
-    """Names of the results that derivatives mention as they were computed."""
+    """Names of the results that derivatives mention as they were computed.
+
+    A state has one for each turn of its `repeat` even if its equation does not: read
+    from where the result is mentioned it would be another thing.
+    """
     known: dict[ir.Node, ir.Node] = {}
     for equation in model.equations:
-        type_ = type_of(model, equation.name)
-        if costly(equation.expr) and equation.expr.type.dims == type_.dims:
+        type_, own = type_of(model, equation.name), equation.expr.type
+        if costly(equation.expr) and (own.dims, own.axes) == (type_.dims, type_.axes):
             known[equation.expr] = build.ref(equation.name, type_)
     return known

@@ -65,9 +65,13 @@ NEAR = 1e-6
 
 
 def finite_differences(subject: Subject, case: Case) -> None:
-    """Slopes in a random direction, first of all leaves at once, then of each."""
+    """Slopes in a random direction, first of all leaves at once, then of each.
+
+    Frozen parameters stay as they are: their values are the spec's, which may well tie.
+    """
     made = compiled(subject, case)
-    found = slopes(made, case)
+    frozen = {f"parameter {p.key}" for p in subject.model.params if p.frozen}
+    found = {n: v for n, v in slopes(made, case).items() if n not in frozen}
     numbers = (*made.values.values(), *found.values())
     if not all(bool(v.isfinite().all()) for v in numbers):
         return  # what is infinite, such as a maximum before the first step, has no slope
