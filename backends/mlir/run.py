@@ -12,9 +12,9 @@ from seqdsl.backends.mlir.engine import Code
 from seqdsl.backends.mlir.kernel import Buffer, How, Kernel
 from seqdsl.backends.mlir.machine import machine
 from seqdsl.backends.mlir.nests import products_of
-from seqdsl.backends.mlir.pages import fresh
 from seqdsl.backends.mlir.threads import launch
 from seqdsl.ir.types import DType
+from seqdsl.runtime.pages import _unwritten  # pyright: ignore[reportPrivateUsage]
 from seqdsl.schedule.region import Region
 
 STORAGE = {
@@ -103,7 +103,7 @@ class Native:
                 continue
             lead = (batch, time)[: len(buffer.axes)]
             shape = [*lead, *(kernel.extents[d] for d in buffer.dims)]
-            arguments.append(fresh(shape, dtype))
+            arguments.append(_unwritten(shape, dtype))
             results.append(declared(arguments[-1], buffer, dims))
         return arguments, results
 

@@ -1,4 +1,4 @@
-"""Text of the functions in `carried/` (and of random numbers) that a file needs."""
+"""Text of the functions in `carried/` (and of what all targets share) that a file needs."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ _FILES = (
     "newton",
     "pieces",
 )
+_RUNTIME = ("random", "pages")
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ def _text(lines: Sequence[str], node: ast.stmt) -> str:
 
 def _sources() -> tuple[Path, ...]:
     runtime = Path(next(iter(seqdsl.runtime.__path__)))
-    return (*(_FOLDER / f"{name}.py" for name in _FILES), runtime / "random.py")
+    own = (_FOLDER / f"{name}.py" for name in _FILES)
+    return (*own, *(runtime / f"{name}.py" for name in _RUNTIME))
 
 
 def _defined(node: ast.stmt) -> list[str]:

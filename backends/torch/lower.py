@@ -84,9 +84,8 @@ def _title(model: ir.Model) -> str:
 
 def _imports(text: str, named: bool) -> tuple[str, ...]:
     """The import lines that `text` needs."""
-    lines: list[str] = []
-    if re.search(r"\bmath\.", text):
-        lines.append("import math")
+    plain = ("ctypes", "math", "mmap", "sys")
+    lines = [f"import {n}" for n in plain if re.search(rf"\b{n}\.", text)]
     if "warnings.warn(" in text:
         lines.append("import warnings")
     abc = [n for n in ("Callable", "Sequence") if re.search(rf"\b{n}\b", text)]

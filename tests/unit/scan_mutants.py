@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -30,16 +31,13 @@ ENTRIES = frozenset(
         *("_newton", "_rows", "_unrows", "_block", "_joint"),
     }
 )
-LEFT_OUT = ("_blocked", "_broadcast", "CallError", "_logaddexp")
+LEFT_OUT = ("_blocked", "_blocks_of", "_broadcast", "CallError", "_logaddexp")
 """What only decides how much is done at once, or is no part of a strategy."""
 SAME = (
-    "64 * _LANES",
-    "_LANES if b.device.type == 'cpu' else 64 * _LANES",
-    "b.device.type == 'cpu'",
-    "time % count",
+    "time % span",
+    "blocks[1][:, 0]",
     "time % _RADIX",
     "time // _RADIX",
-    "wanted // lanes",
     "min(time, 100) + 8",
     "64 * torch.finfo(first.dtype).eps",
     "16 * small",
@@ -49,10 +47,11 @@ SAME = (
     "worst <= small",
     "off.abs() / (1 + after.abs())",
     "1 + after.abs()",
-    "count < _BLOCKS",
     "time < 2",
 )
 """Expressions that only decide how much is done at once, or when enough is done."""
+SMALL = {"_LANES": 72, "_SHARED": 96}
+"""Scans go in blocks from 6 numbers a step, and in spans from 12."""
 Names = Mapping[str, Any]
 FLIPPED: dict[type[ast.cmpop], ast.cmpop] = {
     ast.Lt: ast.GtE(),
@@ -74,7 +73,13 @@ def program() -> ast.Module:
     )
     head += "Sequence\nfrom typing import Any, NamedTuple\nimport torch\n"
     head += "from torch import Tensor\n"
-    return ast.parse(head + "\n".join(helper_texts(set(ENTRIES))))
+    text = "\n".join(helper_texts(set(ENTRIES)))
+    for name, value in SMALL.items():
+        text, number = re.subn(
+            rf"^{name} = .*$", f"{name} = {value}", text, flags=re.MULTILINE
+        )
+        assert number == 1
+    return ast.parse(head + text)
 
 
 def mutants() -> Iterator[Mutant]:
@@ -151,12 +156,13 @@ BOTH = tuple(product((False, True), (False, True)))
 
 def diagonal(names: Names) -> None:
     """Values, gradients, gradients of gradients, forward mode, mapped over."""
-    for time, (packed, reverse) in product((0, 1, 5, 200), BOTH):
+    for time, (packed, reverse) in product((0, 1, 5, 200, 300), BOTH):
         dtype = torch.complex128 if packed else torch.float64
-        a = decays(1, 2, time, 3, dtype=dtype).requires_grad_()
-        b = random(2, 2, time, 3, dtype=dtype).requires_grad_()
-        first = random(3, 2, 3, dtype=dtype).requires_grad_()
-        initial = random(4, 3, dtype=dtype)
+        width = 6 if time == 300 else 3
+        a = decays(1, 2, time, width, dtype=dtype).requires_grad_()
+        b = random(2, 2, time, width, dtype=dtype).requires_grad_()
+        first = random(3, 2, width, dtype=dtype).requires_grad_()
+        initial = random(4, width, dtype=dtype)
         starts = beginnings(5, 2, time) if packed else None
         ours, last = names["_scan"](a, b, first, starts, initial, reverse)
         theirs = loop(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from seqdsl.backends.torch.carried import scan
 from seqdsl.backends.torch.carried.masked import (
     _logcumsumexp,  # pyright: ignore[reportPrivateUsage]
 )
@@ -71,8 +74,23 @@ def decays(seed: int, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor
     return torch.where(random(seed + 1, *shape) > 2, 0, a)
 
 
-@given(st.integers(0, 99), LENGTHS, st.booleans(), st.booleans(), st.booleans())
+@given(
+    st.integers(0, 99),
+    LENGTHS,
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+)
 def test_diagonal_scan(
+    seed: int, time: int, packed: bool, reverse: bool, complex_: bool, spans: bool
+) -> None:
+    """Of few numbers a step and, with `spans`, of as many as if they were thousands."""
+    with patch.multiple(scan, _LANES=6, _SHARED=48) if spans else nullcontext():
+        _check_diagonal_scan(seed, time, packed, reverse, complex_)
+
+
+def _check_diagonal_scan(
     seed: int, time: int, packed: bool, reverse: bool, complex_: bool
 ) -> None:
     dtype = torch.complex128 if complex_ else torch.float64

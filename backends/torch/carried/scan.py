@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from seqdsl.backends.torch.carried.dims import _broadcast
+from seqdsl.runtime.pages import _unwritten  # pyright: ignore[reportPrivateUsage]
 
 __all__ = ["_RADIX", "_Scan", "_before", "_convolved", "_scan", "_scanned"]
 
@@ -18,6 +19,9 @@ _LANES = 16384
 
 _BLOCKS = 12
 """Fewer blocks take longer, in two passes, than their operations take to start."""
+
+_SHARED = 65536
+"""Numbers in a step from which on torch lets two threads share it."""
 
 
 def _scan_steps(
@@ -35,38 +39,61 @@ def _scan_steps(
 def _scan_blocks(
     a: Tensor, b: Tensor, first: Tensor, reverse: bool, out: Tensor | None = None
 ) -> Tensor:
-    """`h = a * h[t-1] + b` at all steps, in `out`; short ones as blocks side by side.
+    """`h = a * h[t-1] + b` at all steps, in `out`; short ones as blocks side by side."""
+    count, span = _blocks_of(b, max(1, first.numel()))
+    time = b.shape[1]
+    if out is None:
+        out = _unwritten(b.shape, b.dtype, b.device)
+    h, whole = first, time - time % span if span else 0
+    at = range(0, whole, span or 1)
+    for i in reversed(at) if reverse else at:
+        start = i + time - whole if reverse else i
+        part = slice(start, start + span)
+        h = _scan_span(a[:, part], b[:, part], h, reverse, out[:, part], count)
+    rest = slice(time - whole) if reverse else slice(whole, None)
+    _scan_steps(a[:, rest], b[:, rest], h, out[:, rest], reverse)
+    return out
+
+
+def _blocks_of(b: Tensor, lanes: int) -> tuple[int, int]:
+    """How many blocks go side by side, and the steps of all of them; 0 for none.
+
+    Few numbers in a step: the whole sequence, so that a step has more of them. Many, but
+    too few for threads to share a step: spans that stay in the cache, which also reads
+    memory in longer runs.
+    """
+    time, cpu = b.shape[1], b.device.type == "cpu"
+    count = min(time // _RADIX, (_LANES if cpu else 64 * _LANES) // lanes)
+    if count >= _BLOCKS:
+        return count, time - time % count
+    count = -(-_SHARED // lanes)
+    if cpu and 8 <= count <= time // _RADIX:
+        return count, count * _RADIX
+    return 0, 0
+
+
+def _scan_span(
+    a: Tensor, b: Tensor, h: Tensor, reverse: bool, out: Tensor, count: int
+) -> Tensor:
+    """A scan in `count` blocks side by side, and the last `h`.
 
     A first pass finds what each block does to whatever comes into it, a second one runs
     it on what does.
     """
-    time, lanes = b.shape[1], max(1, first.numel())
-    wanted = _LANES if b.device.type == "cpu" else 64 * _LANES
-    count = min(time // _RADIX, wanted // lanes)
-    if out is None:
-        out = torch.empty_like(b, memory_format=torch.contiguous_format)
-    if count < _BLOCKS:
-        _scan_steps(a, b, first, out, reverse)
-        return out
-    whole = time - time % count
-    main = slice(time - whole, None) if reverse else slice(whole)
-    rest = slice(time - whole) if reverse else slice(whole, None)
     # [batch, steps of a block, blocks, …]
-    sizes = (len(b), count, whole // count, *b.shape[2:])
-    blocks = [x[:, main].view(sizes).transpose(1, 2) for x in (a, b, out)]
+    sizes = (len(b), count, b.shape[1] // count, *b.shape[2:])
+    blocks = [x.view(sizes).transpose(1, 2) for x in (a, b, out)]
     ends = _scan_steps(
         blocks[0], blocks[1], torch.zeros_like(blocks[1][:, 0]), None, reverse
     )
     factor = blocks[0].prod(1)
     begins: list[Tensor] = []
-    h = first
     for i in reversed(range(count)) if reverse else range(count):
         begins.append(h)
         h = torch.addcmul(ends[:, i], factor[:, i], h)
     begin = torch.stack(begins[::-1] if reverse else begins, 1)
     _scan_steps(blocks[0], blocks[1], begin, blocks[2], reverse)
-    _scan_steps(a[:, rest], b[:, rest], h, out[:, rest], reverse)
-    return out
+    return h
 
 
 def _scan_gradients(
@@ -77,13 +104,13 @@ def _scan_gradients(
     after, before = slice(1, None), slice(None, -1)
     if reverse:
         after, before = before, after
-    grad_b = torch.empty_like(h, memory_format=torch.contiguous_format)
+    grad_b = _unwritten(h.shape, h.dtype, h.device)
     grad_b[:, end] = grad[:, end]
     factor, inner = a[:, after].conj(), grad[:, before]
     _scan_blocks(factor, inner, grad_b[:, end], not reverse, grad_b[:, before])
     if not wanted:
         return None, grad_b
-    grad_a = torch.empty_like(grad_b)
+    grad_a = _unwritten(h.shape, h.dtype, h.device)
     torch.mul(grad_b[:, after], h[:, before].conj(), out=grad_a[:, after])
     torch.mul(grad_b[:, begin], first.conj(), out=grad_a[:, begin])
     return grad_a, grad_b
