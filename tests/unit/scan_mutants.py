@@ -31,7 +31,10 @@ ENTRIES = frozenset(
         *("_newton", "_rows", "_unrows", "_block", "_joint"),
     }
 )
-LEFT_OUT = ("_blocked", "_blocks_of", "_broadcast", "CallError", "_logaddexp")
+LEFT_OUT = (
+    *("_blocked", "_blocks_of", "_unwritten", "_advice"),
+    *("_broadcast", "CallError", "_logaddexp"),
+)
 """What only decides how much is done at once, or is no part of a strategy."""
 SAME = (
     "time % span",
@@ -68,9 +71,7 @@ TIMES = {ast.FloorDiv: ast.Mult(), ast.Mod: ast.Sub(), ast.Pow: ast.Mult()}
 
 def program() -> ast.Module:
     """The functions as a generated file has them."""
-    head = (
-        "import math\nimport warnings\nfrom collections.abc import Callable, Mapping, "
-    )
+    head = "import ctypes\nimport math\nimport mmap\nimport sys\nimport warnings\nfrom collections.abc import Callable, Mapping, "
     head += "Sequence\nfrom typing import Any, NamedTuple\nimport torch\n"
     head += "from torch import Tensor\n"
     text = "\n".join(helper_texts(set(ENTRIES)))
