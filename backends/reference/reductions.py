@@ -125,11 +125,11 @@ def _running(op: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor], Tenso
     return run
 
 
-def _latest(beats: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+def _latest(reaches: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """The extreme so far; the latest of a tie is taken, which gets the derivative."""
 
     def later(best: Tensor, entry: Tensor) -> Tensor:
-        return torch.where(beats(best, entry) & ~entry.isnan(), best, entry)
+        return torch.where(reaches(entry, best) | entry.isnan(), entry, best)
 
     return _running(later)
 
@@ -137,8 +137,8 @@ def _latest(beats: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor], Ten
 RUNNING: Mapping[str, Callable[[Tensor], Tensor]] = {
     "cumsum": _running(torch.add),
     "cumprod": _running(torch.mul),
-    "cummax": _latest(lambda best, entry: ~(entry >= best)),
-    "cummin": _latest(lambda best, entry: ~(entry <= best)),
+    "cummax": _latest(torch.ge),
+    "cummin": _latest(torch.le),
     "logcumsumexp": _running(logaddexp),
 }
 

@@ -71,8 +71,8 @@ TIMES = {ast.FloorDiv: ast.Mult(), ast.Mod: ast.Sub(), ast.Pow: ast.Mult()}
 
 def program() -> ast.Module:
     """The functions as a generated file has them."""
-    head = "import ctypes\nimport math\nimport mmap\nimport sys\nimport warnings\nfrom collections.abc import Callable, Mapping, "
-    head += "Sequence\nfrom typing import Any, NamedTuple\nimport torch\n"
+    head = "import ctypes\nimport math\nimport mmap\nimport sys\nimport warnings\n"
+    head += "from collections.abc import Callable, Mapping, Sequence\nfrom typing import Any, NamedTuple\nimport torch\n"
     head += "from torch import Tensor\n"
     text = "\n".join(helper_texts(set(ENTRIES)))
     for name, value in SMALL.items():

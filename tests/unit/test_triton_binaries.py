@@ -15,7 +15,7 @@ pytest.importorskip("triton", reason="Triton is there for Linux only")
 from seqdsl.backends.triton.chips import CHIPS, occupancy, roofline
 from seqdsl.backends.triton.flops import flops
 
-# bytes that a thread of a backward kernel may spill at the sizes of models, and a forward one
+# bytes that a thread of a backward kernel may spill at the sizes of models
 SPILLED = {
     ("dplr", 256): 160,
     ("gla", 256): 80,
@@ -23,9 +23,8 @@ SPILLED = {
     ("gla", 128): 16,
     ("dplr", 64): 16,
 }
-FORWARD = {
-    ("gla", 128): 8
-}  # as fast as can be on an H100, where more warps spill nothing
+# the same of a forward kernel; 8 warps would spill nothing, but were slower on an H100
+FORWARD = {("gla", 128): 8}
 QUICK = ("simple_gla", "hgrn")
 ROOT = Path(__file__).parents[2]
 # MiB that the kernels of fla-core 0.6.0 are given at this shape, forward and backward,

@@ -92,7 +92,7 @@ def chunk_passes(
     parts: tl.constexpr = tl.cdiv(V, BV)
     part, i = tl.program_id(0) % parts, (tl.program_id(0) // parts).to(tl.int64)
     many, vc = tl.num_programs(0) // parts, part * BV + tl.arange(0, BV)
-    blocks: tl.constexpr = (K + BK - 1) // BK
+    blocks: tl.constexpr = (K + BK - 1) // BK  # tl.cdiv is no constant to Triton 3.6
     n = i + ((count - 1) * many if ADJOINT else 0)
     for block in range(N * blocks):
         to, k = block // blocks, block % blocks * BK + tl.arange(0, BK)
