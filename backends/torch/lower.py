@@ -84,7 +84,7 @@ def _title(model: ir.Model) -> str:
 
 def _imports(text: str, named: bool) -> tuple[str, ...]:
     """The import lines that `text` needs."""
-    plain = ("ctypes", "math", "mmap", "sys")
+    plain = ("math", "mmap", "threading", "weakref")
     lines = [f"import {n}" for n in plain if re.search(rf"\b{n}\.", text)]
     if "warnings.warn(" in text:
         lines.append("import warnings")

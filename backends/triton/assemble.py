@@ -41,14 +41,14 @@ _FILES = (
     "launch/loops",
 )
 _IMPORTS = (
-    "import ctypes",
     "import hashlib",
     "import inspect",
     "import json",
     "import math",
     "import mmap",
     "import os",
-    "import sys",
+    "import threading",
+    "import weakref",
     "from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence",
     "from dataclasses import asdict, dataclass, replace",
     "from functools import cache, partial",
