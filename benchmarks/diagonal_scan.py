@@ -93,7 +93,7 @@ def forward(scan: Scan, given: list[Tensor]) -> object:
 
 def with_backward(scan: Scan, given: list[Tensor]) -> object:
     """Values and the gradients of both inputs."""
-    leaves = [x.clone().requires_grad_() for x in given]
+    leaves = [x.detach().requires_grad_() for x in given]
     out = scan(*leaves)
     return torch.autograd.grad(out, leaves, given[1])
 

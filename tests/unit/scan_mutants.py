@@ -32,13 +32,11 @@ ENTRIES = frozenset(
     }
 )
 LEFT_OUT = (
-    *("_blocked", "_blocks_of", "_unwritten", "_advice"),
+    *("_blocked", "_span_of", "_unwritten", "_memory", "_spare"),
     *("_broadcast", "CallError", "_logaddexp"),
 )
 """What only decides how much is done at once, or is no part of a strategy."""
 SAME = (
-    "time % span",
-    "blocks[1][:, 0]",
     "time % _RADIX",
     "time // _RADIX",
     "min(time, 100) + 8",
@@ -53,8 +51,8 @@ SAME = (
     "time < 2",
 )
 """Expressions that only decide how much is done at once, or when enough is done."""
-SMALL = {"_LANES": 72, "_SHARED": 96}
-"""Scans go in blocks from 6 numbers a step, and in spans from 12."""
+SMALL = {"_SPAN": 600}
+"""Scans go in spans of 100 steps, or of 50 of twice as many numbers."""
 Names = Mapping[str, Any]
 FLIPPED: dict[type[ast.cmpop], ast.cmpop] = {
     ast.Lt: ast.GtE(),
@@ -71,7 +69,9 @@ TIMES = {ast.FloorDiv: ast.Mult(), ast.Mod: ast.Sub(), ast.Pow: ast.Mult()}
 
 def program() -> ast.Module:
     """The functions as a generated file has them."""
-    head = "import ctypes\nimport math\nimport mmap\nimport sys\nimport warnings\n"
+    head = (
+        "import math\nimport mmap\nimport threading\nimport warnings\nimport weakref\n"
+    )
     head += "from collections.abc import Callable, Mapping, Sequence\nfrom typing import Any, NamedTuple\nimport torch\n"
     head += "from torch import Tensor\n"
     text = "\n".join(helper_texts(set(ENTRIES)))

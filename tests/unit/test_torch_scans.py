@@ -85,8 +85,8 @@ def decays(seed: int, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor
 def test_diagonal_scan(
     seed: int, time: int, packed: bool, reverse: bool, complex_: bool, spans: bool
 ) -> None:
-    """Of few numbers a step and, with `spans`, of as many as if they were thousands."""
-    with patch.multiple(scan, _LANES=6, _SHARED=48) if spans else nullcontext():
+    """At once and, with `spans`, in as many as if there were millions of numbers."""
+    with patch.multiple(scan, _SPAN=96) if spans else nullcontext():
         _check_diagonal_scan(seed, time, packed, reverse, complex_)
 
 

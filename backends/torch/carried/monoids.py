@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from seqdsl.backends.torch.carried.dims import _broadcast, _logaddexp
-from seqdsl.backends.torch.carried.scan import _RADIX
 
 __all__ = [
     "_NUMBERS",
@@ -27,6 +26,8 @@ __all__ = [
 _Many = tuple[Tensor, ...]
 _Binary = Callable[[Tensor, Tensor], Tensor]
 
+_RADIX = 16
+"""How many steps of a scan run one after another, for all blocks of steps at once."""
 
 _NUMBERS = 3072
 """Steps of more numbers take longer to combine than the operations on them to start."""

@@ -9,91 +9,75 @@ from torch import Tensor
 from seqdsl.backends.torch.carried.dims import _broadcast
 from seqdsl.runtime.pages import _unwritten  # pyright: ignore[reportPrivateUsage]
 
-__all__ = ["_RADIX", "_Scan", "_before", "_convolved", "_scan", "_scanned"]
+__all__ = ["_Scan", "_before", "_convolved", "_scan", "_scanned"]
 
-_RADIX = 16
-"""How many steps of a scan run one after another, for all blocks of steps at once."""
+_FEW = 6
+"""Steps that take no longer one after another than in pairs."""
 
-_LANES = 16384
-"""Numbers in a step of a scan over blocks."""
+_LANES = 4096
+"""So many numbers of a step for each thread take no longer step by step than in pairs."""
 
-_BLOCKS = 12
-"""Fewer blocks take longer, in two passes, than their operations take to start."""
-
-_SHARED = 65536
-"""Numbers in a step from which on torch lets two threads share it."""
+_SPAN = 1 << 22
+"""Numbers of a span: more of them do not stay in any cache, fewer start more operations."""
 
 
-def _scan_steps(
-    a: Tensor, b: Tensor, h: Tensor, out: Tensor | None, reverse: bool
+def _scan_spans(
+    a: Tensor, b: Tensor, h: Tensor, reverse: bool, out: Tensor | None = None
 ) -> Tensor:
-    """`h = a * h + b` step by step along dimension 1; `out` takes all steps."""
-    steps = [x.unbind(1) for x in (a, b)] + [() if out is None else out.unbind(1)]
-    order = range(b.shape[1])
-    for i in reversed(order) if reverse else order:
-        target = None if out is None else steps[2][i]
-        h = torch.addcmul(steps[1][i], steps[0][i], h, out=target)
-    return h
-
-
-def _scan_blocks(
-    a: Tensor, b: Tensor, first: Tensor, reverse: bool, out: Tensor | None = None
-) -> Tensor:
-    """`h = a * h[t-1] + b` at all steps, in `out`; short ones as blocks side by side."""
-    count, span = _blocks_of(b, max(1, first.numel()))
-    time = b.shape[1]
+    """`h = a * h[t-1] + b` at all steps, in `out`: step by step, or spans in pairs."""
     if out is None:
         out = _unwritten(b.shape, b.dtype, b.device)
-    h, whole = first, time - time % span if span else 0
-    at = range(0, whole, span or 1)
+    time, size = b.shape[1], _span_of(b, max(1, h.numel()))
+    if not size:
+        _scan_steps(a, b, h, out, reverse)
+        return out
+    at = range(0, time, size)
     for i in reversed(at) if reverse else at:
-        start = i + time - whole if reverse else i
-        part = slice(start, start + span)
-        h = _scan_span(a[:, part], b[:, part], h, reverse, out[:, part], count)
-    rest = slice(time - whole) if reverse else slice(whole, None)
-    _scan_steps(a[:, rest], b[:, rest], h, out[:, rest], reverse)
+        part = slice(i, i + size)
+        h = _scan_pairs(a[:, part], b[:, part], h, out[:, part], reverse)
     return out
 
 
-def _blocks_of(b: Tensor, lanes: int) -> tuple[int, int]:
-    """How many blocks go side by side, and the steps of all of them; 0 for none.
-
-    Few numbers in a step: the whole sequence, so that a step has more of them. Many, but
-    too few for threads to share a step: spans that stay in the cache, which also reads
-    memory in longer runs.
-    """
-    time, cpu = b.shape[1], b.device.type == "cpu"
-    count = min(time // _RADIX, (_LANES if cpu else 64 * _LANES) // lanes)
-    if count >= _BLOCKS:
-        return count, time - time % count
-    count = -(-_SHARED // lanes)
-    if cpu and 8 <= count <= time // _RADIX:
-        return count, count * _RADIX
-    return 0, 0
+def _span_of(b: Tensor, lanes: int) -> int:
+    """How many steps of so many numbers a span has; 0 for step by step."""
+    cpu = b.device.type == "cpu"
+    if lanes >= _LANES * (torch.get_num_threads() if cpu else 64):
+        return 0
+    return (_SPAN if cpu else 64 * _SPAN) // lanes
 
 
-def _scan_span(
-    a: Tensor, b: Tensor, h: Tensor, reverse: bool, out: Tensor, count: int
-) -> Tensor:
-    """A scan in `count` blocks side by side, and the last `h`.
-
-    A first pass finds what each block does to whatever comes into it, a second one runs
-    it on what does.
-    """
-    # [batch, steps of a block, blocks, …]
-    sizes = (len(b), count, b.shape[1] // count, *b.shape[2:])
-    blocks = [x.view(sizes).transpose(1, 2) for x in (a, b, out)]
-    ends = _scan_steps(
-        blocks[0], blocks[1], torch.zeros_like(blocks[1][:, 0]), None, reverse
-    )
-    factor = blocks[0].prod(1)
-    begins: list[Tensor] = []
-    for i in reversed(range(count)) if reverse else range(count):
-        begins.append(h)
-        h = torch.addcmul(ends[:, i], factor[:, i], h)
-    begin = torch.stack(begins[::-1] if reverse else begins, 1)
-    _scan_steps(blocks[0], blocks[1], begin, blocks[2], reverse)
+def _scan_steps(a: Tensor, b: Tensor, h: Tensor, out: Tensor, reverse: bool) -> Tensor:
+    """One step after another, and the last `h`."""
+    steps = list(zip(a.unbind(1), b.unbind(1), out.unbind(1), strict=True))
+    for a_t, b_t, target in reversed(steps) if reverse else steps:
+        h = torch.addcmul(b_t, a_t, h, out=target)
     return h
+
+
+def _scan_pairs(a: Tensor, b: Tensor, h: Tensor, out: Tensor, reverse: bool) -> Tensor:
+    """A scan of half as many steps, which pairs make, and the last `h`; `out` may be `b`.
+
+    What it finds are the second steps of the pairs, from which their first steps follow.
+    R. P. Brent, H. T. Kung, "A regular layout for parallel adders", IEEE Transactions on
+    Computers C-31, 1982.
+    """
+    time = b.shape[1]
+    if time <= _FEW:
+        return _scan_steps(a, b, h, out, reverse)
+    odd = time % 2
+    one, two = (1 - odd, odd) if reverse else (0, 1)
+    a1, b1, out1 = (x[:, one::2] for x in (a, b, out))
+    a2, b2, out2 = (x[:, two::2] for x in (a, b, out))
+    edge, paired, others, before = (
+        (-1, slice(odd, None), slice(None, -1), slice(1 - odd, None))
+        if reverse
+        else (0, slice(time // 2), slice(1, None), slice((time - 1) // 2))
+    )
+    torch.addcmul(b2, a2, b1[:, paired], out=out2)
+    last = _scan_pairs(a2 * a1[:, paired], out2, h, out2, reverse)
+    torch.addcmul(b1[:, others], a1[:, others], out2[:, before], out=out1[:, others])
+    torch.addcmul(b1[:, edge], a1[:, edge], h, out=out1[:, edge])
+    return out1[:, -1 - edge] if odd else last
 
 
 def _scan_gradients(
@@ -107,7 +91,7 @@ def _scan_gradients(
     grad_b = _unwritten(h.shape, h.dtype, h.device)
     grad_b[:, end] = grad[:, end]
     factor, inner = a[:, after].conj(), grad[:, before]
-    _scan_blocks(factor, inner, grad_b[:, end], not reverse, grad_b[:, before])
+    _scan_spans(factor, inner, grad_b[:, end], not reverse, grad_b[:, before])
     if not wanted:
         return None, grad_b
     grad_a = _unwritten(h.shape, h.dtype, h.device)
@@ -132,7 +116,7 @@ class _Scan(torch.autograd.Function):
 
     @staticmethod
     def forward(a: Tensor, b: Tensor, first: Tensor, reverse: bool) -> Tensor:
-        return _scan_blocks(a, b, first, reverse)
+        return _scan_spans(a, b, first, reverse)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
