@@ -15,13 +15,15 @@ def inline_calls(model: ir.Model, which: Collection[str]) -> ir.Model:
     """`model` with the call sites named in `which` replaced by equations.
 
     A value `h` of the callee becomes `<call>_h`; parameters keep their place in the
-    state dict and are shared by all calls of one instance. Instances that nothing calls
-    any more disappear. Calls that the callee makes come along as they are.
+    state dict and are shared by all calls of one instance. Instances that these calls
+    were the last of disappear; one that nothing called keeps its parameters. Calls that
+    the callee makes come along as they are.
     """
-    for name in [c.name for c in model.calls if c.name in which]:
-        model = _inline(model, model.call[name])
-    called = {c.instance for c in model.calls}
-    kept = tuple(i for i in model.instances if i.name in called)
+    inlined = [c for c in model.calls if c.name in which]
+    for call in inlined:
+        model = _inline(model, model.call[call.name])
+    gone = {c.instance for c in inlined} - {c.instance for c in model.calls}
+    kept = tuple(i for i in model.instances if i.name not in gone)
     return replace(model, instances=kept)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 import torch
@@ -157,3 +158,19 @@ def test_only_the_calls_named() -> None:
     half = inline_calls(model, [first])
     assert [c.name for c in half.calls] == [second]
     assert [i.name for i in half.instances] == [i.name for i in model.instances]
+
+
+def test_a_layer_that_nothing_calls_keeps_its_parameters() -> None:
+    """A state dict holds them, although no output needs them."""
+    model = elaborate_text(
+        """
+layer L(D):
+    input x: [D]
+    unused = rmsnorm[D](x)
+    output layernorm[D](x)
+"""
+    )
+    unused, other = model.calls
+    left = inline_calls(replace(model, calls=(other,)), [other.name])
+    assert not left.calls
+    assert [i.name for i in left.instances] == [unused.instance]
