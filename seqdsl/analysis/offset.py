@@ -24,7 +24,8 @@ def offset(normal: Normal, node: ir.Node) -> ir.Node | None:
     if normal.is_read(node):
         return None
     match node:
-        case ir.Shift():
+        # other steps of what depends on the state: a term with them counts only as 0
+        case ir.Shift() | ir.Copy():
             return None
         case ir.Ref() if name_of(node) in normal.model.equation:
             return offset(normal, normal.model.equation[name_of(node)].expr)
