@@ -208,7 +208,7 @@ class Readers:
         renamed = tuple(f.renamed(table) for f in own)
         query = term_node(Term(term.scale, renamed, frozenset(inside)), self.dims)
         query = found.back(query, held)
-        if query is None:
+        if query is None or self._of_a_turn(query):
             return None
         value = found.on(self._read(found, lag, query, tuple(extra.values()), rows))
         index = {d: n for n, d in (*ends.items(), *extra.items())}
@@ -216,6 +216,11 @@ class Readers:
         made = self.normal.factor("free", value).renamed(back)
         bound = term.bound - inside - {n for n in ends if ends[n] in held}
         return term_node(Term(Fraction(1), (*others, made), bound), self.dims)
+
+    def _of_a_turn(self, query: ir.Node) -> bool:
+        """Whether it is another one in each turn of a repeat that the states are not in."""
+        around = self.model.equation[self.recurrence.states[0]].scope
+        return bool(query.type.axes & set(self.model.repeat) - set(around))
 
     def _extra(
         self,
