@@ -43,6 +43,7 @@ A_STEP = frozenset(
         "forecaster:Forecaster",
         "hmm:HMM",
         "language_reductions:OfTheLast",
+        "state_before_the_start:Average",
     }
 )
 """Layers that read the first or the last step, so that there must be one."""
