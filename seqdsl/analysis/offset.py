@@ -24,7 +24,7 @@ def offset(normal: Normal, node: ir.Node) -> ir.Node | None:
     if normal.is_read(node):
         return None
     match node:
-        # other steps of what depends on the state: a term with them counts only as 0
+        # other steps of what depends on the state: no term of an affine value has them
         case ir.Shift() | ir.Copy():
             return None
         case ir.Ref() if name_of(node) in normal.model.equation:

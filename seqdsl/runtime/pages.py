@@ -66,7 +66,7 @@ def _memory(size: int) -> mmap.mmap | None:
 
 def _spare(block: mmap.mmap) -> None:
     """Keep `block`, whose tensor is gone; this may interrupt the thread that has the lock."""
-    if _SPARING.acquire(blocking=False):
+    if len(block) <= _MOST_SPARE and _SPARING.acquire(blocking=False):
         _SPARE.append(block)
         while sum(map(len, _SPARE)) > _MOST_SPARE:
             del _SPARE[0]

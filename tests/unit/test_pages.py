@@ -21,7 +21,8 @@ from seqdsl.runtime.pages import (
 SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 LARGE = 4 << 20
 keeps = pytest.mark.skipif(
-    not hasattr(mmap, "MADV_HUGEPAGE"), reason="a system that is not asked for pages"
+    not hasattr(mmap, "MADV_HUGEPAGE"),
+    reason="mmap has no MADV_HUGEPAGE, which only Linux has",
 )
 
 
@@ -38,8 +39,7 @@ def _have_large_pages() -> bool:
 @pytest.mark.parametrize("entries", [0, 3, LARGE // 4, (33 << 20) // 4 + 1])
 @pytest.mark.parametrize("again", [False, True])
 def test_memory_is_that_of_a_tensor(entries: int, again: bool) -> None:
-    if again:
-        del again
+    for _ in range(int(again)):
         _unwritten((entries,), torch.float32).fill_(1.0)
     made = _unwritten((entries,), torch.float32)
     assert made.shape == (entries,) and made.dtype == torch.float32
@@ -94,7 +94,9 @@ def test_no_more_is_kept_than_there_is_room_for(spare: list[mmap.mmap]) -> None:
         made.clear()
         assert len(spare) == 3
         _unwritten((4 * LARGE,), torch.uint8)
-        assert not spare
+        assert [len(b) for b in spare] == [LARGE] * 3
+        _unwritten((2 * LARGE,), torch.uint8)
+        assert [len(b) for b in spare] == [LARGE, 2 * LARGE]
 
 
 @keeps

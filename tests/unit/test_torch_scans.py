@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from contextlib import nullcontext
 from unittest.mock import patch
 
 import pytest
@@ -80,13 +79,18 @@ def decays(seed: int, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor
     st.booleans(),
     st.booleans(),
     st.booleans(),
-    st.booleans(),
+    st.sampled_from([{}, {"_SPAN": 96}, {"_LANES": 0}]),
 )
 def test_diagonal_scan(
-    seed: int, time: int, packed: bool, reverse: bool, complex_: bool, spans: bool
+    seed: int,
+    time: int,
+    packed: bool,
+    reverse: bool,
+    complex_: bool,
+    as_if: dict[str, int],
 ) -> None:
-    """At once and, with `spans`, in as many as if there were millions of numbers."""
-    with patch.multiple(scan, _SPAN=96) if spans else nullcontext():
+    """At once, in spans as if of millions of numbers, step by step as if of wide steps."""
+    with patch.dict(vars(scan), as_if):
         _check_diagonal_scan(seed, time, packed, reverse, complex_)
 
 

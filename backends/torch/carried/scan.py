@@ -18,7 +18,7 @@ _LANES = 4096
 """So many numbers of a step for each thread take no longer step by step than in pairs."""
 
 _SPAN = 1 << 22
-"""Numbers of a span: more of them do not stay in any cache, fewer start more operations."""
+"""Numbers of a span; the fastest of 2**19 to 2**22 on two threads of a server."""
 
 
 def _scan_spans(
