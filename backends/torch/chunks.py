@@ -63,7 +63,8 @@ def chunks_from(
     packers = [_Packer(m, f) for f in forms]
     reads = sorted((r for f in forms for r in f.reads), key=lambda r: -r.lag)
     queries = list({(r.lag, r.query, r.extra): r for r in reads}.values())
-    vectors = _vectors(packers[0], form, queries)
+    minus = form.turn is None and _erases_are_negative(form)
+    vectors = _vectors(packers[0], form, queries, minus)
     if form.turn is not None:
         vectors |= _in_turns(packers[0], form, vectors)
     if form.beside:
@@ -80,6 +81,8 @@ def chunks_from(
         keywords["states"] = str(len(form.states))
     if not ahead:
         keywords["reverse"] = "True"
+    if minus:
+        keywords["minus"] = "True"
     made, last = m.names.new("reads"), m.names.new("last")
     done = call(m.helper("_chunkwise"), *args, **keywords)
     m.write(f"{made}, {last} = ", done, "", m.model.equation[m.current].span)
@@ -117,9 +120,28 @@ def _local(m: Method, name: str, code: Expr) -> Expr | str:
     return Atom(local)
 
 
-def _vectors(packer: _Packer, form: Products, reads: Sequence[Read]) -> dict[str, Expr]:
-    """What a step does, by the names of `_chunkwise`."""
+def _erases_are_negative(form: Products) -> bool:
+    """Whether all erases take away, so that their signs need no pass over the sequence."""
+    rights = [n for w in form.writes for n in w.right.values()]
+    return bool(rights) and all(_negated(n) is not None for n in rights)
+
+
+def _negated(node: ir.Node) -> ir.Node | None:
+    match node:
+        case ir.Map(op="neg", args=(a,)):
+            return a
+        case _:
+            return None
+
+
+def _vectors(
+    packer: _Packer, form: Products, reads: Sequence[Read], minus: bool
+) -> dict[str, Expr]:
+    """What a step does, by the names of `_chunkwise`; erases as their negatives if `minus`."""
     erases = [w for w in form.writes if w.right]
+    rights = [w.right for w in erases]
+    if minus:
+        rights = [{s: _negated(n) or n for s, n in right.items()} for right in rights]
     writes = [w for w in form.writes if not w.right]
     known = any(w.value is not None for w in erases)
     old, new = (
@@ -128,7 +150,9 @@ def _vectors(packer: _Packer, form: Products, reads: Sequence[Read]) -> dict[str
     )
     return {
         "decay": packer.decay(),
-        "right": packer.side([_pair(w.right, w.inner) for w in erases]),
+        "right": packer.side(
+            [_pair(r, w.inner) for r, w in zip(rights, erases, strict=True)]
+        ),
         "into": packer.side([_pair(w.left, w.inner) for w in erases]),
         "known": packer.values(erases if known else []),
         "left": packer.side([_pair(w.left, w.inner) for w in writes]),

@@ -70,8 +70,10 @@ def _chunkwise(
     size: int,
     states: int = 1,
     reverse: bool = False,
+    minus: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """`_chunkwise_by_torch`, as kernels on a GPU where these can do it."""
+    right = -right if minus and right is not None else right
     fresh = None if starts is None else initial
     if into is not None and known is None:
         known = first.new_zeros(1).expand(*into.shape[:4], first.shape[-1])

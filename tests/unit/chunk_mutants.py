@@ -30,6 +30,7 @@ LEFT_OUT = (
     "_Seen",
     "_Met",
     "_folded",
+    *("_Room", "_unwritten", "_memory", "_spare"),
 )
 SAME = (
     "min(size, time) - 1",
@@ -57,6 +58,9 @@ CASES = (
     Case(time=9, size=4, kept="near", segments=False, erases=2, writes=2, now=0),
     Case(time=9, size=4, kept="near", writes=2, erases=1, queries=2, now=1),
     Case(time=33, size=32, kept="near", writes=1, erases=1, queries=1, now=1),
+    Case(time=7, size=4, kept="near", zero=True, writes=1, queries=1, now=1, minus=True),
+    Case(time=7, size=4, kept="all", zero=True, writes=2, minus=True, silent=True),
+    Case(time=7, size=4, kept="one", writes=1, minus=True),
     Case(time=9, size=4, zero=True, silent=True, queries=3, now=1),
     Case(time=6, size=4, states=2, zero=True, silent=True, writes=3),
     Case(time=7, size=4, kept="all", silent=True, erases=2, writes=3),
@@ -79,10 +83,10 @@ class Mutant(NamedTuple):
 
 def program() -> ast.Module:
     """The functions as a generated file has them."""
-    head = "import math\nfrom collections.abc import Callable, Sequence\n"
-    head += (
-        "from typing import Any, NamedTuple\nimport torch\nfrom torch import Tensor\n"
-    )
+    head = "import math\nimport mmap\nimport threading\nimport weakref\n"
+    head += "from collections.abc import Callable, Sequence\n"
+    head += "from typing import Any, NamedTuple\n"
+    head += "import torch\nfrom torch import Tensor\n"
     return ast.parse(head + "\n".join(helper_texts({"_chunkwise", "_in_turn"})))
 
 

@@ -19,7 +19,8 @@ DECAYS = (0.0, 1e-30, 0.5, 0.99, 1.0, 1.3, -0.7)
 class Case:
     """How many of everything; `kept` says of what shape decays are, or that none is small.
 
-    Where they are `silent` erases write nothing of their own.
+    Where they are `silent` erases write nothing of their own; where `minus` they are given
+    by the negative of what they read.
     `grouped` has two chunks in a group, so that small cases have several groups.
     """
 
@@ -39,6 +40,7 @@ class Case:
     zero: bool = False
     silent: bool = False
     reverse: bool = False
+    minus: bool = False
     size: int = 4
     grouped: bool = True
 
@@ -110,9 +112,11 @@ def arguments(
         query[..., :old, :] if old else None,
         query[..., old:, :] if case.now else None,
     )
+    right = t["right"]
+    right = -right if case.minus and right is not None else right
     return (
-        t["decay"], t["right"], into, known, *plain, *queries, t["first"], t["initial"],
-        starts, case.time, case.size, case.states, case.reverse,
+        t["decay"], right, into, known, *plain, *queries, t["first"], t["initial"],
+        starts, case.time, case.size, case.states, case.reverse, case.minus,
     )  # fmt: skip
 
 

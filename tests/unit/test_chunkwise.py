@@ -45,6 +45,7 @@ def cases(draw: st.DrawFn) -> Case:
         zero=draw(st.booleans()),
         silent=draw(st.booleans()),
         reverse=draw(st.booleans()),
+        minus=draw(st.booleans()),
         size=draw(st.sampled_from([1, 2, 4, 8, 16, 32])),
         grouped=draw(st.booleans()),
     )
@@ -90,6 +91,7 @@ FEW = (
     Case(kept="near", zero=True, writes=3, queries=3, now=2),
     Case(kept="near one", writes=3, queries=3, now=2, reverse=True),
     Case(kept="near one", zero=True, erases=2, writes=2),
+    Case(kept="near", zero=True, writes=1, minus=True),
     Case(states=2, erases=2, writes=2),
     Case(erases=0, segments=False, size=8),
     Case(time=1),

@@ -14,35 +14,46 @@ from seqdsl.backends.torch.carried.divided_chunks import (
     _divided,
     _divided_reads,
     _in_order,
+    _Kept,
     _laid,
 )
 from seqdsl.backends.torch.carried.divided_chunks_back import _divided_back
 from seqdsl.backends.torch.carried.room import _Room
 from seqdsl.backends.torch.carried.stretches import _fresh, _stretch
+from seqdsl.runtime.pages import _unwritten  # pyright: ignore[reportPrivateUsage]
 
-__all__ = ["_How", "_by_chunks", "_group_size", "_groups_back"]
+__all__ = ["_KEPT", "_How", "_by_chunks", "_group_size", "_groups_back"]
+
+_KEPT = 3
+"""Results of `_by_chunks` for the gradient alone: states between chunks, and a `_Kept`."""
 
 
 class _How(NamedTuple):
     """Steps in a chunk and in a group of chunks that are worked on at once; states.
 
-    What is `plain` looks at no numbers.
+    Erases are the negative of `right` if `minus`. What is `plain` looks at no numbers.
     """
 
     size: int
     group: int
     states: int
+    minus: bool = False
     plain: bool = True
 
 
 def _group_size(size: int, width: int) -> int:
     """Steps that are worked on at once: as many chunks as keep their tensors small."""
-    return size * max(1, (1 << 18) // max(1, size * width))
+    return size * max(1, (1 << 17) // max(1, size * width))
 
 
 def _single(x: Tensor) -> Tensor:
     """Half precision as single: products are added up."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def _like(x: Tensor, *shape: int) -> Tensor:
+    """Room for a result."""
+    return _unwritten(shape, x.dtype, x.device)
 
 
 def _padded(x: Tensor, size: int, fill: Tensor | None = None) -> Tensor:
@@ -77,6 +88,8 @@ def _group(at: _Steps, starts: Tensor | None, how: _How) -> _Steps:
         if how.states > 1:
             unit = torch.eye(how.states).to(unit).unsqueeze(-1)
         made = made._replace(decay=_in_chunks(decay, how.size, unit))
+    if how.minus and made.right is not None:
+        made = made._replace(right=-made.right)
     if starts is None:
         return made
     return made._replace(start=_chunk_starts(starts, copies, how.size))
@@ -88,7 +101,12 @@ def _chunk_starts(starts: Tensor, copies: int, size: int) -> Tensor:
 
 
 def _near(
-    at: _Steps, starts: Tensor | None, how: _How, columns: int, room: _Room
+    at: _Steps,
+    starts: Tensor | None,
+    how: _How,
+    columns: int,
+    kept: _Kept | None,
+    room: _Room,
 ) -> tuple[_Steps, _Divided] | None:
     """A group whose decays are near 1, its steps in order; None where they are not."""
     decay = at.decay
@@ -98,7 +116,7 @@ def _near(
     wide = wide.each(lambda x: _in_order(x, how.size))
     if starts is not None:
         starts = _chunk_starts(starts, wide.writers()[0].shape[2], how.size)
-    made = _divided(wide, starts, columns, room)
+    made = _divided(wide, starts, columns, how.minus, kept, room)
     return None if made is None else (wide, made)
 
 
@@ -130,7 +148,7 @@ def _some_chunks(
 
 
 def _by_chunks(*arguments: Any) -> tuple[Tensor, ...]:
-    """Group after group: reads, the states at the end, and those between chunks."""
+    """Group after group: reads, the states at the end, and what there is for gradients."""
     *tensors, first, initial, starts, how = arguments
     state, time = first, next(x for x in tensors if x is not None).shape[1]
     if not how.plain and how.states == 1 and initial is None:
@@ -145,7 +163,8 @@ def _by_chunks(*arguments: Any) -> tuple[Tensor, ...]:
         borders.append(before)
     whole = [torch.cat(x, 1).flatten(1, 2)[:, :time] for x in zip(*reads, strict=True)]
     borders.append(_single(state)[None])
-    return *whole, state.to(first.dtype), torch.cat(borders)
+    none = first.new_empty(1, *first.shape[:2], 0, 0)
+    return *whole, state.to(first.dtype), torch.cat(borders), none, none
 
 
 def _by_near_chunks(
@@ -153,34 +172,50 @@ def _by_near_chunks(
 ) -> tuple[Tensor, ...]:
     """The same for one state, group by group divided by decays where these are near 1."""
     chunks, width = -(-time // how.size), how.group // how.size
-    borders = _single(first).new_empty(chunks + 1, *first.shape)
+    borders = _like(_single(first), chunks + 1, *first.shape)
     borders[0] = first
     room, columns = _Room(borders, _all_large(at.decay)), first.shape[-1]
+    n = 0 if at.right is None else how.size * at.right.shape[3]
+    kept = _Kept(*(_like(borders, chunks, *first.shape[:2], n, x) for x in (n, columns)))
     whole = [
-        first.new_empty(len(first), chunks, how.size, *x.shape[2:4], columns)
+        _like(first, len(first), chunks, how.size, *x.shape[2:4], columns)
         for x in at.queries()
     ]
     for begin in range(0, chunks, width):
         *some, start = _some([*at[:8], starts], begin * how.size, how)
         states = borders[begin : begin + width + 1]
-        out = _group_reads(_Steps(*some), start, states, how, room)
+        some_kept = _some_kept(kept, begin, width)
+        out = _group_reads(_Steps(*some), start, states, how, some_kept, room)
         for place, x in zip(whole, out, strict=True):
             place[:, begin : begin + width] = x
     reads = [x.flatten(1, 2)[:, :time] for x in whole]
-    return *reads, borders[-1].to(first.dtype, copy=True), borders
+    return *reads, borders[-1].to(first.dtype, copy=True), borders, *kept
+
+
+def _some_kept(kept: _Kept, begin: int, count: int) -> _Kept:
+    """That of one group of chunks."""
+    return _Kept(*(x[begin : begin + count].flatten(0, 2) for x in kept))
 
 
 def _group_reads(
-    at: _Steps, starts: Tensor | None, states: Tensor, how: _How, room: _Room
+    at: _Steps,
+    starts: Tensor | None,
+    states: Tensor,
+    how: _How,
+    kept: _Kept,
+    room: _Room,
 ) -> list[Tensor]:
-    """Reads of a group; fills in `states`, of which the first are there."""
-    near = _near(at, starts, how, states.shape[-1], room)
+    """Reads of a group; fills in what is `kept` and `states`, of which the first are there."""
+    near = _near(at, starts, how, states.shape[-1], None, room)
     if near is None:
         out, before, last = _some_chunks(at, starts, states[0], None, how)
         states[1:-1], states[-1] = before[1:], last
         return out
     made = near[1]
     reads = _divided_reads(made, states.flatten(1, 2), room)
+    if made.inverse is not None:
+        kept.inverse.copy_(made.inverse)
+        kept.written.copy_(made.values[:, : made.erases])
     counts = [x.shape[3] for x in at.queries()]
     found = _laid(reads, made.lead, made.size, counts)
     return [x.transpose(2, 3).transpose(0, 1) for x in found]
@@ -199,20 +234,24 @@ def _groups_back(
     """Gradients of those tensors that are there, the last group first.
 
     `ends` are the first states, those of segments, where these start, and the states
-    between chunks.
+    between chunks and what else was kept.
     """
-    first, initial, starts, borders = ends
+    first, initial, starts, borders, *more = ends
+    kept = _Kept(*more)
     there = [x for x in tensors if x is not None]
     time, count, chunks = there[0].shape[1], how.group // how.size, len(borders) - 1
     room, d_initial = _Room(borders, _all_large(tensors[0])), None
-    whole = [x.new_empty(len(x), chunks, how.size, *x.shape[2:]) for x in there]
+    whole = [_like(x, len(x), chunks, how.size, *x.shape[2:]) for x in there]
     for begin in reversed(range(0, chunks, count)):
         at = _Steps(*_some(tensors, begin * how.size, how))
         start, *given = _some([starts, *d_reads], begin * how.size, how)
         states = borders[begin : begin + count + 1]
         places = [x[:, begin : begin + count] for x in whole]
         if how.states == 1 and initial is None:
-            near = _near_back(at, start, states, given, d_state, places, how, room)
+            some_kept = _some_kept(kept, begin, count)
+            near = _near_back(
+                at, start, states, some_kept, given, d_state, places, how, room
+            )
             if near is not None:
                 d_state = near
                 continue
@@ -232,6 +271,7 @@ def _near_back(
     at: _Steps,
     starts: Tensor | None,
     states: Tensor,
+    kept: _Kept,
     d_reads: Sequence[Tensor],
     d_state: Tensor,
     places: Sequence[Tensor],
@@ -239,7 +279,7 @@ def _near_back(
     room: _Room,
 ) -> Tensor | None:
     """Of one group whose decays are near 1: fills `places`, the result is that of states."""
-    near = _near(at, starts, how, states.shape[-1], room)
+    near = _near(at, starts, how, states.shape[-1], kept, room)
     if near is None:
         return None
     wide, made = near
@@ -270,6 +310,8 @@ def _group_back(
         _single(d_state.flatten(0, 1)),
         how.states,
     )
+    if how.minus and found.right is not None:
+        found = found._replace(right=-found.right)
     found = found._replace(start=None).each(lambda x: _by_step(x, batch, copies))
     return found, _apart(d_state, 0, batch, copies), None
 

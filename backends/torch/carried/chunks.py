@@ -206,4 +206,7 @@ def _inverse(negative: Tensor) -> Tensor:
     linalg: Any = torch.linalg
     one = torch.eye(negative.shape[1], dtype=negative.dtype, device=negative.device)
     one = one.expand_as(negative)
-    return linalg.solve_triangular(negative, one, upper=False, unitriangular=True)
+    left = len(one[0]) > 32  # from the other side it is faster for small ones
+    return linalg.solve_triangular(
+        negative, one, upper=False, unitriangular=True, left=left
+    )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from seqdsl.backends.torch.carried.chunk_groups import (
+    _KEPT,
     _by_chunks,
     _group_size,
     _groups_back,
@@ -55,6 +56,7 @@ def _chunkwise(
     size: int,
     states: int = 1,
     reverse: bool = False,
+    minus: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """What queries read of matrix states at every step, and the states at the end.
 
@@ -66,7 +68,7 @@ def _chunkwise(
     None. `decay: […, rows]` (or 1); for several `states`, whose rows then lie below one
     another, `[…, states, states, rows of one]`. Batch, time and copies may be 1 in any.
     `first: [batch, copies, rows, columns]` is the state to begin with and `initial` (None
-    is 0) the one where a segment `starts`.
+    is 0) the one where a segment `starts`. Erases are `known - right S` if `minus`.
 
     In a chunk of `size` steps (rounded up to a power of 2) what the steps do to each
     other takes a few products of matrices and the inverse of a triangular one, the WY form
@@ -87,11 +89,11 @@ def _chunkwise(
     width = math.prod(state.shape[:3])
     if state.is_cuda:
         width = -(-width // 128)  # there is room for more at once
-    how = _How(size, _group_size(size, width), states)
+    how = _How(size, _group_size(size, width), states, minus)
     function: Any = _ByChunks
     run = _by_chunks if torch.compiler.is_compiling() else function.apply
     with torch.autocast(state.device.type, enabled=False):  # all are of one dtype
-        *found, last, _ = run(*at[:8], state, fresh, starts, how)
+        *found, last = run(*at[:8], state, fresh, starts, how)[:-_KEPT]
     reads = _together(found, none)
     return reads.flip(1) if reverse else reads, last
 
@@ -132,7 +134,7 @@ def _dtype(tensors: Sequence[Tensor | None]) -> torch.dtype:
 
 
 class _ByChunks(torch.autograd.Function):
-    """`_by_chunks`, of which the states between chunks are kept for the gradient."""
+    """`_by_chunks`, some of whose results are kept for the gradient alone."""
 
     @staticmethod
     def forward(*arguments: Any) -> Any:
@@ -142,19 +144,19 @@ class _ByChunks(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(output[-1])
-        ctx.save_for_backward(*inputs[:-1], output[-1])
+        ctx.mark_non_differentiable(*output[-_KEPT:])
+        ctx.save_for_backward(*inputs[:-1], *output[-_KEPT:])
         ctx.save_for_forward(*inputs[:-1])
-        ctx.how, ctx.shapes = inputs[-1], [x.shape for x in output[:-1]]
+        ctx.how, ctx.shapes = inputs[-1], [x.shape for x in output[:-_KEPT]]
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *arguments: Any) -> Any:
         function: Any = _ByChunks
         given = _folded(arguments, in_dims, info.batch_size)
-        *found, borders = function.apply(*given)
-        outs = [x.unflatten(0, (info.batch_size, -1)) for x in found]
-        outs.append(borders.unflatten(1, (info.batch_size, -1)))
-        return tuple(outs), (*[0] * len(found), 1)
+        found = function.apply(*given)
+        dims = *[0] * (len(found) - _KEPT), *[1] * _KEPT
+        pairs = zip(found, dims, strict=True)
+        return tuple(x.unflatten(d, (info.batch_size, -1)) for x, d in pairs), dims
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
@@ -175,7 +177,7 @@ class _ByChunks(torch.autograd.Function):
         moved = _moved(
             there, [t for x, t in zip(at, tangents, strict=False) if x is not None]
         )
-        return *torch.func.jvp(run, tuple(there), moved)[1], None
+        return *torch.func.jvp(run, tuple(there), moved)[1], *[None] * _KEPT
 
 
 class _ByChunksBack(torch.autograd.Function):
@@ -183,13 +185,13 @@ class _ByChunksBack(torch.autograd.Function):
 
     @staticmethod
     def forward(*arguments: Any) -> Any:
-        first, initial, starts, borders, *d_reads, d_state, how = arguments[8:]
-        ends = (first, initial, starts, borders)
+        *d_reads, d_state, how = arguments[11 + _KEPT :]
+        ends = arguments[8 : 11 + _KEPT]
         return _groups_back(arguments[:8], ends, d_reads, d_state, how)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        kept = [*inputs[:11], *inputs[12:-1]]
+        kept = [*inputs[:11], *inputs[11 + _KEPT : -1]]
         ctx.save_for_backward(*kept)
         ctx.save_for_forward(*kept)
         ctx.how = inputs[-1]
@@ -207,7 +209,7 @@ class _ByChunksBack(torch.autograd.Function):
         run, there = _gradient(at, starts, ctx.how)
         found = torch.func.vjp(run, *there, *given)[1](grads)
         first = _filled(at, found[: len(there)])
-        return *first, None, None, *found[len(there) :], None
+        return *first, None, *[None] * _KEPT, *found[len(there) :], None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
@@ -215,7 +217,7 @@ class _ByChunksBack(torch.autograd.Function):
         run, there = _gradient(at, starts, ctx.how)
         moved = [t for x, t in zip(at, tangents, strict=False) if x is not None]
         both = (*there, *given)
-        moved = _moved(both, [*moved, *tangents[12:-1]])
+        moved = _moved(both, [*moved, *tangents[11 + _KEPT : -1]])
         return torch.func.jvp(run, both, moved)[1]
 
 
@@ -242,7 +244,7 @@ def _plain(
     """`_by_chunks` without borders, as a function of those of its tensors that are there."""
 
     def run(*there: Tensor) -> tuple[Tensor, ...]:
-        return _by_chunks(*_filled(at, there), starts, how)[:-1]
+        return _by_chunks(*_filled(at, there), starts, how)[:-_KEPT]
 
     return run, [x for x in at if x is not None]
 
@@ -263,10 +265,10 @@ def _gradient(
 def _folded(
     arguments: Sequence[Any], dims: Sequence[int | None], size: int
 ) -> list[Any]:
-    """A further dimension as part of the batch, which is that of all but the states saved."""
+    """A further dimension as part of the batch, which comes first but in what was kept."""
     found: list[Any] = []
     for i, (x, dim) in enumerate(zip(arguments, dims, strict=True)):
-        at = 1 if i == 11 and i < len(arguments) - 1 else 0
+        at = 1 if 11 <= i < 11 + _KEPT and i < len(arguments) - 1 else 0
         if not isinstance(x, Tensor):
             found.append(x)
         elif dim is None:

@@ -18,6 +18,7 @@ from seqdsl.backends.torch.carried.stretches import _by_chunk
 
 __all__ = [
     "_Divided",
+    "_Kept",
     "_all_large",
     "_applied",
     "_counts",
@@ -41,12 +42,20 @@ class _Sight(NamedTuple):
     total: Tensor | None = None  # the states before by those, [chunks, 1, 1]
 
 
+class _Kept(NamedTuple):
+    """What chunks keep for their gradients, beside the states between them."""
+
+    inverse: Tensor  # of 1 less what erases see of erases, [chunks, erases, erases]
+    written: Tensor  # by erases, [chunks, erases, columns]
+
+
 class _Divided(NamedTuple):
     """A group of chunks, readers and writers of all steps one after another."""
 
     lead: list[int]  # chunks: along time, batch and copies
     size: int  # steps of a chunk
     since: Tensor | None  # products of decays, from 1 on, [*lead, size + 1, rows]
+    erasing: Tensor | None  # what readers of erases were multiplied by; None is 1
     readers: Tensor  # [chunks, readers, rows]
     writers: Tensor  # [chunks, writers, rows]
     sees: _Sight
@@ -144,27 +153,9 @@ def _since(decay: Tensor, room: _Room) -> Tensor | None:
     *lead, size, rows = decay.shape
     since = room.take("since", *lead, size + 1, rows)
     since[..., 0, :] = 1
-    _products(decay, since[..., 1:, :])
+    torch.cumprod(decay, -2, dtype=since.dtype, out=since[..., 1:, :])
     low, high = torch.aminmax(since)
     return since if low >= _BOUNDS[0] and high <= _BOUNDS[1] else None
-
-
-_FACTORS = 8
-"""How many are multiplied up one by one, for all such blocks at once."""
-
-
-def _products(x: Tensor, out: Tensor) -> None:
-    """`cumprod` along the last dimension but one, for many numbers at once."""
-    size = x.shape[-2]
-    out.copy_(x)
-    if size <= _FACTORS or size % _FACTORS:
-        blocks = out.unsqueeze(-3)
-    else:
-        blocks = _apart(out, -2, size // _FACTORS, _FACTORS)
-    for i in range(1, blocks.shape[-2]):
-        blocks[..., i, :].mul_(blocks[..., i - 1, :])
-    for j in range(1, blocks.shape[-3]):
-        blocks[..., j, :, :].mul_(blocks[..., j - 1, -1:, :])
 
 
 def _each(gates: Sequence[Tensor], counts: Sequence[int], dim: int) -> Tensor:
@@ -203,11 +194,17 @@ def _sights(at: _Steps, starts: Tensor | None, size: int, room: _Room) -> _Sight
 
 
 def _divided(
-    at: _Steps, starts: Tensor | None, columns: int, room: _Room
+    at: _Steps,
+    starts: Tensor | None,
+    columns: int,
+    minus: bool,
+    kept: _Kept | None,
+    room: _Room,
 ) -> _Divided | None:
     """A group of chunks of steps `[count, batch, copies, size, …]`; segments have `starts`.
 
-    None where decays are not near 1, or nothing is read.
+    None where decays are not near 1, or nothing is read. Erases are the negative of
+    `right` if `minus`; for gradients there is what was `kept` of the group.
     """
     since = None if at.decay is None else _since(at.decay, room)
     if not at.readers() or (since is None and at.decay is not None):
@@ -216,7 +213,9 @@ def _divided(
         (None, None) if since is None else (since[..., :-1, :], since[..., 1:, :])
     )
     reading, writing = at.readers(), at.writers()
-    by = [after if x is at.new else before for x in reading]
+    erasing = _negative(before, room) if minus else before
+    by = [before if x is at.old else after for x in reading]
+    by = [erasing if x is at.right else gate for x, gate in zip(reading, by, strict=True)]
     readers = _stacked("readers", reading, by, torch.mul, room)
     writers = _stacked("writers", writing, [after] * len(writing), torch.div, room)
     lead, size = list(writing[0].shape[:3]), writing[0].shape[3]
@@ -226,19 +225,33 @@ def _divided(
     if at.value is not None:
         _laid(values, lead, size, _counts(writing))[-1].copy_(at.value)
     made = _Divided(
-        *(lead, size, since, readers, writers, sees, kernel, 0),
+        *(lead, size, since, erasing, readers, writers, sees, kernel, 0),
         *(None, None, values, None),
     )
-    return made if at.right is None else _erased(at, at.right.shape[4], made, room)
+    return made if at.right is None else _erased(at, at.right.shape[4], made, kept, room)
 
 
-def _erased(at: _Steps, count: int, made: _Divided, room: _Room) -> _Divided:
+def _negative(gate: Tensor | None, room: _Room) -> Tensor:
+    """What multiplies by a gate and changes the sign."""
+    if gate is None:
+        return room.once("minus", lambda: room.like.new_full((1, 1, 1, 1, 1), -1))
+    return torch.neg(gate, out=room.take("erasing", *gate.shape))
+
+
+def _erased(
+    at: _Steps, count: int, made: _Divided, kept: _Kept | None, room: _Room
+) -> _Divided:
     """The same with what erases do."""
     n, kernel, values = count * made.size, made.kernel, made.values
-    negative = room.take("negative", len(kernel), n, n)
-    inverse = _inverse(torch.neg(kernel[:, :n, :n], out=negative))
+    if kept is None:
+        negative = room.take("negative", len(kernel), n, n)
+        inverse = _inverse(torch.neg(kernel[:, :n, :n], out=negative))
+    else:
+        inverse, values[:, :n] = kept
     pulled = room.product("pulled", inverse, made.far_readers()[:, :n])
     made = made._replace(erases=n, inverse=inverse, pulled=pulled)
+    if kept is not None:
+        return made
     known = room.take("known", len(kernel), n, values.shape[2])
     writes = kernel[:, :n, n:], values[:, n:]
     if at.known is not None:

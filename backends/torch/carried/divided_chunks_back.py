@@ -35,8 +35,6 @@ def _divided_back(
     [many, …]` is the gradient.
     """
     e, states = made.erases, borders[:-1].flatten(0, 1)
-    if made.pulled is not None:
-        _written(made, states, room)
     grads = room.take("grads", *made.readers.shape[:2], states.shape[2])
     counts = [x.shape[4] for x in d_reads]
     places = _laid(grads[:, e:], made.lead, made.size, counts)
@@ -61,16 +59,6 @@ def _divided_back(
     end = _end_back(made, borders[1:].flatten(0, 1), after, room)
     _put(at, made, readers, writers, end, found, room)
     return d_state
-
-
-def _written(made: _Divided, states: Tensor, room: _Room) -> None:
-    """Fill in what erases write."""
-    assert made.pulled is not None
-    if made.own is None:
-        own = room.product("own", made.pulled, states)
-    else:
-        own = made.own.baddbmm_(made.pulled, states)
-    made.values[:, : made.erases] = own
 
 
 def _values_back(
@@ -181,7 +169,8 @@ def _put(
         later = room.once("later", lambda: _sum_later(less, made.size))
         torch.div(later @ less, at.decay, out=found.decay)
     for out, d in zip(found.readers(), reading, strict=True):
-        _applied(torch.mul, d, after if out is found.new else before, out)
+        gate = before if out is found.old else after
+        _applied(torch.mul, d, made.erasing if out is found.right else gate, out)
     for out, d in zip(found.writers(), writing, strict=True):
         _applied(torch.div, d, after, out)
 
