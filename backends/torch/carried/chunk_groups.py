@@ -1,73 +1,34 @@
 """Groups of chunks of matrix states, each of them worked on at once."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from seqdsl.backends.torch.carried.chunk_gradients import _stretch_back
 from seqdsl.backends.torch.carried.chunks import _apart, _Steps
-from seqdsl.backends.torch.carried.divided_chunks import (
-    _all_large,
-    _Divided,
-    _divided,
-    _divided_reads,
-    _in_order,
-    _Kept,
-    _laid,
+from seqdsl.backends.torch.carried.divided_chunks import _Kept
+from seqdsl.backends.torch.carried.group_order import (
+    _chunk_starts,
+    _How,
+    _in_chunks,
+    _in_groups,
+    _single,
 )
-from seqdsl.backends.torch.carried.divided_chunks_back import _divided_back
-from seqdsl.backends.torch.carried.room import _Room
+from seqdsl.backends.torch.carried.near_groups import _NearGroups
+from seqdsl.backends.torch.carried.room import _room_like
 from seqdsl.backends.torch.carried.stretches import _fresh, _stretch
-from seqdsl.runtime.pages import _unwritten  # pyright: ignore[reportPrivateUsage]
 
-__all__ = ["_KEPT", "_How", "_by_chunks", "_group_size", "_groups_back"]
+__all__ = ["_KEPT", "_by_chunks", "_group_size", "_groups_back"]
 
 _KEPT = 3
 """Results of `_by_chunks` for the gradient alone: states between chunks, and a `_Kept`."""
 
 
-class _How(NamedTuple):
-    """Steps in a chunk and in a group of chunks that are worked on at once; states.
-
-    Erases are the negative of `right` if `minus`. What is `plain` looks at no numbers.
-    """
-
-    size: int
-    group: int
-    states: int
-    minus: bool = False
-    plain: bool = True
-
-
 def _group_size(size: int, width: int) -> int:
     """Steps that are worked on at once: as many chunks as keep their tensors small."""
     return size * max(1, (1 << 17) // max(1, size * width))
-
-
-def _single(x: Tensor) -> Tensor:
-    """Half precision as single: products are added up."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
-def _like(x: Tensor, *shape: int) -> Tensor:
-    """Room for a result."""
-    return _unwritten(shape, x.dtype, x.device)
-
-
-def _padded(x: Tensor, size: int, fill: Tensor | None = None) -> Tensor:
-    """`[batch, time, …]` with steps added up to whole chunks."""
-    pad = -x.shape[1] % size
-    if not pad:
-        return x
-    fill = x.new_zeros(()) if fill is None else fill.to(x.dtype)
-    return torch.cat([x, fill.expand(len(x), pad, *x.shape[2:])], 1)
-
-
-def _in_chunks(x: Tensor, size: int, fill: Tensor | None = None) -> Tensor:
-    """`[batch, time, copies, …]` as `[count * batch * copies, size, …]`, steps added."""
-    return _single(_in_order(_padded(x, size, fill), size).flatten(0, 2))
 
 
 def _by_step(x: Tensor, batch: int, copies: int) -> Tensor:
@@ -93,31 +54,6 @@ def _group(at: _Steps, starts: Tensor | None, how: _How) -> _Steps:
     if starts is None:
         return made
     return made._replace(start=_chunk_starts(starts, copies, how.size))
-
-
-def _chunk_starts(starts: Tensor, copies: int, size: int) -> Tensor:
-    """Where segments start, `[batch, time]`, as `[chunks, size]`."""
-    return _in_chunks(starts.unsqueeze(2).expand(-1, -1, copies), size)
-
-
-def _near(
-    at: _Steps,
-    starts: Tensor | None,
-    how: _How,
-    columns: int,
-    kept: _Kept | None,
-    room: _Room,
-) -> tuple[_Steps, _Divided] | None:
-    """A group whose decays are near 1, its steps in order; None where they are not."""
-    decay = at.decay
-    wide = at._replace(decay=None).each(lambda x: _padded(x, how.size))
-    if decay is not None:
-        wide = wide._replace(decay=_padded(decay, how.size, decay.new_ones(())))
-    wide = wide.each(lambda x: _in_order(x, how.size))
-    if starts is not None:
-        starts = _chunk_starts(starts, wide.writers()[0].shape[2], how.size)
-    made = _divided(wide, starts, columns, how.minus, kept, room)
-    return None if made is None else (wide, made)
 
 
 def _some(tensors: Sequence[Any], begin: int, how: _How) -> list[Any]:
@@ -171,54 +107,48 @@ def _by_near_chunks(
     at: _Steps, first: Tensor, starts: Tensor | None, time: int, how: _How
 ) -> tuple[Tensor, ...]:
     """The same for one state, group by group divided by decays where these are near 1."""
-    chunks, width = -(-time // how.size), how.group // how.size
-    borders = _like(_single(first), chunks + 1, *first.shape)
+    chunks, count = -(-time // how.size), how.group // how.size
+    borders = _room_like(_single(first), chunks + 1, *first.shape)
     borders[0] = first
-    room, columns = _Room(borders, _all_large(at.decay)), first.shape[-1]
+    groups, columns = _NearGroups(at, starts, how, borders), first.shape[-1]
     n = 0 if at.right is None else how.size * at.right.shape[3]
-    kept = _Kept(*(_like(borders, chunks, *first.shape[:2], n, x) for x in (n, columns)))
+    kept = _Kept(
+        *(_room_like(borders, chunks, *first.shape[:2], n, x) for x in (n, columns))
+    )
     whole = [
-        _like(first, len(first), chunks, how.size, *x.shape[2:4], columns)
+        _room_like(first, len(first), chunks, how.size, *x.shape[2:4], columns)
         for x in at.queries()
     ]
-    for begin in range(0, chunks, width):
-        *some, start = _some([*at[:8], starts], begin * how.size, how)
-        states = borders[begin : begin + width + 1]
-        some_kept = _some_kept(kept, begin, width)
-        out = _group_reads(_Steps(*some), start, states, how, some_kept, room)
-        for place, x in zip(whole, out, strict=True):
-            place[:, begin : begin + width] = x
+    places = [_by_group(x, count) for x in whole]
+    for i in range(len(groups.steps)):
+        begin = i * count
+        states = borders[begin : begin + count + 1]
+        made = groups.meet(i, None)
+        if made is None:
+            *some, start = _some([*at[:8], starts], begin * how.size, how)
+            out, before, last = _some_chunks(_Steps(*some), start, states[0], None, how)
+            states[1:-1], states[-1] = before[1:], last
+            out = [x.transpose(0, 1).transpose(2, 3) for x in out]
+        else:
+            out = made.read(states.flatten(1, 2))
+            if made.erases:
+                inverse, written = _some_kept(kept, begin, count)
+                inverse.copy_(made.inverse)
+                written.copy_(made.values[:, : made.erases])
+        for place, x in zip(places, out, strict=True):
+            place[i].copy_(x)
     reads = [x.flatten(1, 2)[:, :time] for x in whole]
     return *reads, borders[-1].to(first.dtype, copy=True), borders, *kept
+
+
+def _by_group(x: Tensor, count: int) -> Sequence[Tensor]:
+    """`[batch, chunks, size, copies, …]` as `[count, batch, copies, size, …]` of groups."""
+    return torch.split(x.transpose(0, 1).transpose(2, 3), count)
 
 
 def _some_kept(kept: _Kept, begin: int, count: int) -> _Kept:
     """That of one group of chunks."""
     return _Kept(*(x[begin : begin + count].flatten(0, 2) for x in kept))
-
-
-def _group_reads(
-    at: _Steps,
-    starts: Tensor | None,
-    states: Tensor,
-    how: _How,
-    kept: _Kept,
-    room: _Room,
-) -> list[Tensor]:
-    """Reads of a group; fills in what is `kept` and `states`, of which the first are there."""
-    near = _near(at, starts, how, states.shape[-1], None, room)
-    if near is None:
-        out, before, last = _some_chunks(at, starts, states[0], None, how)
-        states[1:-1], states[-1] = before[1:], last
-        return out
-    made = near[1]
-    reads = _divided_reads(made, states.flatten(1, 2), room)
-    if made.inverse is not None:
-        kept.inverse.copy_(made.inverse)
-        kept.written.copy_(made.values[:, : made.erases])
-    counts = [x.shape[3] for x in at.queries()]
-    found = _laid(reads, made.lead, made.size, counts)
-    return [x.transpose(2, 3).transpose(0, 1) for x in found]
 
 
 # ---- Gradients
@@ -240,55 +170,37 @@ def _groups_back(
     kept = _Kept(*more)
     there = [x for x in tensors if x is not None]
     time, count, chunks = there[0].shape[1], how.group // how.size, len(borders) - 1
-    room, d_initial = _Room(borders, _all_large(tensors[0])), None
-    whole = [_like(x, len(x), chunks, how.size, *x.shape[2:]) for x in there]
-    for begin in reversed(range(0, chunks, count)):
-        at = _Steps(*_some(tensors, begin * how.size, how))
-        start, *given = _some([starts, *d_reads], begin * how.size, how)
-        states = borders[begin : begin + count + 1]
-        places = [x[:, begin : begin + count] for x in whole]
-        if how.states == 1 and initial is None:
-            some_kept = _some_kept(kept, begin, count)
-            near = _near_back(
-                at, start, states, some_kept, given, d_state, places, how, room
-            )
-            if near is not None:
-                d_state = near
-                continue
+    whole = [_room_like(x, len(x), chunks, how.size, *x.shape[2:]) for x in there]
+    groups = places = d_initial = None
+    given = [_in_groups(x, how) for x in d_reads]
+    if how.states == 1 and initial is None:
+        groups = _NearGroups(_Steps(*tensors), starts, how, borders)
+    places = [_by_group(x, count) for x in whole]
+    for i in reversed(range(-(-chunks // count))):
+        begin, grads = i * count, [x[i] for x in given]
+        states, out = borders[begin : begin + count + 1], [x[i] for x in places]
+        made = None
+        if groups is not None:
+            made = groups.meet(i, _some_kept(kept, begin, count))
+        if groups is not None and made is not None:
+            at, rest = groups.steps[i], iter(out)
+            found = at.each(lambda _, rest=rest: next(rest))
+            near = states.flatten(1, 2), _single(d_state.flatten(0, 1))
+            d_state = groups.back(made).run(at, *near, grads, found)
+            d_state = _apart(d_state, 0, *states.shape[1:3])
+            continue
         back = _group_back if initial is None else _fresh_back
-        given = [_in_chunks(x, how.size) for x in given]
-        found, d_state, more = back(at, start, states, initial, given, d_state, how)
-        if more is not None:
-            d_initial = more if d_initial is None else d_initial + more
-        for out, x in zip(places, [x for x in found if x is not None], strict=True):
-            out.copy_(x)
+        at = _Steps(*_some(tensors, begin * how.size, how))
+        (start,) = _some([starts], begin * how.size, how)
+        grads = [_single(x.flatten(0, 2)) for x in grads]
+        found, d_state, fresh = back(at, start, states, initial, grads, d_state, how)
+        if fresh is not None:
+            d_initial = fresh if d_initial is None else d_initial + fresh
+        for place, x in zip(out, [x for x in found if x is not None], strict=True):
+            place.copy_(x.transpose(0, 1).transpose(2, 3))
     steps = [x.flatten(1, 2)[:, :time] for x in whole]
     last = [d_state] if d_initial is None else [d_state, d_initial]
     return *steps, *(x.to(first.dtype) for x in last)
-
-
-def _near_back(
-    at: _Steps,
-    starts: Tensor | None,
-    states: Tensor,
-    kept: _Kept,
-    d_reads: Sequence[Tensor],
-    d_state: Tensor,
-    places: Sequence[Tensor],
-    how: _How,
-    room: _Room,
-) -> Tensor | None:
-    """Of one group whose decays are near 1: fills `places`, the result is that of states."""
-    near = _near(at, starts, how, states.shape[-1], kept, room)
-    if near is None:
-        return None
-    wide, made = near
-    rest = iter(places)
-    found = wide.each(lambda _: next(rest).transpose(0, 1).transpose(2, 3))
-    grads = [_in_order(_padded(x, how.size), how.size) for x in d_reads]
-    ends = states.flatten(1, 2), _single(d_state.flatten(0, 1))
-    d_state = _divided_back(wide, made, *ends, grads, found, room)
-    return _apart(d_state, 0, *states.shape[1:3])
 
 
 def _group_back(

@@ -12,9 +12,9 @@ from seqdsl.backends.torch.carried.chunk_groups import (
     _by_chunks,
     _group_size,
     _groups_back,
-    _How,
 )
 from seqdsl.backends.torch.carried.chunks import _Steps
+from seqdsl.backends.torch.carried.group_order import _How
 
 __all__ = ["_chunkwise", "_decay_grid", "_group_size", "_vectors"]
 

@@ -12,21 +12,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from seqdsl.backends.torch.carried.chunks import _apart, _inverse, _Steps
+from seqdsl.backends.torch.carried.chunks import _inverse, _Steps
 from seqdsl.backends.torch.carried.room import _Room
 from seqdsl.backends.torch.carried.stretches import _by_chunk
 
-__all__ = [
-    "_Divided",
-    "_Kept",
-    "_all_large",
-    "_applied",
-    "_counts",
-    "_divided",
-    "_divided_reads",
-    "_in_order",
-    "_laid",
-]
+__all__ = ["_Divided", "_Kept", "_all_large", "_applied", "_laid"]
 
 _LEAST = 1 / 16
 _BOUNDS = (1e-9, 1e3)
@@ -49,58 +39,6 @@ class _Kept(NamedTuple):
     written: Tensor  # by erases, [chunks, erases, columns]
 
 
-class _Divided(NamedTuple):
-    """A group of chunks, readers and writers of all steps one after another."""
-
-    lead: list[int]  # chunks: along time, batch and copies
-    size: int  # steps of a chunk
-    since: Tensor | None  # products of decays, from 1 on, [*lead, size + 1, rows]
-    erasing: Tensor | None  # what readers of erases were multiplied by; None is 1
-    readers: Tensor  # [chunks, readers, rows]
-    writers: Tensor  # [chunks, writers, rows]
-    sees: _Sight
-    kernel: Tensor  # what readers see of writers
-    erases: int  # how many of the readers and of the writers are erases
-    inverse: Tensor | None  # of 1 less what erases see of erases
-    pulled: Tensor | None  # what erases read of the states before the chunk
-    values: Tensor  # what is written, [chunks, writers, columns]; not yet by erases
-    own: Tensor | None  # that by erases if these states are 0
-
-    def far_readers(self) -> Tensor:
-        """Readers of the states before the chunk."""
-        sight = self.sees.sight
-        return self.readers if sight is None else self.readers * sight
-
-    def far_writers(self) -> Tensor:
-        """Writers to the states after the chunk."""
-        reach = self.sees.reach
-        return self.writers if reach is None else self.writers * reach
-
-    def before(self) -> Tensor | None:
-        """Decays up to each step, `[*lead, size, rows]`."""
-        return None if self.since is None else self.since[..., :-1, :]
-
-    def after(self) -> Tensor | None:
-        """Decays up to each step and that of it."""
-        return None if self.since is None else self.since[..., 1:, :]
-
-    def end(self) -> Tensor | None:
-        """What decays leave of all until then, `[chunks, rows, 1]`; None is all."""
-        if self.since is None:
-            return None
-        return self.since[..., -1, :].flatten(0, 2).unsqueeze(-1)
-
-
-def _in_order(x: Tensor, size: int) -> Tensor:
-    """A view of `[batch, count * size, copies, …]` as `[count, batch, copies, size, …]`."""
-    return _apart(x, 1, x.shape[1] // size, size).transpose(0, 1).transpose(2, 3)
-
-
-def _counts(xs: Sequence[Tensor]) -> list[int]:
-    """How many readers or writers of each kind a step has."""
-    return [x.shape[4] for x in xs]
-
-
 def _laid(
     x: Tensor, lead: Sequence[int], size: int, counts: Sequence[int]
 ) -> list[Tensor]:
@@ -114,23 +52,6 @@ def _laid(
     return found
 
 
-def _stacked(
-    name: str,
-    xs: Sequence[Tensor],
-    by: Sequence[Tensor | None],
-    apply: Callable[..., Tensor],
-    room: _Room,
-) -> Tensor:
-    """All of `xs: [*lead, size, count, …]`, with something of their steps applied."""
-    *lead, size, _, entries = xs[0].shape
-    counts = _counts(xs)
-    made = room.take(name, math.prod(lead), size * sum(counts), entries)
-    places = _laid(made, lead, size, counts)
-    for out, x, gate in zip(places, xs, by, strict=True):
-        _applied(apply, x, gate, out)
-    return made
-
-
 def _applied(
     apply: Callable[..., Tensor], x: Tensor, gate: Tensor | None, out: Tensor
 ) -> None:
@@ -138,7 +59,7 @@ def _applied(
     if gate is None:
         out.copy_(x)
     else:
-        apply(x, gate.unsqueeze(4), out=out)
+        apply(x, gate, out=out)
 
 
 def _all_large(decay: Tensor | None) -> bool:
@@ -146,123 +67,10 @@ def _all_large(decay: Tensor | None) -> bool:
     return decay is not None and bool(decay.amin() >= _LEAST)
 
 
-def _since(decay: Tensor, room: _Room) -> Tensor | None:
-    """Products of decays since the chunk began; None where one may not divide by them."""
-    if not room.near and not _all_large(decay):
-        return None
-    *lead, size, rows = decay.shape
-    since = room.take("since", *lead, size + 1, rows)
-    since[..., 0, :] = 1
-    torch.cumprod(decay, -2, dtype=since.dtype, out=since[..., 1:, :])
-    low, high = torch.aminmax(since)
-    return since if low >= _BOUNDS[0] and high <= _BOUNDS[1] else None
-
-
 def _each(gates: Sequence[Tensor], counts: Sequence[int], dim: int) -> Tensor:
     """What holds for steps along `dim`, for all readers or writers of each kind."""
     pairs = zip(gates, counts, strict=True)
     return torch.cat([x.repeat_interleave(n, dim) for x, n in pairs], dim)
-
-
-def _sights(at: _Steps, starts: Tensor | None, size: int, room: _Room) -> _Sight:
-    """What is before, and in the same segment where these begin: `starts: [chunks, size]`."""
-    like = room.like
-    seen = room.once("before", lambda: like.new_ones(1, size + 1, size).tril(-1))
-    readers, writers = _counts(at.readers()), _counts(at.writers())
-    new = [x is at.new for x in at.readers()]
-    if starts is None:
-
-        def mask() -> Tensor:
-            lines = [seen[:, 1:] if x else seen[:, :-1] for x in new]
-            return _each([_each(lines, readers, 1)] * len(writers), writers, 2)
-
-        return _Sight(room.once(f"mask {size}", mask))
-    place = starts.cumsum(1).unsqueeze(2)
-    line = torch.nn.functional.pad(place, (0, 0, 1, 0))
-    seen, sight = seen * (line == place.mT), (line == 0).to(like.dtype)
-    same = (~starts).unsqueeze(2)
-    lines = [seen[:, 1:] if x else seen[:, :-1] * same for x in new]
-    sights = [sight[:, 1:] if x else sight[:, :-1] * same for x in new]
-    masks = [_each(lines, readers, 1)] * len(writers)
-    reach = [seen[:, -1:].mT] * len(writers)
-    return _Sight(
-        _each(masks, writers, 2),
-        _each(sights, readers, 1),
-        _each(reach, writers, 1),
-        sight[:, -1:],
-    )
-
-
-def _divided(
-    at: _Steps,
-    starts: Tensor | None,
-    columns: int,
-    minus: bool,
-    kept: _Kept | None,
-    room: _Room,
-) -> _Divided | None:
-    """A group of chunks of steps `[count, batch, copies, size, …]`; segments have `starts`.
-
-    None where decays are not near 1, or nothing is read. Erases are the negative of
-    `right` if `minus`; for gradients there is what was `kept` of the group.
-    """
-    since = None if at.decay is None else _since(at.decay, room)
-    if not at.readers() or (since is None and at.decay is not None):
-        return None
-    before, after = (
-        (None, None) if since is None else (since[..., :-1, :], since[..., 1:, :])
-    )
-    reading, writing = at.readers(), at.writers()
-    erasing = _negative(before, room) if minus else before
-    by = [before if x is at.old else after for x in reading]
-    by = [erasing if x is at.right else gate for x, gate in zip(reading, by, strict=True)]
-    readers = _stacked("readers", reading, by, torch.mul, room)
-    writers = _stacked("writers", writing, [after] * len(writing), torch.div, room)
-    lead, size = list(writing[0].shape[:3]), writing[0].shape[3]
-    sees = _sights(at, starts, size, room)
-    kernel = room.product("kernel", readers, writers.mT).mul_(sees.mask)
-    values = room.take("values", len(writers), writers.shape[1], columns)
-    if at.value is not None:
-        _laid(values, lead, size, _counts(writing))[-1].copy_(at.value)
-    made = _Divided(
-        *(lead, size, since, erasing, readers, writers, sees, kernel, 0),
-        *(None, None, values, None),
-    )
-    return made if at.right is None else _erased(at, at.right.shape[4], made, kept, room)
-
-
-def _negative(gate: Tensor | None, room: _Room) -> Tensor:
-    """What multiplies by a gate and changes the sign."""
-    if gate is None:
-        return room.once("minus", lambda: room.like.new_full((1, 1, 1, 1, 1), -1))
-    return torch.neg(gate, out=room.take("erasing", *gate.shape))
-
-
-def _erased(
-    at: _Steps, count: int, made: _Divided, kept: _Kept | None, room: _Room
-) -> _Divided:
-    """The same with what erases do."""
-    n, kernel, values = count * made.size, made.kernel, made.values
-    if kept is None:
-        negative = room.take("negative", len(kernel), n, n)
-        inverse = _inverse(torch.neg(kernel[:, :n, :n], out=negative))
-    else:
-        inverse, values[:, :n] = kept
-    pulled = room.product("pulled", inverse, made.far_readers()[:, :n])
-    made = made._replace(erases=n, inverse=inverse, pulled=pulled)
-    if kept is not None:
-        return made
-    known = room.take("known", len(kernel), n, values.shape[2])
-    writes = kernel[:, :n, n:], values[:, n:]
-    if at.known is not None:
-        _laid(known, made.lead, made.size, [count])[0].copy_(at.known)
-        if at.value is not None:
-            known.baddbmm_(*writes)
-    elif at.value is not None:
-        torch.bmm(*writes, out=known)
-    else:
-        return made
-    return made._replace(own=room.product("own", inverse, known))
 
 
 def _left(
@@ -277,34 +85,200 @@ def _left(
         torch.addcmul(more, state, total, out=out)
 
 
-def _states(made: _Divided, borders: Tensor, room: _Room) -> None:
-    """Fill in the states after each chunk, and what erases write.
+class _Products:
+    """Products of the decays of a group since each chunk began, `[*lead, size, 1, rows]`."""
 
-    `borders: [count + 1, many, rows, columns]`, of which the first are given.
+    def __init__(self, decay: Tensor, room: _Room) -> None:
+        *lead, size, rows = decay.shape
+        self.since = room.take(*lead, size + 1, rows)
+        self.since[..., 0, :] = 1
+        self.later = self.since[..., 1:, :]
+        self.before, self.after = (
+            x.unsqueeze(4) for x in (self.since[..., :-1, :], self.later)
+        )
+        end = self.since[..., -1, :].flatten(0, 2).unsqueeze(-1)
+        self.end = end  # what they leave of all, [chunks, rows, 1]
+
+    def multiply(self, decay: Tensor) -> bool:
+        """Multiply them up; False where one may not divide by them."""
+        torch.cumprod(decay, -2, dtype=self.since.dtype, out=self.later)
+        low, high = torch.aminmax(self.since)
+        return float(low) >= _BOUNDS[0] and float(high) <= _BOUNDS[1]
+
+
+class _Divided:
+    """A group of chunks, readers and writers of all steps one after another.
+
+    All groups of so many chunks use the same memory, and the same views of it: `meet`
+    fills it. Erases are the negative of `right` if `minus`.
     """
-    count, erases = len(borders) - 1, made.erases
-    writers, added, own = made.far_writers(), None, made.own
-    if writers.shape[1] > erases:
-        added = room.product("added", writers[:, erases:].mT, made.values[:, erases:])
-    if erases and own is None:
-        own = made.values.new_zeros(len(writers), erases, borders.shape[-1])
-    into = writers[:, :erases].mT if erases else None
-    parts = (made.sees.total, made.end(), added, own, made.pulled, into)
-    steps = zip(*[_by_chunk(x, count) for x in parts], strict=True)
-    for i, (total, end, more, mine, pulled, to) in enumerate(steps):
-        state, now = borders[i], borders[i + 1]
-        _left(state, total, more, now)
-        if mine is not None and pulled is not None and to is not None:
-            now.baddbmm_(to, mine.baddbmm_(pulled, state))
-        if end is not None:
-            now.mul_(end)
-    if own is not None:
-        made.values[:, :erases] = own
 
+    def __init__(
+        self, at: _Steps, columns: int, segments: bool, minus: bool, room: _Room
+    ) -> None:
+        reading, writing = at.readers(), at.writers()
+        *lead, size, _, rows = writing[0].shape
+        self.lead, self.size, self.room = lead, size, room
+        self.reads, self.writes = (
+            [x.shape[4] for x in xs] for xs in (reading, writing)
+        )
+        many, high, wide = (
+            math.prod(lead), size * sum(self.reads), size * sum(self.writes)
+        )  # fmt: skip
+        e = self.erases = 0 if at.right is None else size * at.right.shape[4]
+        self.gates = None if at.decay is None else _Products(at.decay, room)
+        self._gated(at, minus)
+        self.readers, self.writers = (room.take(many, n, rows) for n in (high, wide))
+        self.reading = _laid(self.readers, lead, size, self.reads)
+        self.writing = _laid(self.writers, lead, size, self.writes)
+        # of the states before the chunk, and to those after it
+        self.far_readers, self.far_writers = self.readers, self.writers
+        if segments:
+            self.far_readers = room.take(*self.readers.shape)
+            self.far_writers = room.take(*self.writers.shape)
+        self.sees = self._all_before(at)
+        self.kernel = room.take(many, high, wide)  # what readers see of writers
+        self.values = room.take(many, wide, columns)  # what is written
+        self.more = self.values[:, e:] if wide > e else None  # not by erases
+        self.value = None if at.value is None else self._places(self.values)[-1]
+        self.seen = room.take(many, high - e, columns)  # by queries
+        self.seeing = _laid(self.seen, lead, size, self.reads[1 if e else 0 :])
+        self.added = room.take(many, rows, columns) if wide > e else None
+        # what erases read of the states before the chunk, and write if these are 0
+        self.pulled = self.own = into = None
+        if e:
+            self.pulled, self.own = (
+                room.take(many, e, rows),
+                room.take(many, e, columns),
+            )
+            self.negative, self.known = (
+                room.take(many, e, e),
+                room.take(*self.own.shape),
+            )
+            self.inverse, into = self.negative, self.far_writers[:, :e].mT
+        end = None if self.gates is None else self.gates.end
+        parts = (end, self.added, self.own, self.pulled, into)
+        self.chunks = list(zip(*[_by_chunk(x, lead[0]) for x in parts], strict=True))
 
-def _divided_reads(made: _Divided, borders: Tensor, room: _Room) -> Tensor:
-    """What queries see, `[chunks, queries, columns]`; fills in `borders` as `_states`."""
-    _states(made, borders, room)
-    before, e = borders[:-1].flatten(0, 1), made.erases
-    seen = room.product("reads", made.far_readers()[:, e:], before)
-    return seen.baddbmm_(made.kernel[:, e:], made.values)
+    def _gated(self, at: _Steps, minus: bool) -> None:
+        """By what readers are multiplied and writers divided; None is 1."""
+        before = after = erasing = None
+        if self.gates is not None:
+            before, after = self.gates.before, self.gates.after
+            erasing = before
+        self.erasing = None
+        if minus and before is None:
+            erasing = self.room.like.new_full((), -1)
+        elif minus and before is not None:
+            erasing = self.erasing = self.room.take(*before.shape)
+        named = ((at.right, erasing), (at.old, before), (at.new, after))
+        self.read_by = [gate for x, gate in named if x is not None]
+        self.divided_by = [after] * len(self.writes)
+
+    def _places(self, values: Tensor) -> list[Tensor]:
+        """Views of something of writers by steps."""
+        return _laid(values, self.lead, self.size, self.writes)
+
+    def meet(self, at: _Steps, starts: Tensor | None, kept: _Kept | None) -> bool:
+        """Take steps `[count, batch, copies, size, …]`; False where decays are not near 1.
+
+        Segments have `starts: [chunks, size]`. For gradients there is what was `kept`.
+        """
+        if at.decay is not None and self.gates is not None:
+            if not self.gates.multiply(at.decay):
+                return False
+            if self.erasing is not None:
+                torch.neg(self.gates.before, out=self.erasing)
+        for x, gate, out in zip(at.readers(), self.read_by, self.reading, strict=True):
+            _applied(torch.mul, x, gate, out)
+        for x, gate, out in zip(
+            at.writers(), self.divided_by, self.writing, strict=True
+        ):
+            _applied(torch.div, x, gate, out)
+        if starts is not None:
+            self.sees = sees = self._same_segment(at, starts)
+            _applied(torch.mul, self.readers, sees.sight, self.far_readers)
+            _applied(torch.mul, self.writers, sees.reach, self.far_writers)
+        torch.bmm(self.readers, self.writers.mT, out=self.kernel).mul_(self.sees.mask)
+        if at.value is not None and self.value is not None:
+            self.value.copy_(at.value)
+        if self.erases:
+            self._erase(at, kept)
+        return True
+
+    def _all_before(self, at: _Steps) -> _Sight:
+        """All that is before."""
+        seen = self.room.like.new_ones(1, self.size + 1, self.size).tril(-1)
+        new = [x is at.new for x in at.readers()]
+        lines = [seen[:, 1:] if x else seen[:, :-1] for x in new]
+        mask = _each([_each(lines, self.reads, 1)] * len(self.writes), self.writes, 2)
+        return _Sight(mask)
+
+    def _same_segment(self, at: _Steps, starts: Tensor) -> _Sight:
+        """What is before and in the same segment, where these begin."""
+        seen = self.room.like.new_ones(1, self.size + 1, self.size).tril(-1)
+        place = starts.cumsum(1).unsqueeze(2)
+        line = torch.nn.functional.pad(place, (0, 0, 1, 0))
+        seen, sight = seen * (line == place.mT), (line == 0).to(seen.dtype)
+        same = (~starts).unsqueeze(2)
+        new = [x is at.new for x in at.readers()]
+        lines = [seen[:, 1:] if x else seen[:, :-1] * same for x in new]
+        sights = [sight[:, 1:] if x else sight[:, :-1] * same for x in new]
+        masks = [_each(lines, self.reads, 1)] * len(self.writes)
+        reach = [seen[:, -1:].mT] * len(self.writes)
+        return _Sight(
+            _each(masks, self.writes, 2),
+            _each(sights, self.reads, 1),
+            _each(reach, self.writes, 1),
+            sight[:, -1:],
+        )
+
+    def _erase(self, at: _Steps, kept: _Kept | None) -> None:
+        """What erases do."""
+        e, kernel = self.erases, self.kernel
+        if kept is None:
+            self.inverse = _inverse(torch.neg(kernel[:, :e, :e], out=self.negative))
+        else:
+            self.inverse, self.values[:, :e] = kept
+        torch.bmm(self.inverse, self.far_readers[:, :e], out=self.pulled)
+        if kept is not None:
+            return
+        if at.known is not None:
+            (known,) = _laid(self.known, self.lead, self.size, self.writes[:1])
+            known.copy_(at.known)
+            if self.more is not None:
+                self.known.baddbmm_(kernel[:, :e, e:], self.more)
+        elif self.more is not None:
+            torch.bmm(kernel[:, :e, e:], self.more, out=self.known)
+        else:
+            self.known.zero_()
+        torch.bmm(self.inverse, self.known, out=self.own)
+
+    def pass_on(self, borders: Tensor) -> None:
+        """Fill in the states after each chunk, and what erases write.
+
+        `borders: [count + 1, many, rows, columns]`, of which the first are given.
+        """
+        e = self.erases
+        if self.added is not None and self.more is not None:
+            torch.bmm(self.far_writers[:, e:].mT, self.more, out=self.added)
+        totals = _by_chunk(self.sees.total, len(self.chunks))
+        state, *after = borders.unbind(0)
+        for now, total, chunk in zip(after, totals, self.chunks, strict=True):
+            end, more, own, pulled, into = chunk
+            _left(state, total, more, now)
+            if own is not None and pulled is not None and into is not None:
+                now.baddbmm_(into, own.baddbmm_(pulled, state))
+            if end is not None:
+                now.mul_(end)
+            state = now
+        if self.own is not None:
+            self.values[:, :e] = self.own
+
+    def read(self, borders: Tensor) -> list[Tensor]:
+        """What queries see, by steps; fills in `borders` as `pass_on`."""
+        self.pass_on(borders)
+        before, e = borders[:-1].flatten(0, 1), self.erases
+        torch.bmm(self.far_readers[:, e:], before, out=self.seen)
+        self.seen.baddbmm_(self.kernel[:, e:], self.values)
+        return self.seeing

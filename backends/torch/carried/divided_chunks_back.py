@@ -7,177 +7,174 @@ from torch import Tensor
 
 from seqdsl.backends.torch.carried.chunk_gates_back import _summed
 from seqdsl.backends.torch.carried.chunks import _Steps
-from seqdsl.backends.torch.carried.divided_chunks import (
-    _applied,
-    _counts,
-    _Divided,
-    _laid,
-)
-from seqdsl.backends.torch.carried.room import _Room
+from seqdsl.backends.torch.carried.divided_chunks import _applied, _Divided, _laid
 from seqdsl.backends.torch.carried.stretches import _by_chunk
 
-__all__ = ["_divided_back"]
+__all__ = ["_DividedBack"]
 
 
-def _divided_back(
-    at: _Steps,
-    made: _Divided,
-    borders: Tensor,
-    d_state: Tensor,
-    d_reads: Sequence[Tensor],
-    found: _Steps,
-    room: _Room,
-) -> Tensor:
-    """Gradient of the states before a group of chunks; `found` is filled with the others.
+class _DividedBack:
+    """Gradients of a group of chunks, as many as there are in `made`.
 
-    `at`, `d_reads` and `found` are in the order of `made`, `borders: [count + 1, many,
-    rows, columns]` are the states before each chunk and after the last, of which `d_state:
-    [many, …]` is the gradient.
+    All such groups use the same memory, and the same views of it.
     """
-    e, states = made.erases, borders[:-1].flatten(0, 1)
-    grads = room.take("grads", *made.readers.shape[:2], states.shape[2])
-    counts = [x.shape[4] for x in d_reads]
-    places = _laid(grads[:, e:], made.lead, made.size, counts)
-    for out, x in zip(places, d_reads, strict=True):
-        out.copy_(x)
-    erased, written, d_before = _values_back(made, grads, room)
-    after, d_state = _borders_back(made, d_before, erased, d_state, room)
-    if written is not None:
-        written.baddbmm_(made.far_writers()[:, e:], after)
-    if made.inverse is not None and erased is not None:
-        known = room.product("d_known", made.inverse.mT, erased)
-        grads[:, :e] = known
-        if written is not None:
-            written.baddbmm_(made.kernel[:, :e, e:].mT, known)
-        if found.known is not None:
-            out = _laid(known, made.lead, made.size, [found.known.shape[4]])
-            found.known.copy_(out[0])
-    if found.value is not None and written is not None:
-        out = _laid(written, made.lead, made.size, [found.value.shape[4]])
-        found.value.copy_(out[0])
-    readers, writers = _sides_back(made, grads, states, after, room)
-    end = _end_back(made, borders[1:].flatten(0, 1), after, room)
-    _put(at, made, readers, writers, end, found, room)
-    return d_state
 
+    def __init__(self, made: _Divided) -> None:
+        room, e = made.room, made.erases
+        many, high, rows = made.readers.shape
+        wide, columns = made.writers.shape[1], made.values.shape[2]
+        self.made = made
+        self.grads = room.take(many, high, columns)  # of what readers see
+        counts = made.reads[1 if e else 0 :]
+        self.given = self.grads[:, e:]  # by queries
+        self.places = _laid(self.given, made.lead, made.size, counts)
+        # of what erases and others write, and of what erases know
+        self.erased = room.take(many, e, columns) if e else None
+        self.written = room.take(many, wide - e, columns) if wide > e else None
+        self.known = room.take(many, e, columns)
+        # of the states before each chunk, and after it before these decay
+        self.before, self.after = (room.take(many, rows, columns) for _ in range(2))
+        self.kernel = room.take(many, high, wide)
+        self.readers, self.writers = (
+            room.take(many, high, rows),
+            room.take(many, wide, rows),
+        )
+        self.reading = _laid(self.readers, made.lead, made.size, made.reads)
+        self.writing = _laid(self.writers, made.lead, made.size, made.writes)
+        self.both = room.take(many, rows, columns)
+        self.less = self.sums = None
+        if made.gates is not None:
+            self.less = room.take(*made.gates.later.shape)
+            # what sums up all later steps, with the other sign
+            self.sums = self.less.new_full((made.size, made.size), -1).triu()
+        self.chunks = self._by_chunk()
 
-def _values_back(
-    made: _Divided, grads: Tensor, room: _Room
-) -> tuple[Tensor | None, Tensor | None, Tensor]:
-    """By queries: gradients of what erases and others write, and of states before."""
-    e, given = made.erases, grads[:, made.erases :]
-    kernel = made.kernel[:, e:].mT
-    erased = room.product("erased", kernel[:, :e], given) if e else None
-    written = None
-    if kernel.shape[1] > e:
-        written = room.product("written", kernel[:, e:], given)
-    return (
-        erased,
-        written,
-        room.product("d_before", made.far_readers()[:, e:].mT, given),
-    )
+    def _by_chunk(self) -> list[tuple[Tensor | None, ...]]:
+        """What is used chunk by chunk."""
+        made, e = self.made, self.made.erases
+        into = made.far_writers[:, :e] if e else None
+        pulled = None if made.pulled is None else made.pulled.mT
+        end = None if made.gates is None else made.gates.end
+        parts = (self.after, self.before, end, self.erased, into, pulled)
+        count = len(made.chunks)
+        return list(zip(*[_by_chunk(x, count) for x in parts], strict=True))
 
+    def run(
+        self,
+        at: _Steps,
+        borders: Tensor,
+        d_state: Tensor,
+        d_reads: Sequence[Tensor],
+        found: _Steps,
+    ) -> Tensor:
+        """Gradient of the states before the group; `found` is filled with the others.
 
-def _borders_back(
-    made: _Divided,
-    d_before: Tensor,
-    erased: Tensor | None,
-    d_state: Tensor,
-    room: _Room,
-) -> tuple[Tensor, Tensor]:
-    """Gradients of the states after each chunk, before its decays, and before the first.
+        `made` has met these steps `at`. `at`, `d_reads` and `found` are in its order,
+        `borders: [count + 1, many, rows, columns]` are the states before each chunk and
+        after the last, of which `d_state: [many, …]` is the gradient.
+        """
+        for out, x in zip(self.places, d_reads, strict=True):
+            out.copy_(x)
+        self._values_back()
+        d_state = self._borders_back(d_state)
+        self._written_back(found)
+        self._sides_back(borders[:-1].flatten(0, 1))
+        self._put(at, borders[1:].flatten(0, 1), found)
+        return d_state
 
-    Adds to `erased` what comes from later chunks.
-    """
-    count = len(d_before) // len(d_state)
-    after = room.take("after", *d_before.shape)
-    into = None if erased is None else made.far_writers()[:, : made.erases]
-    pulled = None if made.pulled is None else made.pulled.mT
-    parts = (after, d_before, made.sees.total, made.end(), erased, into, pulled)
-    steps = list(zip(*[_by_chunk(x, count) for x in parts], strict=True))
-    for now, back, total, end, wrote, to, pull in reversed(steps):
-        assert now is not None and back is not None
-        if end is None:
-            now.copy_(d_state)
-        else:
-            torch.mul(d_state, end, out=now)
-        d_state = back.add_(now) if total is None else back.addcmul_(now, total)
-        if wrote is not None and to is not None and pull is not None:
-            back.baddbmm_(pull, wrote.baddbmm_(to, now))
-    return after, d_state.clone()
+    def _values_back(self) -> None:
+        """By queries: of what erases and others write, and of states before."""
+        made, e = self.made, self.made.erases
+        kernel = made.kernel[:, e:].mT
+        if self.erased is not None:
+            torch.bmm(kernel[:, :e], self.given, out=self.erased)
+        if self.written is not None:
+            torch.bmm(kernel[:, e:], self.given, out=self.written)
+        torch.bmm(made.far_readers[:, e:].mT, self.given, out=self.before)
 
+    def _borders_back(self, d_state: Tensor) -> Tensor:
+        """Of the states after each chunk, before its decays, and before the first.
 
-def _sides_back(
-    made: _Divided, grads: Tensor, states: Tensor, after: Tensor, room: _Room
-) -> tuple[Tensor, Tensor]:
-    """Gradients of readers and of writers."""
-    sees = made.sees
-    kernel = room.product("d_kernel", grads, made.values.mT).mul_(sees.mask)
-    d_readers = room.product("d_readers", grads, states.mT)
-    d_writers = room.product("d_writers", made.values, after.mT)
-    if sees.sight is not None and sees.reach is not None:
-        d_readers.mul_(sees.sight)
-        d_writers.mul_(sees.reach)
-    d_readers.baddbmm_(kernel, made.writers)
-    d_writers.baddbmm_(kernel.mT, made.readers)
-    return d_readers, d_writers
+        Adds to what erases write what comes from later chunks.
+        """
+        totals = _by_chunk(self.made.sees.total, len(self.chunks))
+        for total, chunk in zip(reversed(totals), reversed(self.chunks), strict=True):
+            now, back, end, wrote, into, pulled = chunk
+            assert now is not None and back is not None
+            if end is None:
+                now.copy_(d_state)
+            else:
+                torch.mul(d_state, end, out=now)
+            d_state = back.add_(now) if total is None else back.addcmul_(now, total)
+            if wrote is not None and into is not None and pulled is not None:
+                back.baddbmm_(pulled, wrote.baddbmm_(into, now))
+        return d_state.clone()
 
+    def _written_back(self, found: _Steps) -> None:
+        """Of what is written, and of what erases know."""
+        made, e = self.made, self.made.erases
+        if self.written is not None:
+            self.written.baddbmm_(made.far_writers[:, e:], self.after)
+        if self.erased is not None:
+            torch.bmm(made.inverse.mT, self.erased, out=self.known)
+            self.grads[:, :e] = self.known
+            if self.written is not None:
+                self.written.baddbmm_(made.kernel[:, :e, e:].mT, self.known)
+            if found.known is not None:
+                (known,) = _laid(self.known, made.lead, made.size, made.writes[:1])
+                found.known.copy_(known)
+        if found.value is not None and self.written is not None:
+            (value,) = _laid(self.written, made.lead, made.size, made.writes[-1:])
+            found.value.copy_(value)
 
-def _end_back(
-    made: _Divided, ends: Tensor, after: Tensor, room: _Room
-) -> Tensor | None:
-    """Gradient of the logarithm of what decays leave of all at the end, `[chunks, rows]`.
+    def _sides_back(self, states: Tensor) -> None:
+        """Of readers and of writers."""
+        made, sees, grads = self.made, self.made.sees, self.grads
+        kernel = torch.bmm(grads, made.values.mT, out=self.kernel).mul_(sees.mask)
+        torch.bmm(grads, states.mT, out=self.readers)
+        torch.bmm(made.values, self.after.mT, out=self.writers)
+        if sees.sight is not None and sees.reach is not None:
+            self.readers.mul_(sees.sight)
+            self.writers.mul_(sees.reach)
+        self.readers.baddbmm_(kernel, made.writers)
+        self.writers.baddbmm_(kernel.mT, made.readers)
 
-    `ends` are the states then, `after` their gradients before these decays.
-    """
-    end = made.end()
-    if end is None:
-        return None
-    both = torch.mul(ends, after, out=room.take("both", *ends.shape))
-    return both.sum(-1, keepdim=True).div(end).squeeze(-1)
+    def _put(self, at: _Steps, ends: Tensor, found: _Steps) -> None:
+        """Of what was multiplied by decays since the chunk began, and of these."""
+        made = self.made
+        if at.decay is not None and found.decay is not None:
+            self._decays_back(at, at.decay, ends, found.decay)
+        for out, d, gate in zip(
+            found.readers(), self.reading, made.read_by, strict=True
+        ):
+            _applied(torch.mul, d, gate, out)
+        for out, d, gate in zip(
+            found.writers(), self.writing, made.divided_by, strict=True
+        ):
+            _applied(torch.div, d, gate, out)
 
+    def _decays_back(
+        self, at: _Steps, decay: Tensor, ends: Tensor, found: Tensor
+    ) -> None:
+        """Of decays; `ends` are the states at the end of each chunk.
 
-def _put(
-    at: _Steps,
-    made: _Divided,
-    d_readers: Tensor,
-    d_writers: Tensor,
-    end: Tensor | None,
-    found: _Steps,
-    room: _Room,
-) -> None:
-    """Gradients of what was multiplied by decays since the chunk began, and of these.
-
-    `less` are gradients of the logarithms of products of decays, with the other sign.
-    """
-    place = (made.lead, made.size)
-    before, after = made.before(), made.after()
-    readers, writers = _counts(at.readers()), _counts(at.writers())
-    reading = _laid(d_readers, *place, readers)
-    writing = _laid(d_writers, *place, writers)
-    if end is not None and at.decay is not None and found.decay is not None:
-        less = room.take("less", *at.decay.shape).zero_()
-        for d, x in zip(writing, _laid(made.writers, *place, writers), strict=True):
+        `less` are gradients of the logarithms of products of decays, with the other sign.
+        """
+        made, less = self.made, self.less
+        assert less is not None and self.sums is not None and made.gates is not None
+        less.zero_()
+        for d, x in zip(self.writing, made.writing, strict=True):
             _add_log(less, d, x, 1)
+        # what they leave of all, of which `after` is the gradient before it is multiplied
+        both = torch.mul(ends, self.after, out=self.both)
+        end = both.sum(-1, keepdim=True).div(made.gates.end).squeeze(-1)
         less[..., -1, :].sub_(_summed(end, less).view(*less.shape[:3], -1))
-        seen = _laid(made.readers, *place, readers)
-        for d, x, y in zip(reading, seen, at.readers(), strict=True):
+        for d, x, y in zip(self.reading, made.reading, at.readers(), strict=True):
             if y is at.new:
                 _add_log(less, d, x, -1)
             else:
                 _add_log(less[..., :-1, :], d[..., 1:, :, :], x[..., 1:, :, :], -1)
-        later = room.once("later", lambda: _sum_later(less, made.size))
-        torch.div(later @ less, at.decay, out=found.decay)
-    for out, d in zip(found.readers(), reading, strict=True):
-        gate = before if out is found.old else after
-        _applied(torch.mul, d, made.erasing if out is found.right else gate, out)
-    for out, d in zip(found.writers(), writing, strict=True):
-        _applied(torch.div, d, after, out)
-
-
-def _sum_later(like: Tensor, size: int) -> Tensor:
-    """What sums up all later steps, with the other sign."""
-    return like.new_full((size, size), -1).triu()
+        torch.div(self.sums @ less, decay, out=found)
 
 
 def _add_log(less: Tensor, d: Tensor, x: Tensor, sign: int) -> None:
