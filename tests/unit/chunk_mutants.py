@@ -58,7 +58,9 @@ CASES = (
     Case(time=9, size=4, kept="near", segments=False, erases=2, writes=2, now=0),
     Case(time=9, size=4, kept="near", writes=2, erases=1, queries=2, now=1),
     Case(time=33, size=32, kept="near", writes=1, erases=1, queries=1, now=1),
-    Case(time=7, size=4, kept="near", zero=True, writes=1, queries=1, now=1, minus=True),
+    Case(
+        time=7, size=4, kept="near", zero=True, writes=1, queries=1, now=1, minus=True
+    ),
     Case(time=7, size=4, kept="all", zero=True, writes=2, minus=True, silent=True),
     Case(time=7, size=4, kept="one", writes=1, minus=True),
     Case(time=9, size=4, zero=True, silent=True, queries=3, now=1),

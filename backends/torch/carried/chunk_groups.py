@@ -20,9 +20,9 @@ from seqdsl.backends.torch.carried.near_groups import _NearGroups
 from seqdsl.backends.torch.carried.room import _room_like
 from seqdsl.backends.torch.carried.stretches import _fresh, _stretch
 
-__all__ = ["_KEPT", "_by_chunks", "_group_size", "_groups_back"]
+__all__ = ["_FOR_GRADIENTS", "_by_chunks", "_group_size", "_groups_back"]
 
-_KEPT = 3
+_FOR_GRADIENTS = 3
 """Results of `_by_chunks` for the gradient alone: states between chunks, and a `_Kept`."""
 
 
@@ -112,6 +112,8 @@ def _by_near_chunks(
     borders[0] = first
     groups, columns = _NearGroups(at, starts, how, borders), first.shape[-1]
     n = 0 if at.right is None else how.size * at.right.shape[3]
+    if n * (n + columns) > first.shape[-2] * columns:
+        n = 0  # that would be more than the states between chunks
     kept = _Kept(
         *(_room_like(borders, chunks, *first.shape[:2], n, x) for x in (n, columns))
     )
@@ -131,10 +133,10 @@ def _by_near_chunks(
             out = [x.transpose(0, 1).transpose(2, 3) for x in out]
         else:
             out = made.read(states.flatten(1, 2))
-            if made.erases:
-                inverse, written = _some_kept(kept, begin, count)
-                inverse.copy_(made.inverse)
-                written.copy_(made.values[:, : made.erases])
+            some_kept = _some_kept(kept, begin, count)
+            if some_kept is not None:
+                some_kept.inverse.copy_(made.inverse)
+                some_kept.written.copy_(made.values[:, : made.erases])
         for place, x in zip(places, out, strict=True):
             place[i].copy_(x)
     reads = [x.flatten(1, 2)[:, :time] for x in whole]
@@ -146,8 +148,10 @@ def _by_group(x: Tensor, count: int) -> Sequence[Tensor]:
     return torch.split(x.transpose(0, 1).transpose(2, 3), count)
 
 
-def _some_kept(kept: _Kept, begin: int, count: int) -> _Kept:
-    """That of one group of chunks."""
+def _some_kept(kept: _Kept, begin: int, count: int) -> _Kept | None:
+    """That of one group of chunks, if anything was kept."""
+    if not kept.inverse.shape[-1]:
+        return None
     return _Kept(*(x[begin : begin + count].flatten(0, 2) for x in kept))
 
 
@@ -171,7 +175,7 @@ def _groups_back(
     there = [x for x in tensors if x is not None]
     time, count, chunks = there[0].shape[1], how.group // how.size, len(borders) - 1
     whole = [_room_like(x, len(x), chunks, how.size, *x.shape[2:]) for x in there]
-    groups = places = d_initial = None
+    groups = d_initial = None
     given = [_in_groups(x, how) for x in d_reads]
     if how.states == 1 and initial is None:
         groups = _NearGroups(_Steps(*tensors), starts, how, borders)
@@ -179,13 +183,15 @@ def _groups_back(
     for i in reversed(range(-(-chunks // count))):
         begin, grads = i * count, [x[i] for x in given]
         states, out = borders[begin : begin + count + 1], [x[i] for x in places]
-        made = None
+        made, some_kept = None, _some_kept(kept, begin, count)
         if groups is not None:
-            made = groups.meet(i, _some_kept(kept, begin, count))
+            made = groups.meet(i, some_kept)
         if groups is not None and made is not None:
             at, rest = groups.steps[i], iter(out)
             found = at.each(lambda _, rest=rest: next(rest))
             near = states.flatten(1, 2), _single(d_state.flatten(0, 1))
+            if some_kept is None:
+                made.write(near[0][:-1].flatten(0, 1))
             d_state = groups.back(made).run(at, *near, grads, found)
             d_state = _apart(d_state, 0, *states.shape[1:3])
             continue

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from seqdsl.backends.torch.carried.chunk_groups import (
-    _KEPT,
+    _FOR_GRADIENTS,
     _by_chunks,
     _group_size,
     _groups_back,
@@ -93,7 +93,7 @@ def _chunkwise(
     function: Any = _ByChunks
     run = _by_chunks if torch.compiler.is_compiling() else function.apply
     with torch.autocast(state.device.type, enabled=False):  # all are of one dtype
-        *found, last = run(*at[:8], state, fresh, starts, how)[:-_KEPT]
+        *found, last = run(*at[:8], state, fresh, starts, how)[:-_FOR_GRADIENTS]
     reads = _together(found, none)
     return reads.flip(1) if reverse else reads, last
 
@@ -144,17 +144,17 @@ class _ByChunks(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
         ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(*output[-_KEPT:])
-        ctx.save_for_backward(*inputs[:-1], *output[-_KEPT:])
+        ctx.mark_non_differentiable(*output[-_FOR_GRADIENTS:])
+        ctx.save_for_backward(*inputs[:-1], *output[-_FOR_GRADIENTS:])
         ctx.save_for_forward(*inputs[:-1])
-        ctx.how, ctx.shapes = inputs[-1], [x.shape for x in output[:-_KEPT]]
+        ctx.how, ctx.shapes = inputs[-1], [x.shape for x in output[:-_FOR_GRADIENTS]]
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *arguments: Any) -> Any:
         function: Any = _ByChunks
         given = _folded(arguments, in_dims, info.batch_size)
         found = function.apply(*given)
-        dims = *[0] * (len(found) - _KEPT), *[1] * _KEPT
+        dims = *[0] * (len(found) - _FOR_GRADIENTS), *[1] * _FOR_GRADIENTS
         pairs = zip(found, dims, strict=True)
         return tuple(x.unflatten(d, (info.batch_size, -1)) for x, d in pairs), dims
 
@@ -177,7 +177,7 @@ class _ByChunks(torch.autograd.Function):
         moved = _moved(
             there, [t for x, t in zip(at, tangents, strict=False) if x is not None]
         )
-        return *torch.func.jvp(run, tuple(there), moved)[1], *[None] * _KEPT
+        return *torch.func.jvp(run, tuple(there), moved)[1], *[None] * _FOR_GRADIENTS
 
 
 class _ByChunksBack(torch.autograd.Function):
@@ -185,13 +185,13 @@ class _ByChunksBack(torch.autograd.Function):
 
     @staticmethod
     def forward(*arguments: Any) -> Any:
-        *d_reads, d_state, how = arguments[11 + _KEPT :]
-        ends = arguments[8 : 11 + _KEPT]
+        *d_reads, d_state, how = arguments[11 + _FOR_GRADIENTS :]
+        ends = arguments[8 : 11 + _FOR_GRADIENTS]
         return _groups_back(arguments[:8], ends, d_reads, d_state, how)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        kept = [*inputs[:11], *inputs[11 + _KEPT : -1]]
+        kept = [*inputs[:11], *inputs[11 + _FOR_GRADIENTS : -1]]
         ctx.save_for_backward(*kept)
         ctx.save_for_forward(*kept)
         ctx.how = inputs[-1]
@@ -209,7 +209,7 @@ class _ByChunksBack(torch.autograd.Function):
         run, there = _gradient(at, starts, ctx.how)
         found = torch.func.vjp(run, *there, *given)[1](grads)
         first = _filled(at, found[: len(there)])
-        return *first, None, *[None] * _KEPT, *found[len(there) :], None
+        return *first, None, *[None] * _FOR_GRADIENTS, *found[len(there) :], None
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Any:
@@ -217,7 +217,7 @@ class _ByChunksBack(torch.autograd.Function):
         run, there = _gradient(at, starts, ctx.how)
         moved = [t for x, t in zip(at, tangents, strict=False) if x is not None]
         both = (*there, *given)
-        moved = _moved(both, [*moved, *tangents[11 + _KEPT : -1]])
+        moved = _moved(both, [*moved, *tangents[11 + _FOR_GRADIENTS : -1]])
         return torch.func.jvp(run, both, moved)[1]
 
 
@@ -244,7 +244,7 @@ def _plain(
     """`_by_chunks` without borders, as a function of those of its tensors that are there."""
 
     def run(*there: Tensor) -> tuple[Tensor, ...]:
-        return _by_chunks(*_filled(at, there), starts, how)[:-_KEPT]
+        return _by_chunks(*_filled(at, there), starts, how)[:-_FOR_GRADIENTS]
 
     return run, [x for x in at if x is not None]
 
@@ -268,7 +268,7 @@ def _folded(
     """A further dimension as part of the batch, which comes first but in what was kept."""
     found: list[Any] = []
     for i, (x, dim) in enumerate(zip(arguments, dims, strict=True)):
-        at = 1 if 11 <= i < 11 + _KEPT and i < len(arguments) - 1 else 0
+        at = 1 if 11 <= i < 11 + _FOR_GRADIENTS and i < len(arguments) - 1 else 0
         if not isinstance(x, Tensor):
             found.append(x)
         elif dim is None:

@@ -275,6 +275,12 @@ class _Divided:
         if self.own is not None:
             self.values[:, :e] = self.own
 
+    def write(self, before: Tensor) -> None:
+        """Fill in what erases write, as `pass_on`, given the states before each chunk."""
+        if self.own is not None and self.pulled is not None:
+            self.own.baddbmm_(self.pulled, before)
+            self.values[:, : self.erases] = self.own
+
     def read(self, borders: Tensor) -> list[Tensor]:
         """What queries see, by steps; fills in `borders` as `pass_on`."""
         self.pass_on(borders)

@@ -8,7 +8,7 @@ from seqdsl.runtime.pages import _unwritten  # pyright: ignore[reportPrivateUsag
 
 __all__ = ["_Room", "_room_like"]
 
-_BLOCK = 1 << 20
+_AT_ONCE = 1 << 20
 """Numbers that are asked for at once: memory so large is kept for the next call."""
 
 
@@ -28,6 +28,6 @@ class _Room:
         """A tensor with anything in it, whose numbers begin at a whole line."""
         count = math.prod(shape)
         if count > len(self.block):
-            self.block = _room_like(self.like, max(count, _BLOCK))
+            self.block = _room_like(self.like, max(count, _AT_ONCE))
         made, self.block = self.block[:count], self.block[-(-count // 32) * 32 :]
         return made.view(shape)
