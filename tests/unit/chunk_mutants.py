@@ -39,7 +39,11 @@ SAME = (
     "steps * count",
     "state.shape[:3]",
     # Only vmap comes here, which has tests of its own.
-    "[0] * len(found)",
+    "[0] * (len(found) - _FOR_GRADIENTS)",
+    # how much is kept at most, and never fewer numbers than there are
+    "n + columns",
+    "n * (n + columns)",
+    "first.shape[-2] * columns",
     "(0,) * len(outs)",
 )
 """Expressions that only decide how much is done at once, wherever they stand."""
@@ -63,6 +67,9 @@ CASES = (
     ),
     Case(time=7, size=4, kept="all", zero=True, writes=2, minus=True, silent=True),
     Case(time=7, size=4, kept="one", writes=1, minus=True),
+    Case(time=18, size=2, kept="near", zero=True, rows=8, columns=8, erases=2),
+    Case(time=15, size=4, kept="near", zero=True, rows=16, columns=8, segments=False),
+    Case(time=21, size=4, zero=True, writes=1, batch=1, copies=1),
     Case(time=9, size=4, zero=True, silent=True, queries=3, now=1),
     Case(time=6, size=4, states=2, zero=True, silent=True, writes=3),
     Case(time=7, size=4, kept="all", silent=True, erases=2, writes=3),
@@ -169,7 +176,7 @@ def survives(mutant: Mutant) -> bool:
     names: dict[str, Any] = {"__name__": "mutant"}
     try:
         exec(compile(mutant.tree, "mutant", "exec"), names)  # noqa: S102 - its own text
-        names["_group_size"] = _one
+        names["_group_size"] = _two
         for kept, written in ((False, False), (True, True), (False, True)):
             close(*turns(names["_in_turn"], kept, written), 1e-10)
         for case in CASES:
@@ -218,9 +225,9 @@ def turns(
     return ours, state
 
 
-def _one(size: int, width: int) -> int:
-    """Every chunk is a group of its own."""
-    return size
+def _two(size: int, width: int) -> int:
+    """Two chunks in a group."""
+    return 2 * size
 
 
 def _called(names: dict[str, Any], case: Case, t: Any, starts: Tensor | None) -> Any:

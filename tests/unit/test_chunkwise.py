@@ -22,6 +22,7 @@ from matrix_states import (
 from torch import Tensor
 
 SMALL = st.integers(1, 3)
+WIDE = SMALL | st.just(16)
 
 
 @st.composite
@@ -33,8 +34,8 @@ def cases(draw: st.DrawFn) -> Case:
         batch=draw(SMALL),
         time=draw(st.integers(0, 21) | st.integers(22, 40)),
         copies=draw(SMALL),
-        rows=draw(SMALL),
-        columns=draw(SMALL),
+        rows=draw(WIDE),
+        columns=draw(WIDE),
         erases=erases,
         writes=erases + draw(st.integers(0 if erases else 1, 2)),
         queries=queries,
@@ -92,6 +93,7 @@ FEW = (
     Case(kept="near one", writes=3, queries=3, now=2, reverse=True),
     Case(kept="near one", zero=True, erases=2, writes=2),
     Case(kept="near", zero=True, writes=1, minus=True),
+    Case(kept="near", zero=True, writes=2, rows=8, columns=8, size=2),
     Case(states=2, erases=2, writes=2),
     Case(erases=0, segments=False, size=8),
     Case(time=1),
