@@ -4,9 +4,11 @@
 recurrences with their inputs given (batch 2, 4 heads, 64 by 64), everything in one run:
 a table, `matrix_states.json` and `matrix_states.png`. The references are the pure-torch
 chunked ones of `fla-core`, loaded by their path from `--peers FOLDER`, where `fla` lies.
-Peak memory is that of a process of its own at `--long` steps, beyond inputs, outputs and
-gradients, which any form has. `least` is what the matrix products alone take that chunks
-cannot do without. `--page docs/strategies.md` writes the table there.
+Peak memory is that of a process of its own at `--long` steps with `chunk:64`, beyond
+inputs, outputs and gradients, which any form has; what is freed goes back to the system
+at once there, so that memory which nobody uses does not count. `least` is what the matrix
+products alone take that chunks cannot do without. `--page docs/strategies.md` writes the
+table there.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import argparse
 import importlib.util
 import json
 import math
+import os
 import subprocess
 import sys
 import time
@@ -56,6 +59,8 @@ REFERENCES = {
     "gated delta rule": ("gated_delta_rule", "naive_chunk_gated_delta_rule"),
     "KDA": ("kda", "naive_chunk_kda"),
 }
+SIZES = (16, 32, 64)
+"""Steps of a chunk: the fastest counts."""
 Run = Callable[[list[Tensor]], Tensor]
 
 
@@ -138,7 +143,7 @@ def agree(runs: dict[str, Run], xs: list[Tensor]) -> None:
 def timed(name: str, steps: int, rounds: int, peers: str | None) -> dict[str, float]:
     """Medians in milliseconds, all taking turns."""
     runs = {"loop": ours(name, "loop")}
-    runs |= {f"chunk:{n}": ours(name, f"chunk:{n}") for n in (32, 64)}
+    runs |= {f"chunk:{n}": ours(name, f"chunk:{n}") for n in SIZES}
     if peers is not None and name in REFERENCES:
         runs["fla-core"] = theirs(name, peers)
     xs = inputs(name, steps)
@@ -162,6 +167,7 @@ def peak(name: str, steps: int) -> float:
         capture_output=True,
         check=True,
         text=True,
+        env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"},
     )
     every = BATCH * steps * HEADS * ROWS * ROWS * 4
     return float(found.stdout) / every
@@ -234,7 +240,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for name in SPECS:
         times = timed(name, given.steps, given.rounds, given.peers)
-        best = min((32, 64), key=lambda n: times[f"chunk:{n}"])
+        best = min(SIZES, key=lambda n: times[f"chunk:{n}"])
         rows.append({"name": name, **times, "size": best})
         rows[-1]["chunk"] = times[f"chunk:{best}"]
         rows[-1]["least"] = least(
