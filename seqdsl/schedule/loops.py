@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from seqdsl.diagnostics import Diagnostic, Label, SpecError
 from seqdsl.ir import nodes as ir
 from seqdsl.ir.types import TIME
-from seqdsl.schedule.dependence import SAME, Edge, Graph, carried
+from seqdsl.schedule.dependence import SAME, Distance, Edge, Graph, carried
 from seqdsl.schedule.graph import components, shortest_cycle
 from seqdsl.schedule.plan import Assign, Call, DepthLoop, Direction, Step, TimeLoop
 from seqdsl.source import Span
@@ -146,11 +146,24 @@ class _Solver:
 
     def _direction(self, part: Problem, inside: Sequence[Edge]) -> Direction:
         distances = [e.along(TIME) for e in inside]
-        if all(d == "past" or (isinstance(d, int) and d <= 0) for d in distances):
+        # what a window holds comes from the loop itself, also where it is of an input
+        windows = {w for n in part.names if (w := self._window(n)) is not None}
+        past = all(d == "past" or (isinstance(d, int) and d <= 0) for d in distances)
+        if past and "ahead" not in windows:
             return "forward"
-        if all(d == "ahead" or (isinstance(d, int) and d >= 0) for d in distances):
+        ahead = all(d == "ahead" or (isinstance(d, int) and d >= 0) for d in distances)
+        if ahead and "past" not in windows:
             return "backward"
         raise self._refusal(part)
+
+    def _window(self, name: str) -> Distance | None:
+        """Where a convolution along time looks; None for everything else."""
+        equation = self.model.equation.get(name)
+        match equation and equation.expr:
+            case ir.Conv(axes=axes, ahead=ahead) if TIME in axes:
+                return "ahead" if ahead else "past"
+            case _:
+                return None
 
     def _refusal(self, part: Problem) -> SpecError:
         """No loop order computes these names: name a circle of reads among them."""

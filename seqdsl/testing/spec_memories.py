@@ -150,6 +150,7 @@ def looking_back(w: Writer, at: str) -> None:
     moving = f"linear({w.any_float(varies=True).text}, D)"
     text = f"tanh({expression(w, ('D',), 1)} + {moving} + {past})"
     w.add(h, ("D",), f"{h} = {text}")
+    _runs(w, h, ("D",), at)
 
 
 def within(w: Writer, at: str) -> None:
