@@ -246,19 +246,29 @@ def test_reversible_blocks_give_back_their_inputs() -> None:
     same(x2, b)
 
 
-def test_drift_of_48_reversible_layers_in_single_precision() -> None:
+def test_drift_of_48_reversible_layers_is_that_of_rounding() -> None:
+    """As much larger in single precision as its numbers are further apart."""
+    drifts = [
+        drift(dtype) / torch.finfo(dtype).eps
+        for dtype in (torch.float32, torch.float64)
+    ]
+    assert drifts[0] < 4 * drifts[1] and drifts[1] < 1e5
+
+
+def drift(dtype: torch.dtype) -> float:
+    """How far off inputs are that 48 layers have made and given back."""
     spec = std("reversible")
-    layers = [make(spec.Reversible, seed=i, D=D).float() for i in range(48)]
-    undo = make(spec.Inverse, D=D).float()
-    a, b = noise(1, T, D).float(), noise(1, T, D, seed=1).float()
+    layers = [make(spec.Reversible, seed=i, D=D).to(dtype) for i in range(48)]
+    undo = make(spec.Inverse, D=D).to(dtype)
+    given = noise(1, T, D).to(dtype), noise(1, T, D, seed=1).to(dtype)
     with torch.no_grad():
-        x: tuple[Tensor, Tensor] = (a, b)
+        x: tuple[Tensor, ...] = given
         for layer in layers:
             x = tuple(layer(*x))
         for layer in reversed(layers):
             undo.load_state_dict(layer.state_dict())
             x = tuple(undo(*x))
-    assert (x[0] - a).abs().max() < 1e-3 and (x[1] - b).abs().max() < 1e-3
+    return max(float((y - z).abs().max()) for y, z in zip(x, given, strict=True))
 
 
 # ---- Causality and streaming

@@ -1818,7 +1818,7 @@ def _chunkwise(
     other takes a few products of matrices and the inverse of a triangular one, the WY form
     of Yang et al. 2024, "Parallelizing linear transformers with the delta rule over
     sequence length"; decays may be any numbers. The gradient keeps the states between
-    chunks only and does the rest again.
+    chunks, and of what erases do at most as much; the rest is done again.
     """
     given = (decay, right, into, known, left, value, old, new)
     at, state, fresh = _spread(given, first, None if starts is None else initial, time)
