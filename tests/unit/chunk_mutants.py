@@ -39,12 +39,14 @@ SAME = (
     "steps * count",
     "state.shape[:3]",
     # Only vmap comes here, which has tests of its own.
+    "len(found) - _FOR_GRADIENTS",
     "[0] * (len(found) - _FOR_GRADIENTS)",
-    # how much is kept at most, and never fewer numbers than there are
+    "[1] * _FOR_GRADIENTS",
+    "(0,) * len(outs)",
+    # These only decide whether something is kept or made again.
     "n + columns",
     "n * (n + columns)",
     "first.shape[-2] * columns",
-    "(0,) * len(outs)",
 )
 """Expressions that only decide how much is done at once, wherever they stand."""
 CASES = (
